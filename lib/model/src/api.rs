@@ -1,0 +1,117 @@
+//! JSON of the healer's API, used by the healer that serves it and by the command line that reads it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Attempt, Evidence, Incident, IncidentEvent, IncidentState, Mode, Refusal};
+
+/// `GET /api/v1/incidents`, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IncidentList {
+    pub incidents: Vec<Incident>,
+}
+
+/// `GET /api/v1/incidents/{id}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IncidentDetail {
+    pub incident: Incident,
+    pub attempts: Vec<Attempt>,
+    pub evidence: Vec<Evidence>,
+    /// Oldest first.
+    pub events: Vec<IncidentEvent>,
+}
+
+/// Who decided the mode of a service, the most specific first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModeSource {
+    ServiceSwitch,
+    Label,
+    ProjectSwitch,
+    PolicyService,
+    PolicyProject,
+    PolicyDefault,
+}
+
+/// One service as the healer sees it, from its containers of this moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    pub project: String,
+    pub service: String,
+    pub mode: Mode,
+    pub mode_source: ModeSource,
+    /// What would be refused even when it is ill, e.g. `protected_image` or `own_stack`.
+    pub refusal: Option<Refusal>,
+    pub containers: Vec<ContainerView>,
+    /// State of its open incident, if there is one.
+    pub incident: Option<IncidentState>,
+}
+
+/// One container of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerView {
+    pub name: String,
+    pub image: String,
+    /// Docker's word: created, running, paused, restarting, removing, exited, dead.
+    pub state: String,
+    /// Docker's word: none, starting, healthy, unhealthy.
+    pub health: String,
+    pub started_at: Option<Timestamp>,
+    pub restart_count: i64,
+}
+
+/// `GET /api/v1/services`, and the answer to `PUT /api/v1/heal` with the affected services only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceList {
+    pub services: Vec<ServiceView>,
+}
+
+/// Body of `PUT /api/v1/heal`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealSwitch {
+    pub project: String,
+    /// Absent: the whole project.
+    #[serde(default)]
+    pub service: Option<String>,
+    /// `null` takes the switch back, so that label and policy speak again.
+    pub mode: Option<Mode>,
+}
+
+/// `GET /api/v1/selftest/{nonce}`: 404 until the alert with that nonce has come in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelfTest {
+    pub nonce: String,
+    pub received_at: Timestamp,
+}
+
+/// `GET /api/v1/status`: the healer about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealerStatus {
+    pub version: String,
+    pub host: String,
+    pub stack: String,
+    pub now: Timestamp,
+    pub docker: PartStatus,
+    pub postgres: PartStatus,
+    pub alertmanager: PartStatus,
+    /// Rows of the journal that wait to be copied to Postgres.
+    pub journal_pending_rows: u64,
+    pub open_incidents: u32,
+    pub gave_up_incidents: u32,
+}
+
+/// Whether something that the healer talks to answers, with the reason if not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartStatus {
+    /// `up`, `down`, or `off` when it was not configured.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Body of every answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApiError {
+    pub error: String,
+}

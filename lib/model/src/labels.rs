@@ -1,0 +1,45 @@
+//! Label names: Docker Compose's, our own, and the key of a service.
+
+use serde::{Deserialize, Serialize};
+
+/// Compose's project name, set by Compose on each container it creates.
+pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+/// Compose's service name within the project.
+pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+/// `True` on a container that `docker compose run` made: never expected to run, never healed.
+pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
+/// Number of the replica, from 1.
+pub const COMPOSE_CONTAINER_NUMBER: &str = "com.docker.compose.container-number";
+/// `service:condition:restart,…`: what the service depends on.
+pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
+
+/// The owner's word on healing: `true`, `false` or `shadow`.
+pub const HEAL: &str = "nexus.heal";
+/// The Nexus stack that looks after the container; absent means [`DEFAULT_STACK`]. Two stacks on one engine (the
+/// owner's and the one of the end-to-end test) never see each other's containers.
+pub const STACK: &str = "nexus.stack";
+/// `true` or `false`: whether the container is expected to run, where the restart policy does not say it.
+pub const EXPECTED: &str = "nexus.expected";
+
+/// The name of a stack that was given none.
+pub const DEFAULT_STACK: &str = "nexus";
+
+/// What an incident is about: a Compose service on a host. Never a container id, which changes whenever Compose
+/// recreates the container.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceKey {
+    pub project: String,
+    pub service: String,
+}
+
+impl ServiceKey {
+    pub fn new(project: impl Into<String>, service: impl Into<String>) -> Self {
+        Self { project: project.into(), service: service.into() }
+    }
+}
+
+impl std::fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.project, self.service)
+    }
+}
