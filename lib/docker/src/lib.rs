@@ -1,1 +1,15 @@
-//! x
+//! The Docker Engine as the exporter and the healer see it: containers as plain data, and a watcher that keeps the
+//! state of all of them from one list and the event stream.
+//!
+//! The only user of `bollard`; none of its types leave this crate. Every call has a deadline. What this crate does not
+//! do: statistics (cgroup files are cheaper, see the exporter), and any change but `restart`.
+
+mod client;
+mod container;
+mod track;
+mod watcher;
+
+pub use client::{Docker, DockerError, EngineInfo};
+pub use container::{Container, Health, Healthcheck, Probe, RestartPolicy, Status};
+pub use track::StopCause;
+pub use watcher::{Snapshot, Watched, Watcher};

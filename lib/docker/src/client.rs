@@ -1,0 +1,299 @@
+//! The calls that Nexus makes to the Docker Engine, each with a deadline.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::query_parameters::{
+    EventsOptions, InspectContainerOptions, ListContainersOptions, LogsOptions, RestartContainerOptions,
+};
+use futures_util::{Stream, StreamExt};
+use tokio::sync::Mutex;
+
+use crate::container::Container;
+
+/// How long a restart may take beyond the stop time-out of the container: starting takes seconds on a busy SD card.
+const RESTART_MARGIN: Duration = Duration::from_secs(60);
+
+/// Longest log line kept, in bytes; a line that is longer is cut.
+const LOG_LINE_LIMIT: usize = 8 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    #[error("docker does not answer on {}", socket.display())]
+    Unreachable { socket: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("docker did not {action} within {} s", limit.as_secs())]
+    TimedOut { action: String, limit: Duration },
+    #[error("docker knows no container {id}")]
+    NotFound { id: String },
+    /// 403 is what the socket proxy answers to a call it does not allow.
+    #[error("docker refused to {action}: {message} (status {status})")]
+    Refused { action: String, status: u16, message: String },
+    #[error("docker failed to {action}")]
+    Failed { action: String, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+/// What the engine says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineInfo {
+    pub version: String,
+    pub api_version: String,
+    /// `1` or `2`.
+    pub cgroup_version: String,
+    /// `cgroupfs` or `systemd`.
+    pub cgroup_driver: String,
+}
+
+/// One line of the list of containers: enough to see whether what is known of it is still true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub id: String,
+    pub stack: Option<String>,
+    /// Docker's state word, e.g. `running`.
+    pub state: String,
+    /// Docker's sentence, e.g. `Up 5 minutes (unhealthy)`.
+    pub status: String,
+}
+
+/// One event of a container.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub id: String,
+    pub action: String,
+    /// Of the `kill` event: the signal's number.
+    pub signal: Option<String>,
+    /// The label `nexus.stack`, which Docker repeats in each event with the container's other labels.
+    pub stack: Option<String>,
+    /// Nanoseconds since the epoch, by the engine's clock.
+    pub at_nanos: i64,
+}
+
+/// A client of the engine behind a unix socket. Cheap to share by reference; makes no connection until it is used.
+#[derive(Debug)]
+pub struct Docker {
+    socket: PathBuf,
+    timeout: Duration,
+    /// Negotiated at first use, forgotten by [`Docker::forget_version`] when the engine may have been replaced.
+    client: Mutex<Option<bollard::Docker>>,
+}
+
+impl Docker {
+    /// `timeout` is the deadline of each call; a restart may take the container's stop time-out in addition.
+    pub fn connect(socket: &Path, timeout: Duration) -> Docker {
+        Docker { socket: socket.to_owned(), timeout, client: Mutex::new(None) }
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Negotiates the API version anew at the next call: after a reconnect another engine may answer.
+    pub(crate) async fn forget_version(&self) {
+        *self.client.lock().await = None;
+    }
+
+    async fn client(&self) -> Result<bollard::Docker, DockerError> {
+        let mut client = self.client.lock().await;
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let fresh = async {
+            bollard::Docker::connect_with_unix(
+                &self.socket.to_string_lossy(),
+                self.timeout.as_secs().max(1),
+                bollard::API_DEFAULT_VERSION,
+            )?
+            .negotiate_version()
+            .await
+        };
+        let fresh = self.within("answer", self.timeout, fresh).await?;
+        Ok(client.insert(fresh).clone())
+    }
+
+    /// `GET /version` and `GET /info`.
+    pub async fn engine(&self) -> Result<EngineInfo, DockerError> {
+        let client = self.client().await?;
+        let version = self.within("tell its version", self.timeout, client.version()).await?;
+        let info = self.within("tell about itself", self.timeout, client.info()).await?;
+        Ok(EngineInfo {
+            version: version.version.unwrap_or_default(),
+            api_version: version.api_version.unwrap_or_default(),
+            cgroup_version: info.cgroup_version.map(|word| word.to_string()).unwrap_or_default(),
+            cgroup_driver: info.cgroup_driver.map(|word| word.to_string()).unwrap_or_default(),
+        })
+    }
+
+    /// `GET /containers/json?all=true`: the ids of all containers, of every stack.
+    pub async fn list(&self) -> Result<Vec<String>, DockerError> {
+        Ok(self.list_summaries().await?.into_iter().map(|listed| listed.id).collect())
+    }
+
+    pub(crate) async fn list_summaries(&self) -> Result<Vec<Listed>, DockerError> {
+        let client = self.client().await?;
+        let options = ListContainersOptions { all: true, ..Default::default() };
+        let summaries = self.within("list its containers", self.timeout, client.list_containers(Some(options))).await?;
+        Ok(summaries
+            .into_iter()
+            .filter_map(|summary| {
+                Some(Listed {
+                    id: summary.id?,
+                    stack: summary.labels.and_then(|mut labels| labels.remove(nexus_model::labels::STACK)),
+                    state: summary.state.map(|word| word.to_string()).unwrap_or_default(),
+                    status: summary.status.unwrap_or_default(),
+                })
+            })
+            .collect())
+    }
+
+    /// `GET /containers/{id}/json`. `id` may be a name.
+    pub async fn inspect(&self, id: &str) -> Result<Container, DockerError> {
+        let client = self.client().await?;
+        let call = client.inspect_container(id, None::<InspectContainerOptions>);
+        let answer = self.within(&format!("inspect container {id}"), self.timeout, call).await;
+        Ok(Container::from(answer.map_err(|error| error.of_container(id))?))
+    }
+
+    /// `GET /containers/{id}/logs`: the last `lines` lines of both streams, the last `max_bytes` of them at most. Log
+    /// drivers that can't be read answer with an error, given as [`DockerError::Refused`].
+    pub async fn logs_tail(&self, id: &str, lines: u32, max_bytes: usize) -> Result<Vec<String>, DockerError> {
+        let client = self.client().await?;
+        let options =
+            LogsOptions { stdout: true, stderr: true, tail: lines.to_string(), timestamps: true, ..Default::default() };
+        let read = async {
+            let mut stream = client.logs(id, Some(options));
+            let mut text = Vec::new();
+            while let Some(chunk) = stream.next().await {
+                text.extend_from_slice(&chunk?.into_bytes());
+                // The tail is what matters: drop from the front once twice the limit is held.
+                if text.len() > 2 * max_bytes {
+                    text.drain(..text.len() - max_bytes);
+                }
+            }
+            Ok(text)
+        };
+        let text = self.within(&format!("give the log of container {id}"), self.timeout, read).await;
+        let text = text.map_err(|error| error.of_container(id))?;
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(max_bytes)..]);
+        let mut kept: Vec<String> = text.lines().map(|line| cut(line, LOG_LINE_LIMIT)).collect();
+        if kept.len() > lines as usize {
+            kept.drain(..kept.len() - lines as usize);
+        }
+        Ok(kept)
+    }
+
+    /// `POST /containers/{id}/restart?t=SECONDS`: stops (signal, `stop_timeout`, SIGKILL) and starts it, or only starts
+    /// it when it does not run. Returns when Docker has done both; dropping the future does not take the request back.
+    pub async fn restart(&self, id: &str, stop_timeout: Duration) -> Result<(), DockerError> {
+        let limit = stop_timeout + RESTART_MARGIN;
+        let client = self.client().await?.with_timeout(limit + RESTART_MARGIN);
+        let seconds = i32::try_from(stop_timeout.as_secs()).unwrap_or(i32::MAX);
+        let options = RestartContainerOptions { t: Some(seconds), ..Default::default() };
+        let call = client.restart_container(id, Some(options));
+        let answer = self.within(&format!("restart container {id}"), limit, call).await;
+        answer.map_err(|error| error.of_container(id))
+    }
+
+    /// `GET /events`: what happens to containers, beginning with what happened after `since_nanos`. Probes of health
+    /// checks, which are most of what Docker tells, are filtered out by the engine. Ends with an error, or when the
+    /// engine or the proxy closes it.
+    pub(crate) async fn events(
+        &self,
+        since_nanos: i64,
+    ) -> Result<impl Stream<Item = Result<Event, DockerError>> + Unpin + use<>, DockerError> {
+        let client = self.client().await?;
+        const WANTED: [&str; 13] = [
+            "create",
+            "start",
+            "kill",
+            "die",
+            "stop",
+            "restart",
+            "pause",
+            "unpause",
+            "oom",
+            "destroy",
+            "rename",
+            "update",
+            "health_status",
+        ];
+        let filters = HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("event".to_owned(), WANTED.map(str::to_owned).to_vec()),
+        ]);
+        let since = format!("{}.{:09}", since_nanos / 1_000_000_000, since_nanos % 1_000_000_000);
+        let options = EventsOptions { since: Some(since), filters: Some(filters), ..Default::default() };
+        let socket = self.socket.clone();
+        Ok(Box::pin(client.events(Some(options)).filter_map(move |message| {
+            let event = match message {
+                Ok(message) => message.actor.and_then(|actor| {
+                    let mut attributes = actor.attributes.unwrap_or_default();
+                    Some(Ok(Event {
+                        id: actor.id?,
+                        action: message.action?,
+                        signal: attributes.remove("signal"),
+                        stack: attributes.remove(nexus_model::labels::STACK),
+                        at_nanos: message.time_nano.unwrap_or(0),
+                    }))
+                }),
+                Err(error) => Some(Err(classify("tell its events", &socket, error))),
+            };
+            std::future::ready(event)
+        })))
+    }
+
+    async fn within<T>(
+        &self,
+        action: &str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, DockerError> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => answer.map_err(|error| classify(action, &self.socket, error)),
+            Err(_) => Err(DockerError::TimedOut { action: action.to_owned(), limit }),
+        }
+    }
+}
+
+impl DockerError {
+    fn of_container(self, id: &str) -> DockerError {
+        match self {
+            DockerError::Refused { status: 404, .. } => DockerError::NotFound { id: id.to_owned() },
+            other => other,
+        }
+    }
+}
+
+fn classify(action: &str, socket: &Path, error: bollard::errors::Error) -> DockerError {
+    use bollard::errors::Error;
+    let action = action.to_owned();
+    match error {
+        Error::DockerResponseServerError { status_code, message } => {
+            DockerError::Refused { action, status: status_code, message: cut(message.trim(), 512) }
+        }
+        Error::SocketNotFoundError(_) => DockerError::Unreachable {
+            socket: socket.to_owned(),
+            source: Box::new(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        },
+        error @ (Error::HyperLegacyError { .. } | Error::IOError { .. }) => {
+            DockerError::Unreachable { socket: socket.to_owned(), source: Box::new(error) }
+        }
+        error => DockerError::Failed { action, source: Box::new(error) },
+    }
+}
+
+/// The beginning of `text`, at most `limit` bytes, cut between characters.
+fn cut(text: &str, limit: usize) -> String {
+    text[..text.floor_char_boundary(limit)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_missing_socket_is_one_clear_error() {
+        let docker = Docker::connect(Path::new("/nonexistent/docker.sock"), Duration::from_secs(1));
+        let error = docker.list().await.unwrap_err();
+        assert_eq!(error.to_string(), "docker does not answer on /nonexistent/docker.sock");
+    }
+}

@@ -1,0 +1,148 @@
+//! Who stopped a container: pure bookkeeping over Docker's events.
+//!
+//! `docker stop` gives kill, die, stop; `docker kill` gives kill, die; `docker restart` gives kill, die, stop, start,
+//! restart; a process that ends by itself, or that the kernel kills, gives die alone (after oom, if it was that).
+
+use jiff::Timestamp;
+
+/// Why a container that does not run has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// Its process ended by itself, or the kernel ended it.
+    Itself,
+    /// Somebody asked Docker to stop it: a person, Compose, or Nexus (who has a record of its own requests).
+    Requested { at: Timestamp },
+    /// It stopped while nobody watched.
+    Unknown,
+}
+
+/// What the events said about one container since its last start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Track {
+    pub stop: StopCause,
+    /// A signal that ends a process was sent through Docker since the last start.
+    killed_at: Option<Timestamp>,
+    pub oom_events: u64,
+}
+
+/// The events that matter here. `Other` only makes the container worth a new look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Start,
+    /// With whether the signal is one that ends a process.
+    Kill {
+        ends: bool,
+    },
+    Stop,
+    Die,
+    Oom,
+    Destroy,
+    Other,
+}
+
+impl Track {
+    /// For a container that runs, or was just created.
+    pub fn running() -> Self {
+        Track { stop: StopCause::Itself, killed_at: None, oom_events: 0 }
+    }
+
+    /// For one that was found stopped.
+    pub fn found_stopped() -> Self {
+        Track { stop: StopCause::Unknown, killed_at: None, oom_events: 0 }
+    }
+
+    pub fn apply(&mut self, action: Action, at: Timestamp) {
+        match action {
+            Action::Start => (self.stop, self.killed_at) = (StopCause::Itself, None),
+            Action::Kill { ends: true } => self.killed_at = Some(at),
+            Action::Stop => self.stop = StopCause::Requested { at },
+            Action::Die => {
+                self.stop = match self.killed_at {
+                    Some(at) => StopCause::Requested { at },
+                    None => StopCause::Itself,
+                }
+            }
+            Action::Oom => self.oom_events += 1,
+            Action::Kill { ends: false } | Action::Destroy | Action::Other => (),
+        }
+    }
+}
+
+impl Action {
+    /// `signal` is the kill event's attribute, a number; `stop_signal` what the container names as its own.
+    pub fn parse(action: &str, signal: Option<&str>, stop_signal: Option<&str>) -> Action {
+        match action {
+            "start" => Action::Start,
+            "kill" => Action::Kill { ends: signal.is_none_or(|signal| ends(signal, stop_signal)) },
+            "stop" => Action::Stop,
+            "die" => Action::Die,
+            "oom" => Action::Oom,
+            "destroy" => Action::Destroy,
+            _ => Action::Other,
+        }
+    }
+}
+
+/// SIGINT, SIGQUIT, SIGKILL, SIGTERM, or the container's own stop signal; SIGHUP, SIGUSR1 and the like ask a process to
+/// do something else.
+fn ends(signal: &str, stop_signal: Option<&str>) -> bool {
+    matches!(signal, "2" | "3" | "9" | "15") || stop_signal.is_some_and(|own| number(own) == Some(signal))
+}
+
+/// The numbers of the signals that images use as STOPSIGNAL, by name (signal(7), the same on x86 and arm).
+fn number(name: &str) -> Option<&str> {
+    let bare = name.strip_prefix("SIG").unwrap_or(name);
+    Some(match bare {
+        "HUP" => "1",
+        "INT" => "2",
+        "QUIT" => "3",
+        "KILL" => "9",
+        "USR1" => "10",
+        "USR2" => "12",
+        "TERM" => "15",
+        "WINCH" => "28",
+        "PWR" => "30",
+        "RTMIN+3" => "37",
+        _ if bare.bytes().all(|byte| byte.is_ascii_digit()) => bare,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Timestamp = Timestamp::UNIX_EPOCH;
+    const REQUESTED: StopCause = StopCause::Requested { at: AT };
+
+    #[test]
+    fn the_cause_of_a_stop_is_told_by_the_events_before_it() {
+        let check = |events: &[(&str, Option<&str>)], stop_signal: Option<&str>, expected: StopCause| {
+            let mut track = Track::running();
+            for (action, signal) in events {
+                track.apply(Action::parse(action, *signal, stop_signal), AT);
+            }
+            assert_eq!(track.stop, expected, "{events:?}");
+        };
+        check(&[("die", None)], None, StopCause::Itself);
+        check(&[("oom", None), ("die", None)], None, StopCause::Itself);
+        check(&[("kill", Some("15")), ("die", None), ("stop", None)], None, REQUESTED);
+        check(&[("kill", Some("15")), ("kill", Some("9")), ("die", None), ("stop", None)], None, REQUESTED);
+        check(&[("kill", Some("9")), ("die", None)], None, REQUESTED);
+        check(&[("kill", Some("1")), ("die", None)], None, StopCause::Itself); // a reload, then a crash
+        check(&[("kill", Some("10")), ("die", None)], Some("SIGUSR1"), REQUESTED);
+        check(&[("kill", Some("28")), ("die", None)], Some("SIGWINCH"), REQUESTED);
+        check(&[("die", None), ("stop", None)], None, REQUESTED); // the kill was lost in a gap
+        check(&[("kill", Some("15")), ("die", None), ("stop", None), ("start", None)], None, StopCause::Itself);
+        check(&[("kill", Some("15")), ("start", None), ("die", None)], None, StopCause::Itself);
+    }
+
+    #[test]
+    fn a_container_found_stopped_is_nobodys_until_it_starts() {
+        let mut track = Track::found_stopped();
+        assert_eq!(track.stop, StopCause::Unknown);
+        track.apply(Action::Start, AT);
+        track.apply(Action::Die, AT);
+        assert_eq!(track.stop, StopCause::Itself);
+    }
+}

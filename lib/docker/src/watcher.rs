@@ -1,0 +1,322 @@
+//! Keeps the state of all containers from one list and the event stream, inspecting only what changed.
+//!
+//! The list is taken again every minute: it costs the daemon a few milliseconds, proves that it still answers, and
+//! mends whatever an event that was lost would have said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use nexus_model::labels::DEFAULT_STACK;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::client::{Docker, DockerError, EngineInfo, Event, Listed};
+use crate::container::{Container, Health, Status};
+use crate::track::{Action, StopCause, Track};
+
+/// How often the list is compared with what is known.
+const RESYNC_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Pause before connecting again: doubled from the first to the last while the engine stays away.
+const RECONNECT_FIRST: Duration = Duration::from_millis(200);
+const RECONNECT_LAST: Duration = Duration::from_secs(5);
+
+/// Events taken at once before what they touched is inspected: bounds the delay of the first in a storm.
+const EVENTS_AT_ONCE: usize = 256;
+
+/// All containers of this stack at one moment. Containers of other stacks are not in it.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Whether the engine answers. When not, the rest is what was known last.
+    pub up: bool,
+    /// Why it does not.
+    pub error: Option<String>,
+    /// `None` until the engine has answered once.
+    pub engine: Option<EngineInfo>,
+    /// By container id.
+    pub containers: BTreeMap<String, Watched>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Watched {
+    pub container: Arc<Container>,
+    /// Says something only while the container does not run.
+    pub stop: StopCause,
+    /// Docker's `oom` events for it since watching began.
+    pub oom_events: u64,
+}
+
+/// The task that watches; it ends when the last `Watcher` is dropped.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    events_seen: Arc<AtomicU64>,
+    _task: Arc<AbortOnDrop>,
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Watcher {
+    /// Watches the containers of `stack`. Must be called within a tokio runtime; never fails, since an engine that is
+    /// away now may come.
+    pub fn spawn(docker: Arc<Docker>, stack: String) -> Watcher {
+        let (sender, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+        let events_seen = Arc::new(AtomicU64::new(0));
+        let state = State { docker, stack, containers: BTreeMap::new(), engine: None, last_event_nanos: 0, sender };
+        let task = tokio::spawn(state.run(Arc::clone(&events_seen)));
+        Watcher { snapshots, events_seen, _task: Arc::new(AbortOnDrop(task)) }
+    }
+
+    /// What is known now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// A receiver whose `changed()` fires on each change.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// Events taken from the engine so far.
+    pub fn events_seen(&self) -> u64 {
+        self.events_seen.load(Ordering::Relaxed)
+    }
+}
+
+struct Known {
+    container: Arc<Container>,
+    track: Track,
+}
+
+struct State {
+    docker: Arc<Docker>,
+    stack: String,
+    containers: BTreeMap<String, Known>,
+    engine: Option<EngineInfo>,
+    last_event_nanos: i64,
+    sender: watch::Sender<Arc<Snapshot>>,
+}
+
+impl State {
+    async fn run(mut self, events_seen: Arc<AtomicU64>) {
+        let mut pause = RECONNECT_FIRST;
+        loop {
+            let mut was_up = false;
+            let error = self.watch(&events_seen, &mut was_up).await;
+            if was_up {
+                pause = RECONNECT_FIRST;
+            }
+            let reason = match error {
+                Ok(()) => "docker closed the event stream".to_owned(),
+                Err(error) => chain(&error),
+            };
+            // A stream that was cut (proxies do that) is no outage: told only when the next connection fails.
+            if !was_up {
+                if self.sender.borrow().error.as_deref() != Some(&reason) {
+                    tracing::warn!(reason, "docker can't be watched");
+                }
+                self.publish(Some(reason));
+            } else {
+                tracing::debug!(reason, "docker's events end, connecting again");
+            }
+            self.docker.forget_version().await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RECONNECT_LAST);
+        }
+    }
+
+    /// One connection: subscribe, list, then follow the events. Returns when the stream ends or a call fails.
+    async fn watch(&mut self, events_seen: &AtomicU64, was_up: &mut bool) -> Result<(), DockerError> {
+        let engine = self.docker.engine().await?;
+        if self.last_event_nanos == 0 {
+            self.last_event_nanos = nanoseconds_now();
+        }
+        // The replay may repeat what was seen before the cut. Beyond it nothing is dropped: two events of one moment may
+        // come out of order.
+        let seen_until = self.last_event_nanos;
+        let mut stream = pin!(self.docker.events(seen_until).await?);
+        self.engine = Some(engine);
+        self.resync().await?;
+        let returned = !self.sender.borrow().up;
+        self.publish(None);
+        *was_up = true;
+        if returned {
+            tracing::info!(containers = self.containers.len(), "watching docker");
+        }
+
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC_INTERVAL, RESYNC_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = stream.next() => {
+                    let Some(event) = event else { return Ok(()) };
+                    let mut touched = BTreeSet::new();
+                    self.take(event?, seen_until, &mut touched);
+                    let mut taken = 1;
+                    while taken < EVENTS_AT_ONCE
+                        && let Some(Some(event)) = stream.next().now_or_never()
+                    {
+                        self.take(event?, seen_until, &mut touched);
+                        taken += 1;
+                    }
+                    events_seen.fetch_add(taken as u64, Ordering::Relaxed);
+                    for id in touched {
+                        self.inspect(&id, Track::running()).await?;
+                    }
+                    self.publish(None);
+                }
+                _ = ticks.tick() => {
+                    if self.resync().await? {
+                        self.publish(None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event, seen_until: i64, touched: &mut BTreeSet<String>) {
+        if event.at_nanos <= seen_until || event.stack.as_deref().unwrap_or(DEFAULT_STACK) != self.stack {
+            return;
+        }
+        self.last_event_nanos = self.last_event_nanos.max(event.at_nanos);
+        let at = Timestamp::from_nanosecond(i128::from(event.at_nanos)).unwrap_or(Timestamp::UNIX_EPOCH);
+        let known = self.containers.get_mut(&event.id);
+        let stop_signal = known.as_ref().and_then(|known| known.container.stop_signal.clone());
+        let action = Action::parse(&event.action, event.signal.as_deref(), stop_signal.as_deref());
+        if let Some(known) = known {
+            known.track.apply(action, at);
+        }
+        if action == Action::Destroy {
+            self.containers.remove(&event.id);
+            touched.remove(&event.id);
+        } else {
+            touched.insert(event.id);
+        }
+    }
+
+    /// Compares with the list; says whether anything changed.
+    async fn resync(&mut self) -> Result<bool, DockerError> {
+        let listed = self.docker.list_summaries().await?;
+        let listed: BTreeMap<&str, &Listed> = listed
+            .iter()
+            .filter(|listed| listed.stack.as_deref().unwrap_or(DEFAULT_STACK) == self.stack)
+            .map(|listed| (listed.id.as_str(), listed))
+            .collect();
+        let before = self.containers.len();
+        self.containers.retain(|id, _| listed.contains_key(id.as_str()));
+        let mut changed = self.containers.len() != before;
+        for (id, listed) in listed {
+            if self.containers.get(id).is_some_and(|known| agrees(listed, &known.container)) {
+                continue;
+            }
+            let was_running = self.containers.get(id).is_some_and(|known| runs(known.container.status));
+            let found = if listed.state == "created" || listed.state == "running" {
+                Track::running()
+            } else {
+                Track::found_stopped()
+            };
+            self.inspect(id, found).await?;
+            // It stopped without an event that we saw; a replay that still comes corrects this.
+            if was_running
+                && let Some(known) = self.containers.get_mut(id)
+                && matches!(known.container.status, Status::Exited | Status::Dead)
+                && known.track.stop == StopCause::Itself
+            {
+                known.track.stop = StopCause::Unknown;
+            }
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    /// Reads a container anew. `found` is what to think of one that is not known yet.
+    async fn inspect(&mut self, id: &str, found: Track) -> Result<(), DockerError> {
+        match self.docker.inspect(id).await {
+            Ok(container) if container.stack() != self.stack => {
+                self.containers.remove(id);
+            }
+            Ok(container) => {
+                let container = Arc::new(container);
+                match self.containers.get_mut(id) {
+                    Some(known) => known.container = container,
+                    None => _ = self.containers.insert(id.to_owned(), Known { container, track: found }),
+                }
+            }
+            Err(DockerError::NotFound { .. }) => {
+                self.containers.remove(id);
+            }
+            // One container that can't be inspected must not blind us to the others: what was known of it stays, and
+            // the next event or list tries again.
+            Err(error @ (DockerError::TimedOut { .. } | DockerError::Failed { .. } | DockerError::Refused { .. })) => {
+                tracing::warn!(container = id, reason = chain(&error), "container can't be inspected");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn publish(&self, error: Option<String>) {
+        let watched = |known: &Known| Watched {
+            container: Arc::clone(&known.container),
+            stop: known.track.stop,
+            oom_events: known.track.oom_events,
+        };
+        self.sender.send_replace(Arc::new(Snapshot {
+            up: error.is_none(),
+            error,
+            engine: self.engine.clone(),
+            containers: self.containers.iter().map(|(id, known)| (id.clone(), watched(known))).collect(),
+        }));
+    }
+}
+
+fn runs(status: Status) -> bool {
+    matches!(status, Status::Running | Status::Paused | Status::Restarting)
+}
+
+/// Whether the list says the same of a container as is known of it.
+fn agrees(listed: &Listed, known: &Container) -> bool {
+    let health = if listed.status.ends_with("(healthy)") {
+        Health::Healthy
+    } else if listed.status.ends_with("(unhealthy)") {
+        Health::Unhealthy
+    } else if listed.status.ends_with("(health: starting)") {
+        Health::Starting
+    } else {
+        Health::None
+    };
+    // A container that does not run shows no health in the list, but keeps its last in inspect.
+    listed.state == known.status.as_str() && (known.status != Status::Running || health == known.health)
+}
+
+fn nanoseconds_now() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
