@@ -1,1 +1,90 @@
-fn main() {}
+//! `nexus`, the command line: what an owner asks of the stack, and the plumbing that `./nexus up` needs.
+//!
+//! It talks to the healer's API, to Prometheus and to Alertmanager on their published ports, and to Docker only through
+//! the `docker` program, for the demo. Exit codes: 0 fine, 1 something failed (for `status`: something is not well), 2 a
+//! mistake in the flags, the settings or the configuration.
+
+mod args;
+mod config;
+mod dotenv;
+mod failure;
+mod files;
+mod heal;
+mod home;
+mod http;
+mod init;
+mod keys;
+mod migrate;
+mod render;
+mod secrets;
+mod selftest;
+mod text;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use nexus_model::Mode;
+
+use crate::args::{Cli, Command, Config, Heal};
+use crate::home::Home;
+use crate::text::print;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // reqwest asks for a provider even for plain HTTP. It can only fail when one is installed, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let open = || Home::open(cli.directory.as_deref(), cli.env_file.as_deref());
+    let text = match cli.command {
+        Command::Init { set, replace } => {
+            lines(&init::init(cli.directory.as_deref(), cli.env_file.as_deref(), &set, &replace)?)
+        }
+        Command::Config(Config::Check) => {
+            let complaints = config::complaints(&open()?);
+            if !complaints.is_empty() {
+                return Err(failure::mistake(complaints.join("\n")));
+            }
+            String::new()
+        }
+        Command::Config(Config::Render) => lines(&config::render_all(&open()?)?),
+        Command::Migrate(migrate) => {
+            let options = migrate::Options {
+                url: migrate.url,
+                password_file: migrate.password_file,
+                healer_password_file: migrate.healer_password_file,
+                grafana_password_file: migrate.grafana_password_file,
+                timeout: migrate.timeout,
+            };
+            lines(&[runtime.block_on(migrate::migrate(&options))?])
+        }
+        Command::Selftest { timeout } => runtime.block_on(selftest::run(&open()?, timeout))?,
+        Command::Services => runtime.block_on(heal::services(&open()?))?,
+        Command::Heal(command) => {
+            let home = open()?;
+            runtime.block_on(async {
+                match command {
+                    Heal::On { target } => heal::switch(&home, &target, Some(Mode::Heal)).await,
+                    Heal::Off { target } => heal::switch(&home, &target, Some(Mode::Off)).await,
+                    Heal::Shadow { target } => heal::switch(&home, &target, Some(Mode::Shadow)).await,
+                    Heal::Clear { target } => heal::switch(&home, &target, None).await,
+                    Heal::List => heal::list(&home).await,
+                }
+            })?
+        }
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(all: &[String]) -> String {
+    all.iter().map(|line| format!("{line}\n")).collect()
+}

@@ -1,0 +1,129 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::heal::Target;
+use crate::init::Setting;
+
+/// Nexus: what runs here, how it is, and what was done about it.
+#[derive(Debug, Parser)]
+#[command(name = "nexus", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// The checkout of Nexus: the folder with compose.yml. Without it, searched from the current folder upwards.
+    #[arg(long, global = true, value_name = "DIR", env = "NEXUS_DIRECTORY", hide_env_values = true)]
+    pub directory: Option<PathBuf>,
+    /// The settings, when they are not in DIR/.env.
+    #[arg(long, global = true, value_name = "FILE", env = "NEXUS_ENV_FILE", hide_env_values = true)]
+    pub env_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the services found and the command that switches healing on
+    Services,
+    /// Switch healing on or off, or list who decided what
+    #[command(subcommand)]
+    Heal(Heal),
+    /// Send a test alert through Alertmanager to the healer
+    Selftest {
+        /// How long it may take
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Make .env, the secrets and healer.yml, as far as they are missing (done by `./nexus up`)
+    ///
+    /// What is there stays, an owner's edits too; keys missing from .env are added at its end.
+    Init {
+        /// First value of a key of .env; a key that has a value keeps it
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<Setting>,
+        /// New value of a key of .env, whatever it holds
+        #[arg(long, value_name = "KEY=VALUE")]
+        replace: Vec<Setting>,
+    },
+    /// Check or render the configuration (done by `./nexus up`)
+    #[command(subcommand)]
+    Config(Config),
+    /// Bring the database's roles and schema up to date (done by the service `migrate`)
+    Migrate(Migrate),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Heal {
+    /// Restart it when it is ill
+    On { target: Target },
+    /// Leave it alone: no incidents either
+    Off { target: Target },
+    /// Watch it only, and write down what would have been done
+    Shadow { target: Target },
+    /// Take the switch back, so that label and healer.yml decide again
+    Clear { target: Target },
+    /// Show each service's mode and who decided it
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check .env, the secrets and healer.yml; each mistake is one line, and the exit code 2
+    Check,
+    /// Render the configuration of Alertmanager and the targets of Prometheus; prints the files that changed
+    Render,
+}
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// The database and its superuser, without password
+    #[arg(long = "database.url", value_name = "URL", default_value = "postgres://postgres@postgres/nexus")]
+    pub url: String,
+    /// File with the superuser's password
+    #[arg(long = "database.password-file", value_name = "FILE", default_value = "/run/secrets/superuser_password")]
+    pub password_file: PathBuf,
+    /// File with the password that the role nexus_healer gets
+    #[arg(long = "healer.password-file", value_name = "FILE", default_value = "/run/secrets/healer_password")]
+    pub healer_password_file: PathBuf,
+    /// File with the password that the role nexus_grafana gets
+    #[arg(long = "grafana.password-file", value_name = "FILE", default_value = "/run/secrets/grafana_password")]
+    pub grafana_password_file: PathBuf,
+    /// How long to wait for Postgres
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// `90`, `90s` or `5m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, factor) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    match number.parse::<u32>() {
+        Ok(number) if number > 0 => Ok(Duration::from_secs(u64::from(number) * factor)),
+        _ => Err("must be a time such as 90s or 5m".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_seconds_or_minutes() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        for wrong in ["", "0", "1h", "-1s", "s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

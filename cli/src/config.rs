@@ -1,0 +1,276 @@
+//! `nexus config check` and `nexus config render`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::failure::mistake;
+use crate::files::{Access, make_folder, read_text, write_atomically};
+use crate::home::{Home, TEXT_LIMIT};
+use crate::keys::{self, KEYS};
+use crate::render::{Values, render};
+use crate::secrets;
+
+/// First line of each rendered file. Files with it are ours to replace and to remove.
+const MARK: &str = "# Made by `nexus config render`: changes here are lost. Edit ";
+
+/// Everything that is wrong with `.env`, the secrets and the policy, one line each: file, key and mend.
+pub fn complaints(home: &Home) -> Vec<String> {
+    let env = home.show(&home.env_file);
+    if home.text.is_none() {
+        return vec![format!("{env} is missing: run ./nexus up, which makes it")];
+    }
+    let mut all: Vec<String> = home.dotenv.complaints.iter().map(|complaint| format!("{env}: {complaint}")).collect();
+    for (name, (_, line)) in home.dotenv.values.iter().filter(|(name, _)| name.starts_with("NEXUS_")) {
+        if keys::find(name).is_none() {
+            let hint = keys::nearest(name).map_or_else(
+                || "remove it; .env.example lists the keys there are".to_owned(),
+                |near| format!("{near} is meant, or it must go"),
+            );
+            all.push(format!("{env}: line {line}: unknown key {name}: {hint}"));
+        }
+    }
+    for key in KEYS {
+        let place = match home.dotenv.values.get(key.name) {
+            Some((_, line)) if home.get(key.name) == home.dotenv.get(key.name).unwrap_or_default() => {
+                format!("{env}: line {line}: {}", key.name)
+            }
+            _ => format!("the variable {}", key.name),
+        };
+        if let Some(complaint) = keys::complaint(key.kind, home.get(key.name)) {
+            all.push(format!("{place} {complaint}"));
+        }
+    }
+    all.extend(ports_taken_twice(home).into_iter().map(|complaint| format!("{env}: {complaint}")));
+    all.extend(secrets::complaints(&home.secrets(), secrets::invoking_user()));
+    if let Err(error) = telegram(home) {
+        all.extend(format!("{error:#}").lines().map(str::to_owned));
+    }
+    all.extend(policy_complaint(home));
+    all
+}
+
+fn ports_taken_twice(home: &Home) -> Vec<String> {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    KEYS.iter()
+        .filter(|key| key.kind == keys::Kind::Port)
+        .filter_map(|key| {
+            let port = home.get(key.name);
+            let before = seen.insert(port, key.name)?;
+            Some(format!("{} and {before} are both {port}: give one of them another port", key.name))
+        })
+        .collect()
+}
+
+/// Only whether it is YAML at all, and a mapping: the healer knows its own policy best and says so at its start.
+fn policy_complaint(home: &Home) -> Option<String> {
+    let path = home.policy();
+    let shown = home.show(&path);
+    let text = match read_text(&path, TEXT_LIMIT) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Some(format!("{shown} is missing: run ./nexus up, which makes it")),
+        Err(error) => return Some(format!("{error:#}")),
+    };
+    match serde_saphyr::from_str::<serde_json::Value>(&text) {
+        Ok(serde_json::Value::Object(_)) => None,
+        Ok(serde_json::Value::Null) => {
+            Some(format!("{shown} is empty: remove it and run ./nexus up, which makes it anew"))
+        }
+        Ok(_) => Some(format!("{shown} must be a mapping of `key: value` lines, as in healer/healer.example.yml")),
+        Err(error) => {
+            let message = error.to_string();
+            let first = message.lines().next().unwrap_or_default();
+            Some(format!("{shown} is no valid YAML: {first}"))
+        }
+    }
+}
+
+/// The chat id when Telegram is fully configured, `None` when it is not configured at all. Half of it is a mistake.
+pub fn telegram(home: &Home) -> Result<Option<String>> {
+    let chat = home.get("NEXUS_TELEGRAM_CHAT_ID");
+    let source = home.secrets().join(secrets::TELEGRAM_SOURCE);
+    match (secrets::telegram_token(&home.secrets())?, chat) {
+        (None, "") => Ok(None),
+        (Some(_), "") => Err(mistake(format!(
+            "{}: NEXUS_TELEGRAM_CHAT_ID is empty, though {} holds a token: set it to the number of your chat",
+            home.show(&home.env_file),
+            home.show(&source)
+        ))),
+        (None, _) => Err(mistake(format!(
+            "{} is empty, though NEXUS_TELEGRAM_CHAT_ID is set: write the bot's token into it, or empty the key",
+            home.show(&source)
+        ))),
+        (Some(_), chat) => Ok(Some(chat.to_owned())),
+    }
+}
+
+/// Renders both templates. Returns the files that changed; a file whose content is right is not touched.
+pub fn render_all(home: &Home) -> Result<Vec<String>> {
+    for key in KEYS {
+        if let Some(complaint) = keys::complaint(key.kind, home.get(key.name)) {
+            return Err(mistake(format!("{}: {} {complaint}", home.show(&home.env_file), key.name)));
+        }
+    }
+    let chat = telegram(home)?;
+    let values = Values {
+        keys: BTreeMap::from([
+            ("HOST", home.get("NEXUS_HOST").to_owned()),
+            ("BASE_URL", home.get("NEXUS_BASE_URL").trim_end_matches('/').to_owned()),
+            ("TELEGRAM_API_URL", home.get("NEXUS_TELEGRAM_API_URL").trim_end_matches('/').to_owned()),
+            ("TELEGRAM_CHAT_ID", chat.clone().unwrap_or_else(|| "0".to_owned())),
+        ]),
+        conditions: BTreeMap::from([
+            ("telegram", chat.is_some()),
+            ("base_url", !home.get("NEXUS_BASE_URL").is_empty()),
+        ]),
+    };
+    let targets = home.rendered().join("prometheus/targets");
+    let own = targets.join(format!("{}.yml", home.get("NEXUS_HOST")));
+    let mut changed = Vec::new();
+    for (template, path) in [
+        ("alertmanager/alertmanager.yml.tmpl", &home.rendered().join("alertmanager/alertmanager.yml")),
+        ("prometheus/targets.yml.tmpl", &own),
+    ] {
+        let text = read_text(&home.directory.join(template), TEXT_LIMIT)?
+            .with_context(|| format!("{template} is missing: the checkout is incomplete"))?;
+        let body = render(&text, &values).map_err(|message| mistake(format!("{template}: {message}")))?;
+        let rendered = format!("{MARK}{template}\n{body}");
+        if write_when_changed(path, &rendered)? {
+            changed.push(home.show(path));
+        }
+    }
+    for path in left_over(&targets, &own)? {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", home.show(&path)))?;
+        changed.push(home.show(&path));
+    }
+    Ok(changed)
+}
+
+fn write_when_changed(path: &Path, text: &str) -> Result<bool> {
+    // Written by root under sudo, read by anybody: there is nothing secret in them.
+    let owner = secrets::is_root().then(secrets::invoking_user);
+    for folder in [path.parent().and_then(Path::parent), path.parent()].into_iter().flatten() {
+        make_folder(folder, Access { mode: 0o755, owner })?;
+    }
+    if read_text(path, TEXT_LIMIT)?.as_deref() == Some(text) {
+        return Ok(false);
+    }
+    write_atomically(path, text.as_bytes(), Access { mode: 0o644, owner })?;
+    Ok(true)
+}
+
+/// Files of ours in the folder under another name: the host was renamed. Files of the owner's (other Pis) stay.
+fn left_over(folder: &Path, own: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
+        let is_yaml = path.extension().is_some_and(|extension| extension == "yml");
+        if is_yaml && path != own && read_text(&path, TEXT_LIMIT)?.is_some_and(|text| text.starts_with(MARK)) {
+            all.push(path);
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "12345678:AAbbCCddEEffGGhhIIjjKK";
+
+    /// A checkout with the real templates.
+    fn checkout() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |file: &str, text: &str| {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        place("alertmanager/alertmanager.yml.tmpl", "# @@if telegram@@\nchat_id: @@TELEGRAM_CHAT_ID@@\n# @@end@@\n");
+        place("prometheus/targets.yml.tmpl", "host: \"@@HOST@@\"\n");
+        place("healer.yml", "default: shadow\n");
+        place("secrets/telegram_bot_token", "");
+        let _ = secrets::make(&folder.path().join("secrets"), secrets::invoking_user(), secrets::is_root());
+        folder
+    }
+
+    fn check(env: &str, expected: &[&str]) {
+        let folder = checkout();
+        let home = Home::for_test(folder.path(), env);
+        let mut found = complaints(&home);
+        found.retain(|line| !line.contains("must belong to uid")); // where the test is not root
+        assert_eq!(found, expected, "{env}");
+    }
+
+    #[test]
+    fn each_mistake_is_one_line_with_its_place_and_mend() {
+        check("NEXUS_HOST=pi\n", &[]);
+        check(
+            "NEXUS_TELEGRAM_CHATID=1\n",
+            &[".env: line 1: unknown key NEXUS_TELEGRAM_CHATID: NEXUS_TELEGRAM_CHAT_ID is meant, or it must go"],
+        );
+        check(
+            "\nNEXUS_HEALER_PORT=http\n",
+            &[".env: line 2: NEXUS_HEALER_PORT is \"http\", but must be a port from 1 to 65535"],
+        );
+        check(
+            "NEXUS_GRAFANA_PORT=9090\n",
+            &[".env: NEXUS_GRAFANA_PORT and NEXUS_PROMETHEUS_PORT are both 9090: give one of them another port"],
+        );
+        check(
+            "NEXUS_TELEGRAM_CHAT_ID=12\n",
+            &[
+                "secrets/telegram_bot_token is empty, though NEXUS_TELEGRAM_CHAT_ID is set: write the bot's token into it, or empty the key",
+            ],
+        );
+        check("what\n", &[".env: line 1: no KEY=VALUE; comments begin with #"]);
+    }
+
+    #[test]
+    fn a_broken_policy_is_told_with_its_line() {
+        let folder = checkout();
+        let home = Home::for_test(folder.path(), "");
+        let check = |text: &str, beginning: &str| {
+            fs::write(folder.path().join("healer.yml"), text).unwrap();
+            let complaint = policy_complaint(&home).unwrap();
+            assert!(complaint.starts_with(beginning) && !complaint.contains('\n'), "{complaint}");
+        };
+        check("a: [1\nb: 2", "healer.yml is no valid YAML: ");
+        check("- 1", "healer.yml must be a mapping");
+        check("", "healer.yml is empty");
+        fs::remove_file(folder.path().join("healer.yml")).unwrap();
+        assert_eq!(policy_complaint(&home).as_deref(), Some("healer.yml is missing: run ./nexus up, which makes it"));
+    }
+
+    #[test]
+    fn rendering_twice_changes_nothing_and_a_renamed_host_leaves_nothing_behind() {
+        let folder = checkout();
+        let read = |file: &str| fs::read_to_string(folder.path().join("rendered").join(file)).unwrap();
+        let home = Home::for_test(folder.path(), "NEXUS_HOST=den\n");
+        assert_eq!(
+            render_all(&home).unwrap(),
+            ["rendered/alertmanager/alertmanager.yml", "rendered/prometheus/targets/den.yml"]
+        );
+        assert_eq!(render_all(&home).unwrap(), [""; 0]);
+        assert!(!read("alertmanager/alertmanager.yml").contains("chat_id"));
+        fs::write(folder.path().join("rendered/prometheus/targets/other-pi.yml"), "- mine\n").unwrap();
+
+        fs::write(folder.path().join("secrets/telegram_bot_token"), TOKEN).unwrap();
+        let home = Home::for_test(folder.path(), "NEXUS_HOST=loft\nNEXUS_TELEGRAM_CHAT_ID=-100\n");
+        render_all(&home).unwrap();
+        assert!(read("alertmanager/alertmanager.yml").ends_with("\nchat_id: -100\n"));
+        assert!(read("prometheus/targets/loft.yml").ends_with("\nhost: \"loft\"\n"));
+        assert!(!folder.path().join("rendered/prometheus/targets/den.yml").exists());
+        assert!(folder.path().join("rendered/prometheus/targets/other-pi.yml").exists());
+    }
+
+    #[test]
+    fn a_token_without_a_chat_is_told_without_telling_the_token() {
+        let folder = checkout();
+        fs::write(folder.path().join("secrets/telegram_bot_token"), TOKEN).unwrap();
+        let error = render_all(&Home::for_test(folder.path(), "")).unwrap_err().to_string();
+        assert!(error.contains("NEXUS_TELEGRAM_CHAT_ID") && !error.contains(TOKEN), "{error}");
+    }
+}

@@ -1,0 +1,391 @@
+//! The keys of `.env`: one table that `init` writes from, `config check` judges by and `.env.example` documents.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use url::Url;
+
+/// What a value must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Stack,
+    Host,
+    Address,
+    OptionalAddress,
+    Port,
+    Url,
+    OptionalUrl,
+    /// `registry` or `debian`.
+    ImageSource,
+    Image,
+    OptionalImage,
+    Number,
+    Propagation,
+    Profiles,
+    ChatId,
+    LogLevel,
+    Path,
+}
+
+/// Where `init` takes the first value from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// The same on every machine.
+    Fixed(&'static str),
+    /// Found out on this machine; `.env.example` shows the text here.
+    Found(&'static str),
+    /// Written as a comment only: what is left out is right for nearly everybody.
+    Commented(&'static str),
+}
+
+impl First {
+    /// The value in effect when `.env` does not set the key.
+    pub fn fallback(self) -> &'static str {
+        match self {
+            First::Fixed(value) | First::Found(value) | First::Commented(value) => value,
+        }
+    }
+}
+
+/// One key of `.env`.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub first: First,
+    /// Comment lines for `.env` and `.env.example`.
+    pub doc: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, first: First, doc: &'static str) -> Key {
+    Key { name, kind, first, doc }
+}
+
+pub const KEYS: &[Key] = &[
+    key(
+        "NEXUS_HOST",
+        Kind::Host,
+        First::Found("raspberrypi"),
+        "Name of this machine in metrics, alerts and messages: letters, digits, dots and dashes.",
+    ),
+    key(
+        "NEXUS_TELEGRAM_CHAT_ID",
+        Kind::ChatId,
+        First::Fixed(""),
+        "Telegram chat that gets the messages: a number, for groups a negative one (-100…). The bot's token goes into the\n\
+         file secrets/telegram_bot_token. Without the two everything else still runs.",
+    ),
+    key(
+        "NEXUS_BASE_URL",
+        Kind::OptionalUrl,
+        First::Fixed(""),
+        "Address at which your phone reaches Grafana, for the links in messages, e.g. http://raspberrypi.local:3000\n\
+         Empty: messages carry no links.",
+    ),
+    key(
+        "NEXUS_BIND",
+        Kind::Address,
+        First::Fixed("127.0.0.1"),
+        "Address on which the ports below are published. They ask for no password (the healer's API asks for a token), so\n\
+         leave it at 127.0.0.1 unless your network is trusted.",
+    ),
+    key("NEXUS_EXPORTER_PORT", Kind::Port, First::Fixed("10190"), "Port of the exporter (metrics)."),
+    key("NEXUS_HEALER_PORT", Kind::Port, First::Fixed("10191"), "Port of the healer (API, webhook, metrics)."),
+    key("NEXUS_PROMETHEUS_PORT", Kind::Port, First::Fixed("9090"), "Port of Prometheus."),
+    key("NEXUS_ALERTMANAGER_PORT", Kind::Port, First::Fixed("9093"), "Port of Alertmanager."),
+    key("NEXUS_GRAFANA_PORT", Kind::Port, First::Fixed("3000"), "Port of Grafana."),
+    key(
+        "NEXUS_LAN",
+        Kind::OptionalAddress,
+        First::Fixed(""),
+        "Address on which Grafana alone is published for other machines, e.g. 0.0.0.0; it asks for a password.\n\
+         Empty: the same as NEXUS_BIND.",
+    ),
+    key(
+        "COMPOSE_PROFILES",
+        Kind::Profiles,
+        First::Fixed(""),
+        "Optional services: `grafana`, or nothing. Written by `./nexus up`.",
+    ),
+    key(
+        "NEXUS_LOG",
+        Kind::LogLevel,
+        First::Fixed("info"),
+        "How much the exporter and the healer log: error, warn, info, debug or trace.",
+    ),
+    key(
+        "NEXUS_IMAGE_SOURCE",
+        Kind::ImageSource,
+        First::Fixed("registry"),
+        "Where the third-party images come from: `registry` (pulled, pinned), or `debian` (built here from Debian\n\
+         packages, where no container registry answers). Written by `./nexus up`.",
+    ),
+    key(
+        "NEXUS_IMAGE_NEXUS",
+        Kind::OptionalImage,
+        First::Fixed(""),
+        "Image of our own programs. Written by `./nexus up`.",
+    ),
+    key(
+        "NEXUS_IMAGE_HAPROXY",
+        Kind::OptionalImage,
+        First::Fixed(""),
+        "Image of the Docker socket's guard. Written by `./nexus up`.",
+    ),
+    key(
+        "NEXUS_IMAGE_PROMETHEUS",
+        Kind::OptionalImage,
+        First::Fixed(""),
+        "Image of Prometheus. Written by `./nexus up`.",
+    ),
+    key(
+        "NEXUS_IMAGE_ALERTMANAGER",
+        Kind::OptionalImage,
+        First::Fixed(""),
+        "Image of Alertmanager. Written by `./nexus up`.",
+    ),
+    key("NEXUS_IMAGE_POSTGRES", Kind::OptionalImage, First::Fixed(""), "Image of Postgres. Written by `./nexus up`."),
+    key("NEXUS_IMAGE_GRAFANA", Kind::OptionalImage, First::Fixed(""), "Image of Grafana. Written by `./nexus up`."),
+    key(
+        "NEXUS_DOCKER_GID",
+        Kind::Number,
+        First::Found("999"),
+        "Group of Docker's socket on this machine, for the one container that may open it.",
+    ),
+    key(
+        "NEXUS_DOCKER_SOCKET",
+        Kind::Path,
+        First::Commented("/var/run/docker.sock"),
+        "Docker's socket on this machine.",
+    ),
+    key(
+        "NEXUS_ROOTFS_PROPAGATION",
+        Kind::Propagation,
+        First::Found("rslave"),
+        "`rslave` where / is a shared mount, so that the exporter sees disks mounted later; otherwise empty.",
+    ),
+    key(
+        "NEXUS_STACK",
+        Kind::Stack,
+        First::Commented("nexus"),
+        "Name of this stack. Only for a second one beside the first: it looks after the containers labelled\n\
+         nexus.stack=NAME, and needs ports and folders of its own.",
+    ),
+    key(
+        "NEXUS_TELEGRAM_API_URL",
+        Kind::Url,
+        First::Commented("https://api.telegram.org"),
+        "Telegram's API; another address lets a test server stand in for it.",
+    ),
+    key("NEXUS_SECRETS_DIR", Kind::Path, First::Commented("./secrets"), "Folder of the secrets."),
+    key("NEXUS_RENDERED_DIR", Kind::Path, First::Commented("./rendered"), "Folder of the rendered configuration."),
+    key("NEXUS_POLICY_FILE", Kind::Path, First::Commented("./healer.yml"), "The healer's policy."),
+];
+
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The known key that a mistyped one is nearest to, if any is near.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .map(|key| (distance(name, key.name), key.name))
+        .min()
+        .filter(|(distance, _)| *distance <= 4)
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein's.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let above = row[j + 1];
+            row[j + 1] = (diagonal + usize::from(from != *to)).min(above + 1).min(row[j] + 1);
+            diagonal = above;
+        }
+    }
+    row[b.len()]
+}
+
+/// The lines that stand for a key in `.env`: its documentation and the assignment, as a comment where `value` is none.
+pub fn lines(key: &Key, value: Option<&str>) -> String {
+    let doc: String = key.doc.lines().map(|line| format!("# {line}\n")).collect();
+    match value {
+        Some(value) => format!("{doc}{}\n", crate::dotenv::assignment(key.name, value).unwrap_or_default()),
+        None => format!("{doc}# {}={}\n", key.name, key.first.fallback()),
+    }
+}
+
+/// The whole of `.env.example`.
+pub fn example() -> String {
+    let mut text = String::from(
+        "# Every key of .env, with the value used when it is left out. `./nexus up` writes .env; edit it and run `./nexus up`\n\
+         # again. Nothing here is secret: passwords and tokens are in the folder secrets/.\n",
+    );
+    for key in KEYS {
+        let value = (!matches!(key.first, First::Commented(_))).then(|| key.first.fallback());
+        text.push('\n');
+        text.push_str(&lines(key, value));
+    }
+    text
+}
+
+/// What is wrong with a value, and the mend.
+pub fn complaint(kind: Kind, value: &str) -> Option<String> {
+    if value.chars().any(char::is_control) {
+        return Some("holds a control character".into());
+    }
+    if value.contains('$') {
+        return Some("holds a `$`, which Docker Compose would expand: use a value without".into());
+    }
+    let complain = |wanted: &str| Some(format!("is {value:?}, but must be {wanted}"));
+    match kind {
+        Kind::Stack if !is_project_name(value) => {
+            complain("lower-case letters, digits, - and _, beginning with a letter or digit")
+        }
+        Kind::Host if !is_host_name(value) => complain("a name of letters, digits, dots and dashes, e.g. raspberrypi"),
+        Kind::Address if value.parse::<IpAddr>().is_err() => complain("an IP address, e.g. 127.0.0.1"),
+        Kind::OptionalAddress if !value.is_empty() => complaint(Kind::Address, value),
+        Kind::Port if !value.parse::<u16>().is_ok_and(|port| port > 0) => complain("a port from 1 to 65535"),
+        Kind::OptionalUrl if value.is_empty() => None,
+        Kind::Url | Kind::OptionalUrl if !is_plain_url(value) => {
+            complain("an address such as http://raspberrypi.local:3000")
+        }
+        Kind::ImageSource if !["registry", "debian"].contains(&value) => complain("registry or debian"),
+        Kind::Image if !is_image(value) => complain("the name of an image, e.g. nexus/nexus:0.1.0"),
+        Kind::OptionalImage if !value.is_empty() => complaint(Kind::Image, value),
+        Kind::Number if value.parse::<u32>().is_err() => {
+            complain("a number: `stat -c %g /var/run/docker.sock` tells it")
+        }
+        Kind::Propagation if !["", "rslave"].contains(&value) => complain("rslave or empty"),
+        Kind::Profiles if !["", "grafana"].contains(&value) => complain("grafana or empty"),
+        Kind::ChatId if !value.is_empty() && !value.parse::<i64>().is_ok_and(|id| id != 0) => {
+            complain("a whole number such as 123456789 or -1001234567890, or empty")
+        }
+        Kind::LogLevel if !["error", "warn", "info", "debug", "trace"].contains(&value) => {
+            complain("error, warn, info, debug or trace")
+        }
+        Kind::Path if value.is_empty() => complain("a path, or left out"),
+        _ => None,
+    }
+}
+
+/// Compose's rule for the name of a project.
+fn is_project_name(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c))
+}
+
+/// It becomes a label, a file name and a word in messages.
+pub fn is_host_name(value: &str) -> bool {
+    !value.is_empty()
+        && value.len() <= 253
+        && value.split('.').all(|part| {
+            !part.is_empty()
+                && !part.starts_with('-')
+                && !part.ends_with('-')
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        })
+}
+
+/// http or https with a host, and nothing that a template or a quoted string could take for its own.
+fn is_plain_url(value: &str) -> bool {
+    !value.contains(['"', '\'', '\\', '{', '}', '<', '>', ' ', '`'])
+        && Url::parse(value).is_ok_and(|url| {
+            ["http", "https"].contains(&url.scheme())
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        })
+}
+
+fn is_image(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && value.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c))
+}
+
+/// The address at which a port published on `bind` is reached from this machine.
+pub fn reachable(bind: &str) -> String {
+    match bind.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => bind.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_first_value_is_valid_and_reads_back() {
+        for key in KEYS {
+            assert_eq!(complaint(key.kind, key.first.fallback()), None, "{}", key.name);
+        }
+        let parsed = crate::dotenv::DotEnv::parse(&example());
+        assert_eq!(parsed.complaints, [""; 0]);
+        for key in KEYS.iter().filter(|key| !matches!(key.first, First::Commented(_))) {
+            assert_eq!(parsed.get(key.name), Some(key.first.fallback()));
+        }
+    }
+
+    #[test]
+    fn env_example_is_made_from_this_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../.env.example");
+        if std::env::var_os("NEXUS_BLESS").is_some() {
+            std::fs::write(path, example()).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap() == example(),
+            ".env.example is stale: run NEXUS_BLESS=1 cargo test -p nexus-cli env_example"
+        );
+    }
+
+    #[test]
+    fn values_are_judged() {
+        let good = |kind, value: &str| assert_eq!(complaint(kind, value), None, "{kind:?} {value}");
+        let bad = |kind, value: &str| assert!(complaint(kind, value).is_some(), "{kind:?} {value}");
+        good(Kind::ChatId, "-1001234567890");
+        for value in ["12 3", "\"1\"", "99999999999999999999", "@name", "0", "1.5"] {
+            bad(Kind::ChatId, value);
+        }
+        good(Kind::Port, "65535");
+        for value in ["", "0", "65536", "http", "-1"] {
+            bad(Kind::Port, value);
+        }
+        good(Kind::Host, "pi.local");
+        for value in ["", "a b", "a/b", "..", "-a", "a\"b", "ä"] {
+            bad(Kind::Host, value);
+        }
+        good(Kind::Url, "http://172.17.0.1:8081");
+        for value in ["", "pi:3000", "ftp://x", "http://", "http://x/{{y}}", "http://u:p@x", "http://x/?a"] {
+            bad(Kind::Url, value);
+        }
+        good(Kind::OptionalUrl, "");
+        bad(Kind::Address, "localhost");
+        good(Kind::Address, "::1");
+        bad(Kind::Path, "$HOME/x");
+        bad(Kind::Stack, "Nexus");
+        bad(Kind::Image, "a b");
+    }
+
+    #[test]
+    fn a_mistyped_key_finds_its_name() {
+        assert_eq!(nearest("NEXUS_TELEGRAM_CHATID"), Some("NEXUS_TELEGRAM_CHAT_ID"));
+        assert_eq!(nearest("NEXUS_ENTIRELY_ELSE"), None);
+    }
+
+    #[test]
+    fn a_port_on_every_address_is_reached_on_the_loopback() {
+        for (bind, reached) in
+            [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "[::1]"), ("10.0.0.2", "10.0.0.2")]
+        {
+            assert_eq!(reachable(bind), reached);
+        }
+    }
+}
