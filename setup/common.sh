@@ -1,0 +1,125 @@
+# shellcheck shell=bash
+# Talking, long steps with a sign of life, settings. Sourced by ./nexus, which sets root, cache and logs.
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'nexus: warning: %s\n' "$*" >&2; }
+
+# die MESSAGE [EXIT CODE]: 2 for usage and configuration, 1 (the default) for the rest.
+die() {
+    printf 'nexus: %s\n' "$1" >&2
+    exit "${2:-1}"
+}
+
+# As root, whoever calls: check_host fills this with sudo where it is needed.
+as_root=()
+
+declare -A job_pid=() job_what=() job_log=() job_start=()
+
+# begin NAME WHAT COMMAND...: runs it in the background with its output in a log, in a process group of its own.
+begin() {
+    local name=$1 what=$2
+    shift 2
+    mkdir -p "$logs"
+    job_what[$name]=$what
+    job_log[$name]=$logs/$name.log
+    job_start[$name]=$EPOCHSECONDS
+    set -m
+    # The log's time of change says when it ended.
+    (
+        trap 'touch "${job_log[$name]}"' EXIT
+        "$@"
+    ) >"${job_log[$name]}" 2>&1 </dev/null &
+    job_pid[$name]=$!
+    set +m
+}
+
+# finish NAME: waits for what `begin` started and shows how it gets on; its failure is ours.
+finish() {
+    local name=$1 pid=${job_pid[$1]} what=${job_what[$1]} log=${job_log[$1]} said=$SECONDS spent
+    while kill -0 "$pid" 2>/dev/null; do
+        spent=$((EPOCHSECONDS - job_start[$name]))
+        if [ -t 1 ]; then
+            printf '\r\033[K  %s ... %d s  %s' "$what" "$spent" "$(last_line "$log" 60)"
+        elif [ $((SECONDS - said)) -ge 30 ]; then
+            said=$SECONDS
+            printf '  %s ... %d s  %s\n' "$what" "$spent" "$(last_line "$log" 100)"
+        fi
+        sleep 0.2
+    done
+    [ ! -t 1 ] || printf '\r\033[K'
+    spent=$(($(stat -c %Y "$log") - job_start[$name]))
+    unset "job_pid[$name]"
+    if wait "$pid"; then
+        printf '  %s: done in %d s\n' "$what" "$spent"
+    else
+        tail -n 12 "$log" | sed 's/^/    | /' >&2
+        die "$what failed after $spent s: $(last_line "$log" 200) (all of it: $log)"
+    fi
+}
+
+# step WHAT COMMAND...: begin and finish.
+step() {
+    local name=${1%% (*}
+    name=${name// /-}
+    begin "$name" "$@"
+    finish "$name"
+}
+
+# The last line that says something, without control characters.
+last_line() {
+    tail -n 5 "$1" 2>/dev/null | tr '\r' '\n' | tr -cd '[:print:]\n' | sed '/^[[:space:]]*$/d' | tail -n 1 | cut -c "1-$2"
+}
+
+stop_jobs() {
+    local pid
+    for pid in "${job_pid[@]}"; do
+        kill -- "-$pid" 2>/dev/null || true
+    done
+}
+trap stop_jobs EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Two at once would build the same images and fight over .env.
+one_at_a_time() {
+    mkdir -p "$cache"
+    exec 9>"$cache/lock"
+    flock -n 9 || die "another ./nexus up or ./nexus test is running (lock: $cache/lock)"
+}
+
+# setting KEY [DEFAULT]: a value of .env, without quotes.
+setting() {
+    local value=
+    if [ -e "$root/.env" ]; then
+        [ -r "$root/.env" ] || die "cannot read $root/.env: run as the user who owns it, or with sudo" 2
+        value=$(sed -n "s/^$1=//p" "$root/.env" | tail -n 1)
+        value=${value#[\"\']}
+        value=${value%[\"\']}
+    fi
+    printf '%s' "${value:-${2:-}}"
+}
+
+# version_at_least HAVE WANT
+version_at_least() {
+    [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
+}
+
+# content_of PATH...: a short hash of names and contents, to see whether something changed.
+content_of() {
+    local path
+    for path in "$@"; do
+        if [ -e "$path" ]; then
+            (cd "$(dirname "$path")" && find "$(basename "$path")" -type f -print0 | sort -z | xargs -0 -r sha256sum)
+        fi
+    done | sha256sum | cut -c 1-16
+}
+
+apt_updated=
+apt_install() {
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq)
+    if [ -z "$apt_updated" ]; then
+        "${apt[@]}" update
+        apt_updated=yes
+    fi
+    "${apt[@]}" install -y --no-install-recommends "$@"
+}

@@ -1,0 +1,88 @@
+# shellcheck shell=bash
+# Is this a machine for us, and what does it lack? Nothing is changed here.
+
+check_host() {
+    if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
+        die "this needs Debian, Raspberry Pi OS or a relative: there is no apt-get here"
+    fi
+    architecture=$(dpkg --print-architecture)
+    case $architecture in
+    amd64 | arm64) ;;
+    armhf) die "this is a 32-bit system: Nexus needs 64 bits (install the 64-bit Raspberry Pi OS)" ;;
+    *) die "the architecture is $architecture; Nexus runs on amd64 and arm64" ;;
+    esac
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "this needs root: run it as root, or install sudo"
+        sudo -n true 2>/dev/null || sudo -v || die "this needs root, and sudo said no"
+        as_root=(sudo)
+    fi
+    check_kernel
+}
+
+# A stock Raspberry Pi OS lacks both. Neither stops us, but the owner should know today and not after an outage.
+check_kernel() {
+    local missing=() file
+    memory_cgroup || missing+=(cgroup_enable=memory)
+    [ -e /proc/pressure/memory ] || missing+=(psi=1)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    case " ${missing[*]} " in
+    *memory*) warn "the kernel's memory cgroup is off: memory limits have no effect and no container's memory is known" ;;
+    esac
+    case " ${missing[*]} " in
+    *psi*) warn "the kernel gives no pressure figures (PSI): memory trouble is seen later" ;;
+    esac
+    for file in /boot/firmware/cmdline.txt /boot/cmdline.txt; do
+        if [ -e "$file" ]; then
+            warn "to mend it: sudo sed -i '1s/\$/ ${missing[*]}/' $file && sudo reboot"
+            return
+        fi
+    done
+    warn "to mend it: add \"${missing[*]}\" to the kernel's command line and reboot"
+}
+
+memory_cgroup() {
+    if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+        grep -qw memory /sys/fs/cgroup/cgroup.controllers
+    else
+        awk '$1 == "memory" && $4 == 1 { found = 1 } END { exit !found }' /proc/cgroups
+    fi
+}
+
+# Images, build folders and a package cache take about 5 GB; a Pi whose root is full is worse off than one without Nexus.
+check_disk() {
+    local folder free need=6
+    [ -z "$(setting NEXUS_IMAGE_SOURCE)" ] || need=2
+    for folder in "$cache" /var/lib/docker /var; do
+        [ -d "$folder" ] || continue
+        free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1048576) }')
+        [ "$free" -ge "$need" ] || die "$folder has $free GB free; this needs $need GB: make room there"
+    done
+}
+
+check_ports() {
+    local stack pair key port default
+    stack=$(setting NEXUS_STACK nexus)
+    for pair in EXPORTER:10190 HEALER:10191 PROMETHEUS:9090 ALERTMANAGER:9093 GRAFANA:3000; do
+        key=NEXUS_${pair%:*}_PORT default=${pair#*:}
+        port=$(setting "$key" "$default")
+        case $port in
+        '' | *[!0-9]*) die "$key=$port in $root/.env is not a port number" 2 ;;
+        esac
+        if listening "$port" && ! ours "$stack" "$port"; then
+            die "port $port is taken by another program: set $key in $root/.env to a free port" 2
+        fi
+    done
+}
+
+# Whether anything on this host listens on the TCP port, on whatever address.
+listening() {
+    local hex
+    hex=$(printf '%04X' "$1")
+    awk -v port="$hex" '$4 == "0A" { n = split($2, a, ":"); if (a[n] == port) found = 1 } END { exit !found }' \
+        /proc/net/tcp /proc/net/tcp6 2>/dev/null
+}
+
+ours() {
+    command -v docker >/dev/null &&
+        [ -n "$("${as_root[@]}" docker ps -q --filter "label=com.docker.compose.project=$1" --filter "publish=$2" 2>/dev/null)" ]
+}

@@ -1,0 +1,162 @@
+# shellcheck shell=bash
+# Configuration, and the stack itself: start, prove, describe, stop.
+
+# As root: secrets belong to the users of the containers. sudo tells it who calls, and that user owns the rest.
+nexus_as_root() {
+    "${as_root[@]}" env "NEXUS_DIRECTORY=$root" "$root/bin/nexus" "$@"
+}
+
+# configure LAN_ADDRESS: "" leaves the setting alone, "none" clears it. What the owner has set in .env stays.
+configure() {
+    local name profiles=grafana change
+    [ "$image_source" = registry ] || profiles=
+    change=(
+        "NEXUS_IMAGE_SOURCE=$image_source"
+        "COMPOSE_PROFILES=$profiles"
+        "NEXUS_IMAGE_NEXUS=$nexus_image"
+        "NEXUS_IMAGE_GRAFANA=${registry[grafana]}"
+        "NEXUS_DOCKER_GID=$("${as_root[@]}" stat -L -c %g "$docker_socket")"
+    )
+    for name in prometheus alertmanager postgres haproxy; do
+        change+=("NEXUS_IMAGE_${name^^}=$(image_of $name)")
+    done
+    case $1 in
+    '') ;;
+    none) change+=(NEXUS_LAN=) ;;
+    *) change+=("NEXUS_LAN=$1") ;;
+    esac
+    [ "$docker_socket" = /var/run/docker.sock ] || change+=("NEXUS_DOCKER_SOCKET=$docker_socket")
+    nexus_as_root init "${change[@]/#/--replace=}" >"$logs/init.log"
+    nexus_as_root config check >"$logs/check.log"
+    nexus_as_root config render >"$logs/render.log"
+}
+
+# Compose does not look into the files that it mounts: their hashes, as labels, make it recreate what has new ones.
+compose() {
+    local rendered policy
+    rendered=$(setting NEXUS_RENDERED_DIR ./rendered)
+    policy=$(setting NEXUS_POLICY_FILE ./healer.yml)
+    (
+        cd "$root" || exit
+        "${as_docker[@]}" env \
+            "NEXUS_HASH_HAPROXY=$(content_of images/haproxy/haproxy.cfg)" \
+            "NEXUS_HASH_HEALER=$(content_of "$policy")" \
+            "NEXUS_HASH_PROMETHEUS=$(content_of prometheus/prometheus.yml prometheus/rules)" \
+            "NEXUS_HASH_ALERTMANAGER=$(content_of "$rendered/alertmanager/alertmanager.yml" alertmanager/templates)" \
+            "NEXUS_HASH_GRAFANA=$(content_of grafana/provisioning)" \
+            docker compose "$@"
+    )
+}
+
+start_stack() {
+    step "containers" start_containers
+    step "self-test" nexus_as_root selftest --timeout 60s
+}
+
+start_containers() {
+    local lasting=(docker-proxy exporter healer prometheus alertmanager postgres)
+    [ "$image_source" = debian ] || lasting+=(grafana)
+    compose up -d --remove-orphans
+    # Named, since compose takes a one-shot that has ended for a failure to wait for.
+    if ! compose up -d --no-recreate --wait --wait-timeout 180 "${lasting[@]}"; then
+        why_not_healthy
+        return 1
+    fi
+    wait_for_migrate
+}
+
+# Ends with one line on the first service that is not as it should be, after what it said last.
+why_not_healthy() {
+    local service status
+    while read -r service status; do
+        case $status in
+        *"(healthy)"*) ;;
+        *)
+            compose logs --no-color --no-log-prefix --tail 8 "$service"
+            echo "the service $service is not healthy ($status); ./nexus logs $service says more"
+            return
+            ;;
+        esac
+    done < <(compose ps --all --format '{{.Service}} {{.Status}}' | grep -v '^migrate ')
+}
+
+# It is retried by Docker until Postgres lets it in; a first start on an SD card takes a while.
+wait_for_migrate() {
+    local container deadline=$((SECONDS + 120))
+    container=$(compose ps --all --quiet migrate)
+    until [ "$("${as_docker[@]}" docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$container")" = "exited 0" ]; do
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            compose logs --no-color --no-log-prefix --tail 3 migrate
+            echo "the database's schema is not in place; ./nexus logs migrate says more"
+            return 1
+        fi
+        sleep 0.5
+    done
+}
+
+say_what_is_there() {
+    local address
+    address=$(setting NEXUS_BIND 127.0.0.1)
+    say ""
+    say "Nexus is running, and an alert has made its way from Alertmanager to the healer."
+    if [ "$image_source" = registry ]; then
+        say "  Grafana       http://$(reachable "$(setting NEXUS_LAN "$address")"):$(setting NEXUS_GRAFANA_PORT 3000)  (user admin, password in $(setting NEXUS_SECRETS_DIR ./secrets)/grafana/admin_password, readable by root)"
+    else
+        say "  Grafana       left out: no container registry answers, and Debian has no package of it"
+    fi
+    say "  Prometheus    http://$(reachable "$address"):$(setting NEXUS_PROMETHEUS_PORT 9090)"
+    say "  Alertmanager  http://$(reachable "$address"):$(setting NEXUS_ALERTMANAGER_PORT 9093)"
+    say "  passwords     one file for each reader in $(setting NEXUS_SECRETS_DIR ./secrets); settings in .env"
+    if [ -z "$(setting NEXUS_TELEGRAM_CHAT_ID)" ] || ! "${as_root[@]}" test -s "$(telegram_token_file)"; then
+        say "  Telegram      off: put the bot's token into $(setting NEXUS_SECRETS_DIR ./secrets)/telegram_bot_token and your chat id into .env"
+        say "                (NEXUS_TELEGRAM_CHAT_ID), then run ./nexus up again"
+    fi
+    say ""
+    "$root/bin/nexus" services
+    say ""
+    say "See it work: ./nexus demo. How it is: ./nexus status. What broke: ./nexus incidents."
+}
+
+telegram_token_file() {
+    (cd "$root" && realpath -m "$(setting NEXUS_SECRETS_DIR ./secrets)/telegram_bot_token")
+}
+
+# Where a port published on the address is reached: from other machines if it is published for them.
+reachable() {
+    case $1 in
+    0.0.0.0 | ::) hostname ;;
+    *) printf '%s' "$1" ;;
+    esac
+}
+
+down() {
+    local options=(--remove-orphans) forget=
+    case ${1:-} in
+    '') ;;
+    --volumes) options+=(--volumes) forget=yes ;;
+    *) usage "down does not know \"$1\"" ;;
+    esac
+    [ $# -le 1 ] || usage "down takes one option"
+    need_docker
+    begin down "taking the stack down" compose --profile grafana down "${options[@]}"
+    finish down
+    if [ -n "$forget" ]; then
+        say "Incidents, metrics and the journal are gone; .env, secrets/ and healer.yml are still here."
+    else
+        say "Nothing is forgotten: ./nexus up brings it back (./nexus down --volumes forgets)."
+    fi
+}
+
+logs() {
+    need_docker
+    compose --profile grafana logs --tail 100 "$@"
+}
+
+# For what needs a stack that `up` has made.
+need_docker() {
+    [ -e "$root/.env" ] || die "there is no stack here yet: run ./nexus up first"
+    command -v docker >/dev/null || die "docker is not installed: run ./nexus up first"
+    [ "$(id -u)" = 0 ] || ! command -v sudo >/dev/null || as_root=(sudo)
+    docker info >/dev/null 2>&1 || as_docker=("${as_root[@]}")
+    "${as_docker[@]}" docker info >/dev/null 2>&1 || die "Docker does not answer: run ./nexus up, or see why with \`docker info\`"
+}

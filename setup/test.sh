@@ -1,0 +1,131 @@
+# shellcheck shell=bash
+# ./nexus test: all tests from nothing. Each part says how long it took; the first that fails ends it.
+
+run_tests() {
+    local part parts=(unit rules e2e)
+    if [ $# -gt 0 ]; then
+        parts=("$@")
+    fi
+    for part in "${parts[@]}"; do
+        case $part in
+        unit | rules | e2e | soak) ;;
+        *) usage "test does not know the part \"$part\"; the parts are unit, rules, e2e and soak" ;;
+        esac
+    done
+    check_host
+    one_at_a_time
+    ensure_docker
+    ensure_compose
+    choose_image_source
+    choose_toolchain
+    case " ${parts[*]} $cargo_in $image_source " in
+    *" e2e "* | *" rules "* | *" soak "* | *" container debian "*) prepare_base_image ;;
+    esac
+    case " ${parts[*]} " in
+    *" e2e "* | *" rules "* | *" soak "*) begin images "third-party images ($image_source)" prepare_images ;;
+    esac
+    prepare_builder
+    say "toolchain: $toolchain"
+    for part in "${parts[@]}"; do
+        local started=$SECONDS
+        say ""
+        say "== $part"
+        "test_$part"
+        say "== $part: passed in $((SECONDS - started)) s"
+    done
+}
+
+test_unit() {
+    command -v shellcheck >/dev/null || step "shellcheck" apt_install shellcheck
+    (
+        cd "$root"
+        # The parts of ./nexus are checked where it sources them.
+        shellcheck --external-sources --check-sourced nexus
+        find . -name '*.sh' ! -path './setup/*' ! -path './target/*' -print0 | xargs -0 shellcheck .ci/run images/base/make
+    )
+    run_cargo fmt --all --check
+    run_clippy
+    no_foreign_tls
+    run_deny
+    run_cargo test --locked --workspace
+}
+
+# A newer clippy than the pinned one has lints that this code has never met: they are shown, but only the pinned one denies.
+run_clippy() {
+    local pinned have deny=(-D warnings)
+    pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml")
+    have=$(run_cargo --version | cut -d ' ' -f 2)
+    if [ "$have" != "$pinned" ]; then
+        say "cargo is $have, pinned is $pinned: clippy's warnings are shown, not denied"
+        deny=()
+    fi
+    run_cargo clippy --locked --workspace --all-targets -- "${deny[@]}"
+}
+
+# One TLS, the one that builds on a Pi without cmake: rustls with ring.
+no_foreign_tls() {
+    local crate
+    for crate in aws-lc-sys openssl-sys; do
+        if run_cargo tree --locked --workspace --edges all --target all --invert "$crate" 2>/dev/null | grep .; then
+            die "$crate has got into the build: the dependency above brings it in"
+        fi
+    done
+}
+
+# Compiling it takes longer than all the rest, and its advisories need GitHub: it runs where someone has it.
+run_deny() {
+    if [ "$cargo_in" = host ] && command -v cargo-deny >/dev/null; then
+        run_cargo deny --locked --offline check bans licenses sources
+    else
+        say "cargo-deny is not installed: licences and bans of deny.toml are not checked here"
+    fi
+}
+
+test_rules() {
+    finish_images
+    in_image prometheus sh prometheus/tests/run.sh
+    render_for_tests
+    in_image alertmanager sh alertmanager/tests/run.sh
+}
+
+# In an image of the stack, with the checkout and what render_for_tests has made, both read-only.
+in_image() {
+    local image
+    image=$(image_of "$1")
+    shift
+    mkdir -p "$cache/rendered"
+    "${as_docker[@]}" docker run --rm --user 65534:65534 --read-only --tmpfs /tmp --network none -v "$root:/work:ro" \
+        -v "$cache/rendered:/rendered:ro" -w /work --entrypoint "$1" "$image" "${@:2}"
+}
+
+finish_images() {
+    [ -z "${job_pid[images]:-}" ] || finish images
+}
+
+# The end-to-end test is a program of its own (e2e/): it starts a second stack beside the owner's, from the same images.
+test_e2e() {
+    e2e_test NEXUS_E2E=1
+}
+
+test_soak() {
+    e2e_test NEXUS_E2E=soak
+}
+
+e2e_test() {
+    local program name settings=("$1")
+    finish_images
+    step "programs" build_programs
+    step "image of the programs" prepare_nexus_image
+    run_cargo test --locked -p nexus-e2e --test '*' --no-run 2>"$logs/e2e-build.log" || {
+        tail -n 20 "$logs/e2e-build.log" >&2
+        die "the end-to-end test does not compile (all of it: $logs/e2e-build.log)"
+    }
+    for name in prometheus alertmanager postgres haproxy; do
+        settings+=("NEXUS_IMAGE_${name^^}=$(image_of $name)")
+    done
+    settings+=("NEXUS_IMAGE_SOURCE=$image_source" "NEXUS_IMAGE_NEXUS=$nexus_image" "NEXUS_E2E_BASE_IMAGE=$base_image" "NEXUS_E2E_ROOT=$root")
+    # On the host, where the stack's ports and Docker's socket are, and as root, since the secrets are other users'.
+    while read -r program; do
+        (cd "$root/e2e" && "${as_root[@]}" env "CARGO_MANIFEST_DIR=$root/e2e" "${settings[@]}" "$program")
+    done < <(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$logs/e2e-build.log")
+}
