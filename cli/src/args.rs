@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use nexus_model::IncidentState;
 
 use crate::heal::Target;
 use crate::init::Setting;
@@ -24,11 +25,46 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show on one screen how everything is, the verdict first
+    ///
+    /// Exit code 0: all is well. 1: something is not, or could not be asked.
+    Status {
+        /// Print everything as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the incidents, or tell the whole story of one
+    Incidents {
+        /// One incident: its id, or the end of it that the list shows
+        #[arg(conflicts_with_all = ["project", "service", "state", "limit"])]
+        id: Option<String>,
+        /// Only those of this project
+        #[arg(long)]
+        project: Option<String>,
+        /// Only those of this service
+        #[arg(long)]
+        service: Option<String>,
+        /// Only those in this state: suspect, watching, backoff, restarting, verifying, stabilising, gave_up or closed
+        #[arg(long)]
+        state: Option<IncidentState>,
+        /// At most so many, the newest first
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List the services found and the command that switches healing on
     Services,
     /// Switch healing on or off, or list who decided what
     #[command(subcommand)]
     Heal(Heal),
+    /// Break a small sample project on purpose and show how it is healed
+    Demo {
+        /// Leave the sample project running
+        #[arg(long)]
+        keep: bool,
+    },
     /// Send a test alert through Alertmanager to the healer
     Selftest {
         /// How long it may take
@@ -115,6 +151,45 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Each command's help under a heading, in the order of the help.
+    fn reference(command: &mut clap::Command, path: &str, out: &mut String) {
+        let depth = "#".repeat(path.split(' ').count() + 1);
+        let help = command.clone().bin_name(path).term_width(100).render_long_help().to_string();
+        let help: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
+        out.push_str(&format!("\n{depth} {path}\n\n```text\n{}\n```\n", help.join("\n")));
+        for inner in command.get_subcommands_mut() {
+            // Said once at the top.
+            let mut inner = inner.clone().mut_args(|argument| {
+                let global = argument.is_global_set();
+                argument.hide(global)
+            });
+            let path = format!("{path} {}", inner.get_name());
+            reference(&mut inner, &path, out);
+        }
+    }
+
+    #[test]
+    fn the_reference_is_made_from_the_command_line() {
+        let mut text = String::from(
+            "# The command line\n\n\
+             Made from cli/src/args.rs: `NEXUS_BLESS=1 cargo test -p nexus-cli reference` writes it anew.\n\n\
+             `./nexus` itself knows `up`, `down`, `logs`, `test` and `help`; everything else it hands to the program described\n\
+             here, with `--directory` set. Exit codes: 0 fine, 1 something failed (for `status`: something is not well), 2 a\n\
+             mistake in the flags, the settings or the configuration.\n",
+        );
+        let mut command = Cli::command().disable_help_flag(true).version(None::<&str>);
+        command.build();
+        reference(&mut command, "nexus", &mut text);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
+        if std::env::var_os("NEXUS_BLESS").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap() == text,
+            "docs/cli.md is stale: run NEXUS_BLESS=1 cargo test -p nexus-cli reference"
+        );
     }
 
     #[test]

@@ -219,7 +219,8 @@ pub fn lines(key: &Key, value: Option<&str>) -> String {
     }
 }
 
-/// The whole of `.env.example`.
+/// The whole of `.env.example`, which a test below compares.
+#[cfg(test)]
 pub fn example() -> String {
     let mut text = String::from(
         "# Every key of .env, with the value used when it is left out. `./nexus up` writes .env; edit it and run `./nexus up`\n\

@@ -6,18 +6,22 @@
 
 mod args;
 mod config;
+mod demo;
+mod docker;
 mod dotenv;
 mod failure;
 mod files;
 mod heal;
 mod home;
 mod http;
+mod incidents;
 mod init;
 mod keys;
 mod migrate;
 mod render;
 mod secrets;
 mod selftest;
+mod status;
 mod text;
 
 use std::process::ExitCode;
@@ -28,7 +32,7 @@ use nexus_model::Mode;
 
 use crate::args::{Cli, Command, Config, Heal};
 use crate::home::Home;
-use crate::text::print;
+use crate::text::{Paint, print};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -44,7 +48,27 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let open = || Home::open(cli.directory.as_deref(), cli.env_file.as_deref());
+    let now = jiff::Timestamp::now();
+    let paint = Paint::for_stdout();
     let text = match cli.command {
+        Command::Status { json } => {
+            let report = runtime.block_on(status::gather(&open()?))?;
+            print(&if json { as_json(&report)? } else { status::screen(&report, now, paint) })?;
+            return Ok(ExitCode::from(u8::from(report.verdict != status::Verdict::Healthy)));
+        }
+        Command::Incidents { id: Some(id), json, .. } => {
+            let detail = runtime.block_on(incidents::detail(&open()?, &id))?;
+            if json { as_json(&detail)? } else { incidents::detail_text(&detail, now, paint) }
+        }
+        Command::Incidents { id: None, project, service, state, limit, json } => {
+            let query = incidents::Query { project, service, state, limit };
+            let list = runtime.block_on(incidents::list(&open()?, &query))?;
+            if json { as_json(&list)? } else { incidents::list_text(&list, now) }
+        }
+        Command::Demo { keep } => {
+            runtime.block_on(demo::run(&open()?, keep))?;
+            String::new()
+        }
         Command::Init { set, replace } => {
             lines(&init::init(cli.directory.as_deref(), cli.env_file.as_deref(), &set, &replace)?)
         }
@@ -87,4 +111,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
 
 fn lines(all: &[String]) -> String {
     all.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn as_json(value: &impl serde::Serialize) -> Result<String> {
+    Ok(format!("{}\n", serde_json::to_string_pretty(value).context("cannot write JSON")?))
 }

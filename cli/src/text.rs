@@ -15,12 +15,6 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// A line of progress on stderr, so that stdout holds the result only.
-pub fn note(line: &str) {
-    // Nobody is left to tell when stderr is gone.
-    let _ = writeln!(io::stderr().lock(), "{}", plain(line));
-}
-
 /// Replaces what could steer a terminal: control characters, and the invisible ones that reorder or hide text. Names of
 /// containers, log lines and the output of health checks are written by others.
 pub fn plain(text: &str) -> String {

@@ -1,0 +1,333 @@
+//! `nexus incidents`: the list, and one incident with its whole story.
+
+use anyhow::{Result, bail};
+use jiff::Timestamp;
+use nexus_model::api::{IncidentDetail, IncidentList};
+use nexus_model::{Attempt, Evidence, EvidenceKind, Incident, IncidentState};
+use serde_json::Value;
+
+use crate::heal::refusal_words;
+use crate::home::Home;
+use crate::http::Part;
+use crate::text::{Paint, ago, clock, duration, local, plain, shorten, table};
+
+/// What `nexus incidents` without an ID is asked for.
+#[derive(Debug, Default)]
+pub struct Query {
+    pub project: Option<String>,
+    pub service: Option<String>,
+    pub state: Option<IncidentState>,
+    pub limit: u32,
+}
+
+pub async fn list(home: &Home, query: &Query) -> Result<IncidentList> {
+    let limit = query.limit.to_string();
+    let mut asked = vec![("limit", limit.as_str())];
+    asked.extend(query.project.as_deref().map(|project| ("project", project)));
+    asked.extend(query.service.as_deref().map(|service| ("service", service)));
+    asked.extend(query.state.map(|state| ("state", state.as_str())));
+    Ok(Part::healer(home)?.get("/api/v1/incidents", &asked).await?)
+}
+
+/// One incident by its id, or by the last characters of it that the list shows.
+pub async fn detail(home: &Home, id: &str) -> Result<IncidentDetail> {
+    let healer = Part::healer(home)?;
+    let id = match id.parse::<uuid::Uuid>() {
+        Ok(id) => id,
+        Err(_) => {
+            let known: IncidentList = healer.get("/api/v1/incidents", &[("limit", "1000")]).await?;
+            pick(&known.incidents, id)?
+        }
+    };
+    Ok(healer.get(&format!("/api/v1/incidents/{id}"), &[]).await?)
+}
+
+fn pick(known: &[Incident], ending: &str) -> Result<uuid::Uuid> {
+    let ending = ending.to_ascii_lowercase();
+    let mut matching =
+        known.iter().filter(|incident| incident.id.to_string().ends_with(&ending)).map(|incident| incident.id);
+    match (ending.len() >= 4, matching.next(), matching.next()) {
+        (true, Some(id), None) => Ok(id),
+        (true, Some(_), Some(_)) => bail!("several incidents end in {ending}: give more of the id"),
+        (false, ..) => bail!("{ending} is too short: give at least four characters of the id"),
+        (true, None, _) => {
+            bail!("no incident ends in {ending} among the newest {}: nexus incidents lists them", known.len())
+        }
+    }
+}
+
+/// The random end of the id: its beginning is the time and much the same in neighbours.
+pub fn short_id(incident: &Incident) -> String {
+    let id = incident.id.to_string();
+    id[id.len() - 8..].to_owned()
+}
+
+fn state_words(incident: &Incident) -> String {
+    match (incident.state, incident.outcome) {
+        (IncidentState::Closed, Some(outcome)) => outcome.to_string().replace('_', " "),
+        (state, _) => state.to_string().replace('_', " "),
+    }
+}
+
+/// A table, newest first; empty when there are none.
+pub fn rows(incidents: &[Incident], now: Timestamp) -> String {
+    let rows: Vec<Vec<String>> = incidents
+        .iter()
+        .map(|incident| {
+            let until = incident.closed_at.unwrap_or(now);
+            vec![
+                short_id(incident),
+                ago(incident.opened_at, now),
+                duration(until.duration_since(incident.opened_at)),
+                format!("{}/{}", incident.project, incident.service),
+                incident.mode.to_string(),
+                state_words(incident),
+                incident.attempts.to_string(),
+                shorten(&incident.problem, 60),
+            ]
+        })
+        .collect();
+    table(&["ID", "OPENED", "LASTED", "SERVICE", "MODE", "STATE", "ATTEMPTS", "PROBLEM"], &rows)
+}
+
+pub fn list_text(list: &IncidentList, now: Timestamp) -> String {
+    if list.incidents.is_empty() {
+        return "No incidents.\n".to_owned();
+    }
+    format!("{}One of them in full: nexus incidents ID\n", rows(&list.incidents, now))
+}
+
+/// The story of one incident.
+pub fn detail_text(detail: &IncidentDetail, now: Timestamp, paint: Paint) -> String {
+    let incident = &detail.incident;
+    let mut out = paint.bold(&plain(&format!("{}/{}: {}", incident.project, incident.service, incident.problem)));
+    out.push('\n');
+    let mut line = |name: &str, value: String| out.push_str(&format!("{name:<12}{}\n", plain(&value)));
+    line("id", incident.id.to_string());
+    line("state", state_words(incident));
+    line("mode", incident.mode.to_string());
+    line("container", format!("{} ({})", incident.container_name, incident.image));
+    line("host", incident.host.clone());
+    line("alert", incident.alert.clone());
+    line("opened", format!("{} ({})", local(incident.opened_at), ago(incident.opened_at, now)));
+    if let Some(closed) = incident.closed_at {
+        line("closed", format!("{} (after {})", local(closed), duration(closed.duration_since(incident.opened_at))));
+    }
+    if let Some(due) = incident.next_attempt_at {
+        line("next", format!("attempt in {}", duration(due.duration_since(now))));
+    }
+    if let Some(refusal) = incident.refusal {
+        line("not acting", refusal_words(refusal).to_owned());
+    }
+    line(
+        "Postgres",
+        incident.recorded_at.map_or_else(|| "not copied yet".to_owned(), |at| format!("copied {}", local(at))),
+    );
+
+    out.push_str(&format!("\n{}\n", paint.bold("TIMELINE")));
+    for event in &detail.events {
+        let after = event.at.duration_since(incident.opened_at).as_millis() as f64 / 1000.0;
+        out.push_str(&plain(&format!("{}  {after:>+9.3} s  {:<15} {}", clock(event.at), event.kind, event.detail)));
+        out.push('\n');
+    }
+    out.push_str(&format!("\n{}\n", paint.bold("ATTEMPTS")));
+    out.push_str(&attempts(&detail.attempts));
+    out.push_str(&format!("\n{}\n", paint.bold("EVIDENCE")));
+    if detail.evidence.is_empty() {
+        out.push_str("none\n");
+    }
+    for evidence in &detail.evidence {
+        out.push_str(&evidence_text(evidence, &detail.attempts, paint));
+    }
+    out
+}
+
+fn attempts(attempts: &[Attempt]) -> String {
+    if attempts.is_empty() {
+        return "none\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = attempts
+        .iter()
+        .map(|attempt| {
+            let took = attempt.finished_at.map(|finished| {
+                let took = finished.duration_since(attempt.intended_at).as_millis();
+                format!("{}.{} s", took / 1000, took % 1000 / 100)
+            });
+            vec![
+                attempt.number.to_string(),
+                attempt.action.clone(),
+                clock(attempt.intended_at),
+                took.unwrap_or_else(|| "…".to_owned()),
+                attempt.outcome.map_or_else(|| "under way".to_owned(), |outcome| outcome.to_string().replace('_', " ")),
+                attempt.detail.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["NO", "ACTION", "AT", "TOOK", "OUTCOME", "DETAIL"], &rows)
+}
+
+fn evidence_text(evidence: &Evidence, attempts: &[Attempt], paint: Paint) -> String {
+    let title = match evidence.kind {
+        EvidenceKind::Inspect => "what Docker said",
+        EvidenceKind::HealthLog => "health checks",
+        EvidenceKind::Logs => "last lines of the log",
+        EvidenceKind::HostVitals => "the machine",
+    };
+    let attempt = evidence
+        .attempt_id
+        .and_then(|id| attempts.iter().find(|attempt| attempt.id == id))
+        .map(|attempt| format!(" before attempt {}", attempt.number))
+        .unwrap_or_default();
+    let mut out = paint.dim(&format!("{title}{attempt}, {}", clock(evidence.taken_at)));
+    out.push('\n');
+    out.push_str(&indented(&evidence.body, 2));
+    out
+}
+
+/// JSON as indented lines for people: no quotes and braces, one value a line. The API gives it exactly.
+fn indented(value: &Value, depth: usize) -> String {
+    let pad = " ".repeat(depth);
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| match value {
+                Value::Object(inner) if !inner.is_empty() => {
+                    format!("{pad}{}:\n{}", plain(key), indented(value, depth + 2))
+                }
+                Value::Array(inner) if !inner.is_empty() => {
+                    format!("{pad}{}:\n{}", plain(key), indented(value, depth + 2))
+                }
+                _ => format!("{pad}{}: {}\n", plain(key), scalar(value)),
+            })
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| match item {
+                Value::Object(fields) => {
+                    let fields: Vec<String> =
+                        fields.iter().map(|(key, value)| format!("{}={}", plain(key), scalar(value))).collect();
+                    format!("{pad}{}\n", fields.join("  "))
+                }
+                other => format!("{pad}{}\n", scalar(other)),
+            })
+            .collect(),
+        other => format!("{pad}{}\n", scalar(other)),
+    }
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) => plain(text),
+        Value::Null => "-".to_owned(),
+        other => plain(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use nexus_model::{AttemptOutcome, IncidentEvent, Mode, Outcome};
+    use serde_json::json;
+
+    use super::*;
+
+    pub fn incident(state: IncidentState) -> Incident {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let closed = state == IncidentState::Closed;
+        Incident {
+            id: "01980000-0000-7000-8000-0000deadbeef".parse().unwrap(),
+            host: "pi".into(),
+            project: "photos".into(),
+            service: "web".into(),
+            container_name: "photos-web-1".into(),
+            image: "nginx:1".into(),
+            alert: "ContainerDown".into(),
+            mode: Mode::Heal,
+            state,
+            outcome: closed.then_some(Outcome::Recovered),
+            problem: "exited with code 1".into(),
+            refusal: None,
+            opened_at: at(1_000),
+            last_alert_at: at(1_001),
+            closed_at: closed.then(|| at(1_090)),
+            attempts: 2,
+            failed_attempts: 1,
+            next_attempt_at: None,
+            revision: 3,
+            recorded_at: None,
+        }
+    }
+
+    #[test]
+    fn ids_are_found_by_their_end() {
+        let known = [incident(IncidentState::Closed)];
+        assert_eq!(pick(&known, "DEADBEEF").unwrap(), known[0].id);
+        assert!(pick(&known, "eef").unwrap_err().to_string().contains("too short"));
+        assert!(pick(&known, "0000").unwrap_err().to_string().contains("no incident ends in 0000"));
+        assert!(pick(&[known[0].clone(), known[0].clone()], "beef").unwrap_err().to_string().contains("several"));
+        assert_eq!(short_id(&known[0]), "deadbeef");
+    }
+
+    #[test]
+    fn the_list_is_a_table() {
+        let now = Timestamp::from_second(1_200).unwrap();
+        let list = IncidentList { incidents: vec![incident(IncidentState::Closed), incident(IncidentState::GaveUp)] };
+        assert_eq!(
+            list_text(&list, now),
+            "ID        OPENED     LASTED  SERVICE     MODE  STATE      ATTEMPTS  PROBLEM\n\
+             deadbeef  3 min ago  90 s    photos/web  heal  recovered  2         exited with code 1\n\
+             deadbeef  3 min ago  3 min   photos/web  heal  gave up    2         exited with code 1\n\
+             One of them in full: nexus incidents ID\n"
+        );
+        assert_eq!(list_text(&IncidentList { incidents: Vec::new() }, now), "No incidents.\n");
+    }
+
+    #[test]
+    fn the_story_is_whole_and_harmless() {
+        let incident = incident(IncidentState::Closed);
+        let attempt = Attempt {
+            id: incident.id,
+            incident_id: incident.id,
+            number: 1,
+            action: "restart".into(),
+            container_id: "c".into(),
+            started_at_before: None,
+            started_at_after: None,
+            intended_at: incident.opened_at,
+            finished_at: Some(incident.last_alert_at),
+            outcome: Some(AttemptOutcome::DidNotHelp),
+            detail: Some("still unhealthy".into()),
+            revision: 1,
+        };
+        let evidence = Evidence {
+            id: incident.id,
+            incident_id: incident.id,
+            attempt_id: Some(attempt.id),
+            kind: EvidenceKind::Logs,
+            taken_at: incident.opened_at,
+            body: json!({"lines": ["a\u{1b}[2Jb", "c"], "limits": {"memory": null}, "probes": [{"exit": 1, "output": "no"}]}),
+        };
+        let event = IncidentEvent {
+            id: incident.id,
+            incident_id: incident.id,
+            at: incident.last_alert_at,
+            kind: "closed".into(),
+            detail: "well\nagain".into(),
+        };
+        let detail =
+            IncidentDetail { incident, attempts: vec![attempt], evidence: vec![evidence], events: vec![event] };
+        let text = detail_text(&detail, Timestamp::from_second(1_200).unwrap(), Paint::NONE);
+        for wanted in [
+            "photos/web: exited with code 1\n",
+            "state       recovered\n",
+            "(after 90 s)\n",
+            "+1.000 s  closed          well\u{fffd}again\n",
+            "1.0 s  did not help  still unhealthy\n",
+            "last lines of the log before attempt 1, ",
+            "  lines:\n    a\u{fffd}[2Jb\n    c\n",
+            "  limits:\n    memory: -\n",
+            "  probes:\n    exit=1  output=no\n",
+        ] {
+            assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+        }
+    }
+}

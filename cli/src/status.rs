@@ -1,0 +1,419 @@
+//! `nexus status`: one screen that answers "how is it?", the verdict first. It works with any part of the stack missing,
+//! and says which.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use nexus_model::api::{HealerStatus, IncidentList, PartStatus, ServiceList, ServiceView};
+use nexus_model::{Incident, IncidentState, Refusal};
+use serde::{Deserialize, Serialize};
+
+use crate::heal::refusal_words;
+use crate::home::Home;
+use crate::http::{HttpError, Part};
+use crate::incidents;
+use crate::text::{Paint, ago, plain, shorten, table};
+
+/// All that `status` knows; `--json` prints it.
+#[derive(Serialize)]
+pub struct Report {
+    pub verdict: Verdict,
+    /// What the verdict rests on, the worst first; empty when all is well.
+    pub reasons: Vec<String>,
+    pub parts: Vec<PartReport>,
+    /// `None` when the healer could not be asked.
+    pub services: Option<Vec<ServiceView>>,
+    pub incidents: Option<Vec<Incident>>,
+    /// What people are being told; `None` when Alertmanager could not be asked.
+    pub alerts: Option<Vec<AlertReport>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Healthy,
+    /// Something is ill and being dealt with, or a part of Nexus is missing that healing can do without.
+    Degraded,
+    /// A person is needed.
+    Critical,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct PartReport {
+    pub name: &'static str,
+    pub up: bool,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct AlertReport {
+    pub name: String,
+    pub severity: String,
+    pub project: String,
+    pub service: String,
+    pub summary: String,
+    pub since: Timestamp,
+    pub silenced: bool,
+}
+
+/// What the parts answered.
+struct Answers {
+    healer: Result<HealerStatus, String>,
+    services: Option<Vec<ServiceView>>,
+    incidents: Option<Vec<Incident>>,
+    exporter: Result<(), String>,
+    prometheus: Result<(), String>,
+    alerts: Result<Vec<AlertReport>, String>,
+    /// `None` where Grafana is not part of the stack.
+    grafana: Option<Result<(), String>>,
+}
+
+pub async fn gather(home: &Home) -> Result<Report> {
+    let exporter = Part::exporter(home)?;
+    let prometheus = Part::prometheus(home)?;
+    let alertmanager = Part::alertmanager(home)?;
+    let grafana = (home.get("COMPOSE_PROFILES") == "grafana").then(|| Part::grafana(home)).transpose()?;
+    let ask_healer = async {
+        let part = Part::healer(home).map_err(|error| format!("{error:#}"))?;
+        let asked = tokio::join!(
+            part.get::<HealerStatus>("/api/v1/status", &[]),
+            part.get::<ServiceList>("/api/v1/services", &[]),
+            part.get::<IncidentList>("/api/v1/incidents", &[("limit", "1000")]),
+        );
+        Ok::<_, String>(asked)
+    };
+    let ask_grafana = async {
+        match &grafana {
+            Some(part) => Some(part.ok("/api/health").await.map_err(short)),
+            None => None,
+        }
+    };
+    let (healer, exporter, prometheus, alerts, grafana) = tokio::join!(
+        ask_healer,
+        async { exporter.ok("/healthz").await.map_err(short) },
+        async { prometheus.ok("/-/ready").await.map_err(short) },
+        async { alertmanager.get::<Vec<Alert>>("/api/v2/alerts", &[]).await.map_err(short) },
+        ask_grafana,
+    );
+    let (healer, services, incidents) = match healer {
+        Err(reason) => (Err(reason), None, None),
+        Ok((status, services, incidents)) => (
+            status.map_err(short),
+            services.ok().map(|list| list.services),
+            incidents.ok().map(|list| list.incidents.into_iter().filter(|i| i.state.is_open()).collect()),
+        ),
+    };
+    let alerts = alerts.map(|all| all.into_iter().filter_map(Alert::for_people).collect());
+    Ok(judge(Answers { healer, services, incidents, exporter, prometheus, alerts, grafana }))
+}
+
+/// The mend is in the verdict's reason once; here only what is wrong.
+fn short(error: HttpError) -> String {
+    match error {
+        HttpError::Unreachable { base, .. } => format!("does not answer at {base}"),
+        HttpError::TimedOut { base, .. } => format!("hangs at {base}"),
+        other => other.to_string(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Alert {
+    labels: std::collections::BTreeMap<String, String>,
+    annotations: std::collections::BTreeMap<String, String>,
+    starts_at: Timestamp,
+    status: AlertStatus,
+}
+
+#[derive(Deserialize)]
+struct AlertStatus {
+    state: String,
+}
+
+impl Alert {
+    /// `None` for the prompts of the healer and for what has no severity.
+    fn for_people(mut self) -> Option<AlertReport> {
+        let mut label = |name: &str| self.labels.remove(name).unwrap_or_default();
+        let (severity, heal) = (label("severity"), label("heal"));
+        (heal.is_empty() && ["warning", "critical"].contains(&severity.as_str())).then(|| AlertReport {
+            name: label("alertname"),
+            severity,
+            project: label("project"),
+            service: label("service"),
+            summary: self.annotations.remove("summary").unwrap_or_default(),
+            since: self.starts_at,
+            silenced: self.status.state == "suppressed",
+        })
+    }
+}
+
+/// From what the parts answered to the verdict. Pure.
+fn judge(answers: Answers) -> Report {
+    let mut found: Vec<(Verdict, String)> = Vec::new();
+    let mut parts = Vec::new();
+    let mut part = |name: &'static str, severity: Verdict, answer: Result<(), String>, without: &str| {
+        if let Err(reason) = &answer {
+            found.push((severity, format!("{name} {reason}: {without}")));
+        }
+        parts.push(PartReport { name, up: answer.is_ok(), reason: answer.err() });
+    };
+    let of = |status: &PartStatus| match status.state.as_str() {
+        "up" | "off" => Ok(()),
+        _ => Err(status.reason.clone().unwrap_or_else(|| "is down".to_owned())),
+    };
+    let healer = answers.healer.as_ref();
+    part("healer", Verdict::Critical, healer.map(drop).map_err(Clone::clone), "nothing is healed");
+    part("exporter", Verdict::Critical, answers.exporter, "nobody sees what is ill");
+    part("prometheus", Verdict::Critical, answers.prometheus, "no rule is evaluated");
+    part("alertmanager", Verdict::Critical, answers.alerts.as_ref().map(drop).map_err(Clone::clone), "nobody is told");
+    if let Ok(status) = healer {
+        part("docker", Verdict::Critical, of(&status.docker), "the healer can neither see nor act");
+        if status.postgres.state != "off" {
+            let waiting = format!("{} rows wait in the journal, nothing is lost", status.journal_pending_rows);
+            part("postgres", Verdict::Degraded, of(&status.postgres), &waiting);
+        }
+    }
+    if let Some(grafana) = answers.grafana {
+        part("grafana", Verdict::Degraded, grafana, "no dashboard");
+    }
+    for incident in answers.incidents.iter().flatten() {
+        let name = plain(&format!("{}/{}", incident.project, incident.service));
+        found.push(match incident.state {
+            IncidentState::GaveUp => {
+                (Verdict::Critical, format!("{name}: gave up after {} attempts", incident.attempts))
+            }
+            _ => (Verdict::Degraded, format!("{name}: {}", plain(&incident.problem))),
+        });
+    }
+    for alert in answers.alerts.iter().flatten().filter(|alert| !alert.silenced && alert.name != "HealerGaveUp") {
+        let severity = if alert.severity == "critical" { Verdict::Critical } else { Verdict::Degraded };
+        let place = [&alert.project, &alert.service].map(|part| plain(part)).join("/");
+        let place = if place == "/" { String::new() } else { format!(" {place}") };
+        found.push((severity, format!("{}{place}: {}", plain(&alert.name), plain(&alert.summary))));
+    }
+    found.sort_by_key(|(verdict, _)| std::cmp::Reverse(*verdict));
+    Report {
+        verdict: found.first().map_or(Verdict::Healthy, |(verdict, _)| *verdict),
+        reasons: found.into_iter().map(|(_, reason)| reason).collect(),
+        parts,
+        services: answers.services,
+        incidents: answers.incidents,
+        alerts: answers.alerts.ok(),
+    }
+}
+
+/// One screen for people.
+pub fn screen(report: &Report, now: Timestamp, paint: Paint) -> String {
+    let (first, rest) =
+        (report.reasons.first().map(String::as_str).unwrap_or_default(), report.reasons.len().saturating_sub(1));
+    let more = if rest == 0 { String::new() } else { format!(" (and {rest} more)") };
+    let mut out = match report.verdict {
+        Verdict::Healthy => paint.good("All is well."),
+        Verdict::Degraded => paint.warning(&format!("Not all is well: {first}{more}")),
+        Verdict::Critical => paint.bad(&format!("You are needed: {first}{more}")),
+    };
+    out.push_str("\n\n");
+    for part in &report.parts {
+        let word = if part.up { paint.good("up") } else { paint.bad("DOWN") };
+        let reason = part.reason.as_deref().map(|reason| format!("  {}", plain(reason))).unwrap_or_default();
+        out.push_str(&format!("{:<14}{word}{reason}\n", part.name));
+    }
+    let absent =
+        if report.parts.iter().all(|part| !part.up) { "is the stack up? run ./nexus up" } else { "see ./nexus logs" };
+    if report.parts.iter().any(|part| !part.up) {
+        out.push_str(&format!("{absent}\n"));
+    }
+    let mut section = |title: &str, body: Option<String>, none: &str| {
+        out.push_str(&format!("\n{}\n", paint.bold(title)));
+        match body {
+            None => out.push_str("unknown: the part that knows does not answer\n"),
+            Some(body) if body.is_empty() => out.push_str(&format!("{none}\n")),
+            Some(body) => out.push_str(&body),
+        }
+    };
+    section(
+        "SERVICES",
+        report.services.as_ref().map(|all| services_table(all)),
+        "no Docker Compose project runs here yet",
+    );
+    section("OPEN INCIDENTS", report.incidents.as_ref().map(|all| incidents::rows(all, now)), "none");
+    section("ALERTS", report.alerts.as_ref().map(|all| alerts_table(all, now)), "none");
+    out
+}
+
+fn services_table(services: &[ServiceView]) -> String {
+    let mut sorted: Vec<&ServiceView> =
+        services.iter().filter(|service| service.refusal != Some(Refusal::OwnStack)).collect();
+    sorted.sort_by(|a, b| (&a.project, &a.service).cmp(&(&b.project, &b.service)));
+    let mut rows = Vec::new();
+    let mut before = None;
+    for service in sorted {
+        let project = if before.replace(&service.project) == Some(&service.project) { "" } else { &service.project };
+        let summary = |pick: fn(&nexus_model::api::ContainerView) -> &String| {
+            let mut words: Vec<&str> = service.containers.iter().map(|container| pick(container).as_str()).collect();
+            words.sort_unstable();
+            words.dedup();
+            words.join("+")
+        };
+        let health = summary(|container| &container.health);
+        let restarts: i64 = service.containers.iter().map(|container| container.restart_count).sum();
+        rows.push(vec![
+            project.to_owned(),
+            service.service.clone(),
+            summary(|container| &container.state),
+            if health == "none" { "-".to_owned() } else { health },
+            if restarts == 0 { String::new() } else { restarts.to_string() },
+            service.mode.to_string(),
+            service.refusal.map(refusal_words).unwrap_or_default().to_owned(),
+        ]);
+    }
+    table(&["PROJECT", "SERVICE", "STATE", "HEALTH", "RESTARTS", "MODE", "NOTE"], &rows)
+}
+
+fn alerts_table(alerts: &[AlertReport], now: Timestamp) -> String {
+    let mut sorted: Vec<&AlertReport> = alerts.iter().collect();
+    sorted.sort_by(|a, b| (&a.severity, &a.name, a.since).cmp(&(&b.severity, &b.name, b.since)));
+    let rows: Vec<Vec<String>> = sorted
+        .into_iter()
+        .map(|alert| {
+            vec![
+                alert.severity.clone(),
+                alert.name.clone(),
+                match (alert.project.as_str(), alert.service.as_str()) {
+                    ("", "") => String::new(),
+                    (project, service) => format!("{project}/{service}"),
+                },
+                ago(alert.since, now),
+                shorten(&alert.summary, 60),
+                if alert.silenced { "silenced".to_owned() } else { String::new() },
+            ]
+        })
+        .collect();
+    table(&["SEVERITY", "ALERT", "SERVICE", "SINCE", "WHAT", ""], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incidents::tests::incident;
+
+    fn up() -> PartStatus {
+        PartStatus { state: "up".into(), reason: None }
+    }
+
+    /// Everything answers and nothing is wrong.
+    fn well() -> Answers {
+        Answers {
+            healer: Ok(HealerStatus {
+                version: "1".into(),
+                host: "pi".into(),
+                stack: "nexus".into(),
+                now: Timestamp::UNIX_EPOCH,
+                docker: up(),
+                postgres: up(),
+                alertmanager: up(),
+                journal_pending_rows: 0,
+                open_incidents: 0,
+                gave_up_incidents: 0,
+            }),
+            services: Some(Vec::new()),
+            incidents: Some(Vec::new()),
+            exporter: Ok(()),
+            prometheus: Ok(()),
+            alerts: Ok(Vec::new()),
+            grafana: None,
+        }
+    }
+
+    fn alert(name: &str, severity: &str, silenced: bool) -> AlertReport {
+        AlertReport {
+            name: name.into(),
+            severity: severity.into(),
+            project: String::new(),
+            service: String::new(),
+            summary: "s".into(),
+            since: Timestamp::UNIX_EPOCH,
+            silenced,
+        }
+    }
+
+    #[test]
+    fn one_fact_at_a_time_changes_the_verdict() {
+        let check = |change: fn(&mut Answers), verdict: Verdict, reason: &str| {
+            let mut answers = well();
+            change(&mut answers);
+            let report = judge(answers);
+            assert_eq!(
+                (report.verdict, report.reasons.first().map(String::as_str).unwrap_or_default()),
+                (verdict, reason)
+            );
+        };
+        let down = || PartStatus { state: "down".into(), reason: Some("refuses".into()) };
+        let _ = down;
+        check(|_| {}, Verdict::Healthy, "");
+        check(|a| a.healer = Err("is away".into()), Verdict::Critical, "healer is away: nothing is healed");
+        check(
+            |a| {
+                if let Ok(status) = &mut a.healer {
+                    status.postgres = PartStatus { state: "down".into(), reason: Some("refuses".into()) };
+                    status.journal_pending_rows = 3;
+                }
+            },
+            Verdict::Degraded,
+            "postgres refuses: 3 rows wait in the journal, nothing is lost",
+        );
+        check(
+            |a| {
+                if let Ok(status) = &mut a.healer {
+                    status.postgres = PartStatus { state: "off".into(), reason: None };
+                }
+            },
+            Verdict::Healthy,
+            "",
+        );
+        check(|a| a.grafana = Some(Err("hangs".into())), Verdict::Degraded, "grafana hangs: no dashboard");
+        check(
+            |a| a.incidents = Some(vec![incident(IncidentState::Verifying)]),
+            Verdict::Degraded,
+            "photos/web: exited with code 1",
+        );
+        check(
+            |a| a.incidents = Some(vec![incident(IncidentState::Verifying), incident(IncidentState::GaveUp)]),
+            Verdict::Critical,
+            "photos/web: gave up after 2 attempts",
+        );
+        check(|a| a.alerts = Ok(vec![alert("DiskLow", "warning", false)]), Verdict::Degraded, "DiskLow: s");
+        check(|a| a.alerts = Ok(vec![alert("DiskLow", "critical", true)]), Verdict::Healthy, "");
+    }
+
+    #[test]
+    fn the_screen_is_whole_with_everything_missing() {
+        let away = || "does not answer".to_owned();
+        let report = judge(Answers {
+            healer: Err(away()),
+            services: None,
+            incidents: None,
+            exporter: Err(away()),
+            prometheus: Err(away()),
+            alerts: Err(away()),
+            grafana: None,
+        });
+        let text = screen(&report, Timestamp::UNIX_EPOCH, Paint::NONE);
+        assert!(text.starts_with("You are needed: healer does not answer: nothing is healed (and 3 more)\n"), "{text}");
+        assert!(text.contains("is the stack up? run ./nexus up\n"), "{text}");
+        assert_eq!(text.matches("unknown: ").count(), 3);
+    }
+
+    #[test]
+    fn only_alerts_for_people_count() {
+        let check = |labels: &str, counts: bool| {
+            let json = format!(
+                r#"{{"labels":{{{labels}}},"annotations":{{}},"startsAt":"2026-01-01T00:00:00.000Z","status":{{"state":"active"}}}}"#
+            );
+            let alert: Alert = serde_json::from_str(&json).unwrap();
+            assert_eq!(alert.for_people().is_some(), counts, "{labels}");
+        };
+        check(r#""alertname":"A","severity":"critical""#, true);
+        check(r#""alertname":"A","severity":"critical","heal":"restart""#, false);
+        check(r#""alertname":"Watchdog","severity":"none""#, false);
+    }
+}
