@@ -88,6 +88,29 @@ test_rules() {
     in_image alertmanager sh alertmanager/tests/run.sh
 }
 
+# The configurations as the CLI renders them, with Telegram and without, in $cache/rendered/{telegram,plain}.
+render_for_tests() {
+    local kind folder nexus=$cache/target/debug/nexus
+    run_cargo build --locked --workspace --bins
+    rm -rf "$cache/rendered"
+    for kind in plain telegram; do
+        folder=$cache/rendered/$kind
+        # A checkout in small: what the CLI reads.
+        mkdir -p "$folder/healer"
+        cp -r "$root"/{compose.yml,.env.example,alertmanager,prometheus} "$folder"
+        cp "$root/healer/healer.example.yml" "$folder/healer"
+        local as_nexus=("${as_root[@]}" "$nexus" --directory "$folder") chat=()
+        "${as_nexus[@]}" init --set=NEXUS_HOST=pi >/dev/null
+        if [ $kind = telegram ]; then
+            chat=(--replace=NEXUS_TELEGRAM_CHAT_ID=-1001234567890)
+            echo 123456:test-token | "${as_root[@]}" tee "$folder/secrets/telegram_bot_token" >/dev/null
+        fi
+        "${as_nexus[@]}" init "${chat[@]}" >/dev/null
+        "${as_nexus[@]}" config check
+        "${as_nexus[@]}" config render >/dev/null
+    done
+}
+
 # In an image of the stack, with the checkout and what render_for_tests has made, both read-only.
 in_image() {
     local image
