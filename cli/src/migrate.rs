@@ -138,17 +138,29 @@ async fn role(client: &Client, name: &str, password: &str) -> Result<()> {
 async fn schema(client: &mut Client) -> Result<Vec<String>> {
     let runner = embedded::migrations::runner();
     let known = runner.get_migrations().iter().map(refinery::Migration::version).max().unwrap_or_default();
-    let applied =
-        runner.get_applied_migrations_async(client).await.context("cannot read which migrations were applied")?;
-    if let Some(newest) = applied.iter().max_by_key(|migration| migration.version()).filter(|m| m.version() > known) {
+    if let Some(newest) = newest(client).await?.filter(|newest| *newest > known) {
         anyhow::bail!(
-            "the database has migration {newest}, this nexus {} knows only up to V{known}: a newer version made it; update \
+            "the database has migration V{newest}, this nexus {} knows only up to V{known}: a newer version made it; update \
              this checkout and run ./nexus up",
             env!("CARGO_PKG_VERSION")
         );
     }
     let report = runner.run_async(client).await.context("cannot apply the migrations")?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// The newest migration that was ever applied; `None` on a fresh database, which lacks refinery's table too.
+async fn newest(client: &Client) -> Result<Option<i32>> {
+    let read = async {
+        let exists = client.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?;
+        if !exists.try_get::<_, bool>(0)? {
+            return Ok(None);
+        }
+        client.query_one("SELECT max(version) FROM refinery_schema_history", &[]).await?.try_get(0)
+    };
+    read.await.map_err(|error: tokio_postgres::Error| {
+        anyhow::Error::new(error).context("cannot read which migrations were applied")
+    })
 }
 
 fn identifier(name: &str) -> String {
