@@ -17,18 +17,19 @@ declare -A job_pid=() job_what=() job_log=() job_start=()
 
 # begin NAME WHAT COMMAND...: runs it in the background with its output in a log, in a process group of its own.
 begin() {
-    local name=$1 what=$2
+    local name=$1 what=$2 log=$logs/$1.log
     shift 2
     mkdir -p "$logs"
     job_what[$name]=$what
-    job_log[$name]=$logs/$name.log
+    job_log[$name]=$log
     job_start[$name]=$EPOCHSECONDS
     set -m
     # The log's time of change says when it ended.
     (
-        trap 'touch "${job_log[$name]}"' EXIT
+        # shellcheck disable=SC2064 # expanded now: at the end this function's variables are gone
+        trap "touch '$log'" EXIT
         "$@"
-    ) >"${job_log[$name]}" 2>&1 </dev/null &
+    ) >"$log" 2>&1 </dev/null &
     job_pid[$name]=$!
     set +m
 }
