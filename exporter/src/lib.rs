@@ -1,1 +1,20 @@
-//! x
+//! The senses of Nexus: vitals of a host and of its containers, read from the kernel and from Docker's events, and
+//! written as metrics under the names that node_exporter and cAdvisor made known.
+//!
+//! Flow goes one way: `kernel, Docker -> collect -> Snapshot -> exposition -> HTTP`. Nothing is read between scrapes but
+//! the event stream; a scrape makes no call to the Docker daemon.
+//!
+//! What this crate does not do: keep history (Prometheus), decide what is wrong (its rules), change anything.
+
+pub mod cgroup;
+pub mod collect;
+pub mod config;
+pub mod docs;
+pub mod exposition;
+pub mod family;
+pub mod gather;
+pub mod guard;
+pub mod negotiate;
+pub mod scrape;
+pub mod server;
+pub mod snapshot;

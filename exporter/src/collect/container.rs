@@ -1,0 +1,183 @@
+//! `container`: what Docker says of each container of this stack, and what it uses by the kernel's count.
+//!
+//! State comes from `nexus_docker`'s watcher and costs no call to the daemon here; usage comes from cgroup files. When
+//! Docker does not answer, its state families are absent, while usage is still read for the containers known last.
+//!
+//! A container on the host's network, or in the network of another container, has no interfaces of its own: its
+//! `container_network_*` are absent, since the same traffic is counted for the host, or for the other container.
+
+mod oom;
+mod write;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use nexus_docker::{Container, EngineInfo, Snapshot, Status, StopCause, Watched};
+
+use super::netdev::{self, Interface};
+use super::{CollectError, Reader, Roots, diskstats};
+use crate::cgroup::{Hierarchy, Place, Usage, Wanted};
+use oom::OomCounter;
+pub use write::{FAMILIES, write};
+
+pub const ABSENCE: &str = "success is 0 while Docker does not answer, or when the group of a running container \
+    can't be found; everything else is still served.";
+
+#[derive(Clone, Debug)]
+pub struct Containers {
+    pub docker_up: bool,
+    pub engine: Option<EngineInfo>,
+    /// `None` where there are no cgroup files to tell it by.
+    pub memory_cgroup_enabled: Option<bool>,
+    /// Sorted by Docker's id.
+    pub containers: Vec<Reading>,
+    /// Kernel names of block devices, by (major, minor).
+    pub devices: HashMap<(u32, u32), String>,
+    pub now: Timestamp,
+    /// Running containers whose group could not be found.
+    pub lost: Vec<String>,
+}
+
+/// One container.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// cAdvisor's id: the cgroup path, or what it would be under the cgroupfs driver when there is none.
+    pub id: String,
+    pub container: Arc<Container>,
+    pub stop: StopCause,
+    /// `None` when it does not run, or its group is gone or could not be found.
+    pub usage: Option<Usage>,
+    /// Processes killed for memory, counted across restarts; `None` when the kernel does not count.
+    pub oom_events: Option<u64>,
+    /// Without loopback. `None` when it has no network of its own.
+    pub interfaces: Option<Vec<Interface>>,
+}
+
+/// What is kept between scrapes, by container id.
+#[derive(Debug, Default)]
+pub struct Memory {
+    known: HashMap<String, Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// With the process id that it was found for: a restart makes a new group.
+    place: Option<(u32, Place)>,
+    oom: OomCounter,
+}
+
+impl Memory {
+    pub fn read(
+        &mut self,
+        docker: &Snapshot,
+        roots: &Roots,
+        reader: &mut Reader,
+        now: Timestamp,
+    ) -> Result<Containers, CollectError> {
+        let hierarchy = Hierarchy::find(roots, reader);
+        let memory_cgroup_enabled = hierarchy.as_ref().map(Hierarchy::memory_enabled);
+        self.known.retain(|id, _| docker.containers.contains_key(id));
+        let mut lost = Vec::new();
+        let mut containers = Vec::with_capacity(docker.containers.len());
+        for (id, watched) in &docker.containers {
+            let known = self.known.entry(id.clone()).or_default();
+            let container = &watched.container;
+            let place = hierarchy.as_ref().and_then(|hierarchy| known.place(hierarchy, container, roots, reader));
+            let usage = match (&hierarchy, place) {
+                (Some(hierarchy), Some(place)) => Some(hierarchy.usage(place, reader)),
+                _ => None,
+            };
+            // A group that is gone by now answers nothing at all.
+            let usage = usage.filter(|usage| *usage != Usage::default());
+            let id = match place {
+                Some(place) => place.path.clone(),
+                None => format!("/docker/{id}"),
+            };
+            if usage.is_none() && container.pid != 0 && !process_is_gone(container.pid, roots) {
+                lost.push(container.name.clone());
+            }
+            let interfaces = usage.is_some().then(|| interfaces(container, roots, reader)).flatten();
+            let oom_events = memory_cgroup_enabled
+                .unwrap_or(false)
+                .then(|| known.oom.count(container.started_at, oom_kills(usage.as_ref()), watched.oom_events));
+            let Watched { container, stop, .. } = watched;
+            containers.push(Reading {
+                id,
+                container: Arc::clone(container),
+                stop: *stop,
+                usage,
+                oom_events,
+                interfaces,
+            });
+        }
+        let devices = reader.text(&roots.proc("diskstats")).map(diskstats::names).unwrap_or_default();
+        Ok(Containers {
+            docker_up: docker.up,
+            engine: docker.engine.clone(),
+            memory_cgroup_enabled,
+            containers,
+            devices,
+            now,
+            lost,
+        })
+    }
+}
+
+impl Known {
+    /// Where the container's group is, looked for once in its life. `None` when it does not run.
+    fn place(
+        &mut self,
+        hierarchy: &Hierarchy,
+        container: &Container,
+        roots: &Roots,
+        reader: &mut Reader,
+    ) -> Option<&Place> {
+        if container.pid == 0 {
+            self.place = None;
+        } else if self.place.as_ref().is_none_or(|(pid, _)| *pid != container.pid) {
+            let wanted = Wanted { id: &container.id, pid: container.pid, parent: &container.cgroup_parent };
+            self.place = hierarchy.locate(wanted, roots, reader).map(|place| (container.pid, place));
+        }
+        self.place.as_ref().map(|(_, place)| place)
+    }
+}
+
+impl Containers {
+    /// Why this reading is not a full success, if it is not.
+    pub fn fault(&self) -> Option<CollectError> {
+        let what = if !self.docker_up {
+            "docker does not answer".to_owned()
+        } else if !self.lost.is_empty() {
+            format!("no control group found for {}", self.lost.join(", "))
+        } else {
+            return None;
+        };
+        Some(CollectError::Failed { what })
+    }
+}
+
+fn oom_kills(usage: Option<&Usage>) -> Option<u64> {
+    usage?.memory.oom_kills
+}
+
+/// Whether the container ended between Docker's last word and now: then there is nothing to find, and no fault.
+fn process_is_gone(pid: u32, roots: &Roots) -> bool {
+    !roots.proc(&pid.to_string()).exists()
+}
+
+fn interfaces(container: &Container, roots: &Roots, reader: &mut Reader) -> Option<Vec<Interface>> {
+    if container.network_mode == "host" || container.network_mode.starts_with("container:") {
+        return None;
+    }
+    let text = reader.text(&roots.proc(&format!("{}/net/dev", container.pid))).ok()?;
+    let mut interfaces = netdev::parse(text);
+    // cAdvisor's rule: loopback says nothing, and the rest are of containers inside the container.
+    interfaces.retain(|interface| !["lo", "veth", "docker"].iter().any(|prefix| interface.name.starts_with(prefix)));
+    Some(interfaces)
+}
+
+/// Whether there is a run whose figures mean something.
+fn runs(container: &Container) -> bool {
+    matches!(container.status, Status::Running | Status::Paused)
+}

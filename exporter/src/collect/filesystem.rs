@@ -1,0 +1,435 @@
+//! `filesystem`: size and free space of each mounted file system of the host.
+//!
+//! The mounts are those of the host's first process; each is asked by statfs below the root prefix, on a thread that may
+//! hang in place of the scrape. A mount that can't be told apart from what covers it here (the exporter's container hides
+//! the host's /run, and sees nothing that was mounted after it started without propagation) is reported as an error, never
+//! with the figures of another file system.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{CollectError, Reader, Roots};
+use crate::exposition::{Exposition, Labels, Value};
+use crate::family::{Family, Kind};
+use crate::guard::Guard;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filesystem {
+    pub mount: Mount,
+    /// An error is the text of the label `device_error`.
+    pub usage: Result<Usage, String>,
+}
+
+/// One line of mountinfo (proc_pid_mountinfo(5)).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mount {
+    pub device: String,
+    /// As the host sees it; may hold any byte but NUL.
+    pub point: PathBuf,
+    pub fs_type: String,
+    pub major: u32,
+    pub minor: u32,
+    /// The mount is read-only, whatever the file system is.
+    pub read_only: bool,
+}
+
+/// Bytes and counts of inodes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    pub size: u64,
+    pub free: u64,
+    /// Free for users other than root.
+    pub available: u64,
+    pub files: u64,
+    pub files_free: u64,
+    pub read_only: bool,
+}
+
+/// What the system calls said of a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    pub usage: Usage,
+    /// Of the file system that the path really leads to.
+    pub major: u32,
+    pub minor: u32,
+}
+
+/// How a path is asked; a function of its own so that fixtures can answer in its place.
+pub type Ask = fn(&PathBuf) -> io::Result<Answer>;
+
+/// New hanging mounts in one scrape may take this long together; Prometheus waits ten seconds.
+const BUDGET: Duration = Duration::from_secs(5);
+
+/// Asks mounts; keeps in mind which of them hang.
+#[derive(Debug)]
+pub struct Mounts {
+    guard: Guard<PathBuf, io::Result<Answer>>,
+    /// How long one mount may take.
+    timeout: Duration,
+}
+
+impl Mounts {
+    pub fn new(ask: Ask, timeout: Duration) -> Self {
+        Mounts { guard: Guard::new("statfs", ask), timeout }
+    }
+
+    pub fn read(&mut self, roots: &Roots, reader: &mut Reader) -> Result<Vec<Filesystem>, CollectError> {
+        let path = roots.proc("1/mountinfo");
+        let mounts = reader.bytes(&path).map_err(|source| CollectError::Read { path: path.clone(), source })?;
+        let mounts = visible(parse(mounts));
+        if mounts.is_empty() {
+            return Err(CollectError::malformed(&path, "no mount found"));
+        }
+        let deadline = Instant::now() + BUDGET;
+        let wanted = mounts.into_iter().filter(|mount| !is_left_out(mount));
+        Ok(wanted
+            .map(|mount| {
+                let usage = self.ask(&roots.rootfs, &mount, deadline);
+                Filesystem { mount, usage }
+            })
+            .collect())
+    }
+
+    fn ask(&mut self, rootfs: &Path, mount: &Mount, deadline: Instant) -> Result<Usage, String> {
+        let below_root = mount.point.strip_prefix("/").unwrap_or(&mount.point);
+        let path = rootfs.join(below_root);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err("not asked: others did not answer in time".to_owned());
+        }
+        let limit = self.timeout.min(left);
+        match self.guard.read(&path, limit) {
+            Ok(Ok(answer)) if is_another(mount, &answer) => Err("not visible to the exporter".to_owned()),
+            Ok(Ok(answer)) => Ok(Usage { read_only: answer.usage.read_only || mount.read_only, ..answer.usage }),
+            Ok(Err(error)) => Err(reason(&error)),
+            // node_exporter's words for both.
+            Err(crate::guard::Refused::TimedOut | crate::guard::Refused::Stuck) => Err("mountpoint timeout".to_owned()),
+            Err(other) => Err(other.to_string()),
+        }
+    }
+}
+
+/// The error's words without the number that Rust adds: `permission denied`.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
+}
+
+/// Whether the path leads to another file system than the mount's. Where a file system gives its parts device numbers
+/// of their own nothing can be said.
+fn is_another(mount: &Mount, answer: &Answer) -> bool {
+    !matches!(mount.fs_type.as_str(), "btrfs" | "bcachefs" | "overlay")
+        && (mount.major, mount.minor) != (answer.major, answer.minor)
+}
+
+/// Asks the kernel. May hang for as long as the file system's server does not answer.
+pub fn statfs(path: &PathBuf) -> io::Result<Answer> {
+    let space = rustix::fs::statvfs(path)?;
+    let file = rustix::fs::stat(path)?;
+    // f_frsize is what the counts are in; on Linux it equals statfs's f_bsize for nearly all file systems, and is the
+    // right one where it does not.
+    let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+    Ok(Answer {
+        usage: Usage {
+            size: bytes(space.f_blocks),
+            free: bytes(space.f_bfree),
+            available: bytes(space.f_bavail),
+            files: space.f_files,
+            files_free: space.f_ffree,
+            read_only: space.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        },
+        major: rustix::fs::major(file.st_dev),
+        minor: rustix::fs::minor(file.st_dev),
+    })
+}
+
+/// Lines that are not understood are left out.
+fn parse(bytes: &[u8]) -> Vec<Mount> {
+    bytes.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let device_number = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let (major, minor) = device_number.split_once(':')?;
+    let point = unescape(fields.nth(1)?);
+    let options = fields.next()?;
+    // Any number of optional fields ends with a dash.
+    fields.find(|field| *field == b"-")?;
+    let fs_type = String::from_utf8_lossy(fields.next()?).into_owned();
+    let device = String::from_utf8_lossy(&unescape(fields.next()?)).into_owned();
+    Some(Mount {
+        device,
+        point: PathBuf::from(OsString::from_vec(point)),
+        fs_type,
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+        read_only: options.split(|&byte| byte == b',').any(|option| option == b"ro"),
+    })
+}
+
+/// The kernel writes space, tab, line feed and backslash as `\` and three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'\\'
+            && let Some((digits @ [b'0'..=b'3', b'0'..=b'7', b'0'..=b'7'], after)) = after.split_first_chunk::<3>()
+        {
+            out.push((digits[0] - b'0') << 6 | (digits[1] - b'0') << 3 | (digits[2] - b'0'));
+            rest = after;
+        } else {
+            out.push(byte);
+            rest = after;
+        }
+    }
+    out
+}
+
+/// Of several mounts on one point only the last can be seen; and node_exporter reports a mount once.
+fn visible(mounts: Vec<Mount>) -> Vec<Mount> {
+    let mut kept: Vec<Mount> = Vec::with_capacity(mounts.len());
+    for mount in mounts {
+        kept.retain(|other| other.point != mount.point);
+        kept.push(mount);
+    }
+    kept
+}
+
+/// node_exporter's defaults for --collector.filesystem.{fs-types,mount-points}-exclude:
+/// `^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)`.
+fn is_left_out(mount: &Mount) -> bool {
+    const TYPES: [&str; 25] = [
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "devtmpfs",
+        "erofs",
+        "fusectl",
+        "hugetlbfs",
+        "iso9660",
+        "mqueue",
+        "nsfs",
+        "overlay",
+        "proc",
+        "procfs",
+        "pstore",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "squashfs",
+        "sysfs",
+        "tracefs",
+    ];
+    if TYPES.contains(&mount.fs_type.as_str()) {
+        return true;
+    }
+    let point = mount.point.as_os_str().as_bytes();
+    let at_or_below = |prefix: &[u8]| point.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+    let below = |prefix: &[u8]| point.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/');
+    [b"/dev".as_slice(), b"/proc", b"/sys"].into_iter().any(at_or_below)
+        || [b"/run/credentials".as_slice(), b"/var/lib/docker", b"/var/lib/containers/storage"].into_iter().any(below)
+}
+
+const LABELS: &[&str] = &["device", "device_error", "fstype", "mountpoint"];
+const SOURCE: &str = "/proc/1/mountinfo, statfs(2)";
+
+const AVAILABLE: Family =
+    gauge("node_filesystem_avail_bytes", "Filesystem space available to non-root users in bytes.");
+const DEVICE_ERROR: Family = Family {
+    source: "/proc/1/mountinfo, statfs(2); device_error says why: `mountpoint timeout` for one that hangs",
+    ..gauge("node_filesystem_device_error", "Whether an error occurred while getting statistics for the given device.")
+};
+const FILES: Family = gauge("node_filesystem_files", "Filesystem total file nodes.");
+const FILES_FREE: Family = gauge("node_filesystem_files_free", "Filesystem total free file nodes.");
+const FREE: Family = gauge("node_filesystem_free_bytes", "Filesystem free space in bytes.");
+const READ_ONLY: Family = gauge("node_filesystem_readonly", "Filesystem read-only status.");
+const SIZE: Family = gauge("node_filesystem_size_bytes", "Filesystem size in bytes.");
+pub const FAMILIES: &[Family] = &[AVAILABLE, DEVICE_ERROR, FILES, FILES_FREE, FREE, READ_ONLY, SIZE];
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, help, labels: LABELS, source: SOURCE }
+}
+
+pub fn write(filesystems: &[Filesystem], out: &mut Exposition) {
+    let labelled: Vec<(Labels, &Filesystem)> = filesystems
+        .iter()
+        .map(|filesystem| {
+            let Mount { device, point, fs_type, .. } = &filesystem.mount;
+            let labels = [
+                ("device", device.as_str()),
+                ("device_error", filesystem.usage.as_ref().err().map_or("", String::as_str)),
+                ("fstype", fs_type),
+                ("mountpoint", &point.to_string_lossy()),
+            ];
+            (Labels::new(&labels), filesystem)
+        })
+        .collect();
+    let mut write = |family: &Family, value: fn(&Usage) -> Value| {
+        let mut family = out.family(family);
+        for (labels, filesystem) in &labelled {
+            if let Ok(usage) = &filesystem.usage {
+                family.sample_of(labels, &[], value(usage));
+            }
+        }
+    };
+    write(&AVAILABLE, |usage| usage.available.into());
+    write(&FILES, |usage| usage.files.into());
+    write(&FILES_FREE, |usage| usage.files_free.into());
+    write(&FREE, |usage| usage.free.into());
+    write(&READ_ONLY, |usage| usage.read_only.into());
+    write(&SIZE, |usage| usage.size.into());
+    let mut family = out.family(&DEVICE_ERROR);
+    for (labels, filesystem) in &labelled {
+        family.sample_of(labels, &[], filesystem.usage.is_err());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MOUNTINFO: &[u8] = b"27 1 179:2 / / rw,noatime shared:1 - ext4 /dev/root rw\n\
+        28 27 179:1 / /boot/firmware rw shared:2 master:3 - vfat /dev/mmcblk0p1 rw\n\
+        29 27 0:21 / /proc rw - proc proc rw\n\
+        30 27 8:1 / /mnt/my\\040disk ro - ext4 /dev/sda1 rw\n\
+        31 27 0:40 / /mnt/\xff rw - nfs4 nas:/x rw\n\
+        32 27 0:44 / /mnt/\xff rw - tmpfs tmpfs rw\n\
+        33 27 nonsense / /x rw - ext4 /dev/sdb1 rw\n\
+        34 27 8:2 / /y rw ext4 without a dash\n";
+
+    #[test]
+    fn mountinfo_with_optional_fields_and_escapes() {
+        let mounts = visible(parse(MOUNTINFO));
+        let points: Vec<_> = mounts.iter().map(|mount| mount.point.as_os_str().as_bytes()).collect();
+        assert_eq!(points, [b"/".as_slice(), b"/boot/firmware", b"/proc", b"/mnt/my disk", b"/mnt/\xff"]);
+        assert_eq!((mounts[1].fs_type.as_str(), mounts[1].device.as_str()), ("vfat", "/dev/mmcblk0p1"));
+        assert_eq!((mounts[0].major, mounts[0].minor), (179, 2));
+        assert!(mounts[3].read_only && !mounts[0].read_only);
+        assert_eq!(mounts[4].fs_type, "tmpfs");
+    }
+
+    #[test]
+    fn the_defaults_of_node_exporter_are_left_out() {
+        let mount = |point: &str, fs_type: &str| Mount {
+            device: String::new(),
+            point: point.into(),
+            fs_type: fs_type.to_owned(),
+            major: 0,
+            minor: 0,
+            read_only: false,
+        };
+        for (point, fs_type) in [
+            ("/dev/shm", "tmpfs"),
+            ("/dev", "devtmpfs"),
+            ("/sys/fs/bpf", "tmpfs"),
+            ("/proc", "tmpfs"),
+            ("/var/lib/docker/overlay2/x/merged", "ext4"),
+            ("/run/credentials/systemd-sysctl.service", "ramfs"),
+            ("/x", "overlay"),
+            ("/x", "nsfs"),
+        ] {
+            assert!(is_left_out(&mount(point, fs_type)), "{point} {fs_type}");
+        }
+        for (point, fs_type) in
+            [("/", "ext4"), ("/devices", "ext4"), ("/run", "tmpfs"), ("/var/lib/docker", "ext4"), ("/mnt/nas", "nfs4")]
+        {
+            assert!(!is_left_out(&mount(point, fs_type)), "{point} {fs_type}");
+        }
+    }
+
+    fn host(mountinfo: &[u8]) -> (tempfile::TempDir, Roots) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("proc/1")).unwrap();
+        std::fs::write(folder.path().join("proc/1/mountinfo"), mountinfo).unwrap();
+        let roots = Roots {
+            procfs: folder.path().join("proc"),
+            sysfs: folder.path().join("sys"),
+            rootfs: "/host".into(),
+            udev_data: folder.path().join("udev"),
+        };
+        (folder, roots)
+    }
+
+    const USAGE: Usage = Usage { size: 100, free: 50, available: 40, files: 10, files_free: 5, read_only: false };
+
+    fn errors(filesystems: &[Filesystem]) -> Vec<(&str, &str)> {
+        filesystems.iter().filter_map(|f| Some((f.mount.point.to_str()?, f.usage.as_ref().err()?.as_str()))).collect()
+    }
+
+    #[test]
+    fn a_hanging_mount_costs_only_itself() {
+        let (_folder, roots) = host(
+            b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / /mnt/nas rw - nfs4 nas:/x rw\n3 1 8:2 / /srv rw - ext4 /dev/sda2 rw\n",
+        );
+        let ask: Ask = |path| match path.to_str() {
+            Some("/host/mnt/nas") => loop {
+                std::thread::park();
+            },
+            Some("/host/") => Ok(Answer { usage: USAGE, major: 8, minor: 1 }),
+            Some("/host/srv") => Ok(Answer { usage: USAGE, major: 8, minor: 2 }),
+            other => panic!("asked for {other:?}"),
+        };
+        let mut mounts = Mounts::new(ask, Duration::from_millis(20));
+        for _ in 0..3 {
+            let filesystems = mounts.read(&roots, &mut Reader::default()).unwrap();
+            assert_eq!(errors(&filesystems), [("/mnt/nas", "mountpoint timeout")]);
+        }
+    }
+
+    #[test]
+    fn a_mount_that_another_covers_is_an_error_and_no_figure() {
+        let (_folder, roots) = host(
+            b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / /run rw - tmpfs tmpfs rw\n3 1 0:41 / /pool rw - btrfs /dev/sdb rw\n4 1 8:3 / /gone ro - ext4 /dev/sdc rw\n",
+        );
+        let ask: Ask = |path| match path.to_str() {
+            Some("/host/gone") => Err(io::Error::from_raw_os_error(2)),
+            _ => Ok(Answer { usage: USAGE, major: 8, minor: 1 }),
+        };
+        let filesystems = Mounts::new(ask, Duration::from_secs(10)).read(&roots, &mut Reader::default()).unwrap();
+        assert_eq!(
+            errors(&filesystems),
+            [("/run", "not visible to the exporter"), ("/gone", "no such file or directory")]
+        );
+    }
+
+    #[test]
+    fn the_kernel_is_asked() {
+        let answer = statfs(&PathBuf::from("/")).unwrap();
+        assert!(answer.usage.size > 0 && answer.usage.free <= answer.usage.size);
+        assert!(statfs(&PathBuf::from("/nonexistent")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in any::<Vec<u8>>(), line in "[0-9: /a-z\\\\-]{0,60}") {
+            for mount in visible(parse(&[bytes.as_slice(), b"\n", line.as_bytes()].concat())) {
+                is_left_out(&mount);
+            }
+        }
+
+        #[test]
+        fn escaped_paths_read_back(path in proptest::collection::vec(1u8..=255, 0..40)) {
+            let mut escaped = Vec::new();
+            for &byte in &path {
+                if matches!(byte, b' ' | b'\t' | b'\n' | b'\\') {
+                    escaped.extend_from_slice(format!("\\{byte:03o}").as_bytes());
+                } else {
+                    escaped.push(byte);
+                }
+            }
+            prop_assert_eq!(unescape(&escaped), path);
+        }
+    }
+}

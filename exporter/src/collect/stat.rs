@@ -1,0 +1,107 @@
+//! `stat`: boot time and the counters of the scheduler.
+
+use super::{CollectError, Reader, Roots};
+use crate::exposition::Exposition;
+use crate::family::{Family, Kind};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stat {
+    pub interrupts: Option<u64>,
+    pub context_switches: Option<u64>,
+    /// Processes and threads created since boot.
+    pub forks: Option<u64>,
+    /// Seconds since the epoch, by the wall clock of now: it moves when the clock is set.
+    pub boot_time: Option<u64>,
+    pub procs_running: Option<u64>,
+    pub procs_blocked: Option<u64>,
+}
+
+pub fn read(roots: &Roots, reader: &mut Reader) -> Result<Stat, CollectError> {
+    let path = roots.proc("stat");
+    let stat = parse(reader.require(&path)?);
+    if stat == Stat::default() {
+        return Err(CollectError::malformed(&path, "no counter found"));
+    }
+    Ok(stat)
+}
+
+fn parse(text: &str) -> Stat {
+    let mut stat = Stat::default();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let field = match words.next() {
+            Some("intr") => &mut stat.interrupts,
+            Some("ctxt") => &mut stat.context_switches,
+            Some("processes") => &mut stat.forks,
+            Some("btime") => &mut stat.boot_time,
+            Some("procs_running") => &mut stat.procs_running,
+            Some("procs_blocked") => &mut stat.procs_blocked,
+            _ => continue,
+        };
+        *field = words.next().and_then(|word| word.parse().ok());
+    }
+    stat
+}
+
+const BOOT_TIME: Family = family("node_boot_time_seconds", Kind::Gauge, "Node boot time, in unixtime.", "btime");
+const CONTEXT_SWITCHES: Family =
+    family("node_context_switches_total", Kind::Counter, "Total number of context switches.", "ctxt");
+const FORKS: Family = family("node_forks_total", Kind::Counter, "Total number of forks.", "processes");
+const INTERRUPTS: Family = family("node_intr_total", Kind::Counter, "Total number of interrupts serviced.", "intr");
+const PROCS_BLOCKED: Family = family(
+    "node_procs_blocked",
+    Kind::Gauge,
+    "Number of processes blocked waiting for I/O to complete.",
+    "procs_blocked",
+);
+const PROCS_RUNNING: Family =
+    family("node_procs_running", Kind::Gauge, "Number of processes in runnable state.", "procs_running");
+pub const FAMILIES: &[Family] = &[BOOT_TIME, CONTEXT_SWITCHES, FORKS, INTERRUPTS, PROCS_BLOCKED, PROCS_RUNNING];
+
+const fn family(name: &'static str, kind: Kind, help: &'static str, source: &'static str) -> Family {
+    Family { name, kind, help, labels: &[], source }
+}
+
+pub fn write(stat: &Stat, out: &mut Exposition) {
+    for (family, value) in [
+        (BOOT_TIME, stat.boot_time),
+        (CONTEXT_SWITCHES, stat.context_switches),
+        (FORKS, stat.forks),
+        (INTERRUPTS, stat.interrupts),
+        (PROCS_BLOCKED, stat.procs_blocked),
+        (PROCS_RUNNING, stat.procs_running),
+    ] {
+        if let Some(value) = value {
+            out.family(&family).single(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_stays_missing() {
+        let stat = parse("cpu 1 2\nintr 123 4 5\nctxt 77\nbtime 1700000000\nprocesses x\nprocs_running 2\n");
+        assert_eq!(
+            stat,
+            Stat {
+                interrupts: Some(123),
+                context_switches: Some(77),
+                boot_time: Some(1_700_000_000),
+                procs_running: Some(2),
+                ..Stat::default()
+            }
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in any::<String>()) {
+            parse(&text);
+        }
+    }
+}

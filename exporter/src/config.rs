@@ -1,0 +1,280 @@
+//! The command line. Flags have node_exporter's names where it has them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::collect::{Collector, Roots, Selection};
+
+#[derive(Debug)]
+pub struct Config {
+    pub action: Action,
+    pub listen: SocketAddr,
+    pub roots: Roots,
+    pub docker_socket: PathBuf,
+    /// Whose containers are looked at.
+    pub stack: String,
+    pub collectors: Selection,
+    pub mount_timeout: Duration,
+    /// A level, or directives of tracing's filter.
+    pub log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Serve,
+    Healthcheck,
+    /// Print docs/metrics.md.
+    Families,
+}
+
+/// 10190 is not allocated to another exporter.
+const DEFAULT_LISTEN: &str = "127.0.0.1:10190";
+
+impl Config {
+    /// Reads `arguments`, the program's name first. The error is for the user; its `exit_code` is 2 for what they
+    /// mistyped and 0 for the help they asked for.
+    pub fn parse<I, T>(arguments: I) -> Result<Config, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        command().try_get_matches_from(arguments).map(|matches| Config::from(&matches))
+    }
+}
+
+impl From<&ArgMatches> for Config {
+    fn from(matches: &ArgMatches) -> Self {
+        let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+        let rootfs = path("path.rootfs").unwrap_or_else(|| "/".into());
+        let under_root = |name: &str, folder: &str| path(name).unwrap_or_else(|| rootfs.join(folder));
+        let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+        let default = if matches.get_flag("collector.disable-defaults") { Selection::NONE } else { Selection::all() };
+        let collectors = Collector::ALL.into_iter().fold(default, |selection, collector| {
+            let Flags { on, off } = flags(collector);
+            match (matches.get_flag(on), matches.get_flag(off)) {
+                (true, _) => selection.with(collector),
+                (_, true) => selection.without(collector),
+                _ => selection,
+            }
+        });
+        Config {
+            action: match matches.subcommand_name() {
+                Some("healthcheck") => Action::Healthcheck,
+                Some("families") => Action::Families,
+                _ => Action::Serve,
+            },
+            listen: matches.get_one("web.listen-address").copied().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 10190))),
+            roots: Roots {
+                procfs: under_root("path.procfs", "proc"),
+                sysfs: under_root("path.sysfs", "sys"),
+                udev_data: under_root("path.udev.data", "run/udev/data"),
+                rootfs,
+            },
+            docker_socket: path("docker.socket").unwrap_or_default(),
+            stack: text("docker.stack"),
+            collectors,
+            mount_timeout: matches.get_one("collector.filesystem.mount-timeout").copied().unwrap_or_default(),
+            log: text("log.level"),
+        }
+    }
+}
+
+/// `--collector.NAME` and `--no-collector.NAME`; the later one on the line wins.
+struct Flags {
+    on: &'static str,
+    off: &'static str,
+}
+
+fn flags(collector: Collector) -> Flags {
+    macro_rules! flags {
+        ($name:literal) => {
+            Flags { on: concat!("collector.", $name), off: concat!("no-collector.", $name) }
+        };
+    }
+    match collector {
+        Collector::Cpu => flags!("cpu"),
+        Collector::Loadavg => flags!("loadavg"),
+        Collector::Meminfo => flags!("meminfo"),
+        Collector::Filesystem => flags!("filesystem"),
+        Collector::Diskstats => flags!("diskstats"),
+        Collector::Netdev => flags!("netdev"),
+        Collector::Pressure => flags!("pressure"),
+        Collector::ThermalZone => flags!("thermal_zone"),
+        Collector::Stat => flags!("stat"),
+        Collector::Uname => flags!("uname"),
+        Collector::Time => flags!("time"),
+        Collector::Container => flags!("container"),
+    }
+}
+
+fn command() -> Command {
+    let path = |name: &'static str| {
+        Arg::new(name).long(name).value_name("DIR").value_parser(clap::value_parser!(PathBuf)).global(true)
+    };
+    let mut command = Command::new("nexus-exporter")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Vitals of this host and of its containers, as metrics for Prometheus.")
+        .arg(
+            Arg::new("web.listen-address")
+                .long("web.listen-address")
+                .value_name("ADDRESS")
+                .value_parser(ValueParser::new(listen_address))
+                .default_value(DEFAULT_LISTEN)
+                .global(true)
+                .help("Address to listen on, IP:PORT, or :PORT for all of IPv4"),
+        )
+        .arg(path("path.rootfs").default_value("/").help("Where the host's root is mounted"))
+        .arg(path("path.procfs").help("Where the host's /proc is mounted [default: ROOTFS/proc]"))
+        .arg(path("path.sysfs").help("Where the host's /sys is mounted [default: ROOTFS/sys]"))
+        .arg(path("path.udev.data").help("Where udev keeps its data [default: ROOTFS/run/udev/data]"))
+        .arg(
+            path("docker.socket")
+                .value_name("SOCKET")
+                .default_value("/var/run/docker.sock")
+                .help("Unix socket of the Docker Engine; reads are all it is asked for"),
+        )
+        .arg(
+            Arg::new("docker.stack")
+                .long("docker.stack")
+                .value_name("NAME")
+                .env("NEXUS_STACK")
+                .default_value(nexus_model::labels::DEFAULT_STACK)
+                .value_parser(NonEmptyStringValueParser::new())
+                .global(true)
+                .help("Name of this Nexus stack: only containers with it as label nexus.stack are looked at"),
+        )
+        .arg(
+            Arg::new("collector.filesystem.mount-timeout")
+                .long("collector.filesystem.mount-timeout")
+                .value_name("TIME")
+                .value_parser(ValueParser::new(duration))
+                .default_value("2s")
+                .global(true)
+                .help("How long one mount may take to answer"),
+        )
+        .arg(
+            Arg::new("log.level")
+                .long("log.level")
+                .value_name("LEVEL")
+                .env("NEXUS_LOG")
+                .default_value("info")
+                .value_parser(PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]).map(|level| level))
+                .global(true)
+                .help("What is logged"),
+        )
+        .arg(
+            Arg::new("collector.disable-defaults")
+                .long("collector.disable-defaults")
+                .action(ArgAction::SetTrue)
+                .help("Start from no collectors; --collector.NAME adds one"),
+        )
+        .subcommand(Command::new("healthcheck").about("Ask the exporter on the listen address whether it is well"))
+        .subcommand(Command::new("families").about("Print the list of metric families, docs/metrics.md"));
+    for collector in Collector::ALL {
+        let Flags { on, off } = flags(collector);
+        command = command
+            .arg(Arg::new(on).long(on).action(ArgAction::SetTrue).overrides_with(off).hide_short_help(true))
+            .arg(Arg::new(off).long(off).action(ArgAction::SetTrue).overrides_with(on).hide_short_help(true));
+    }
+    command
+}
+
+/// `:PORT` listens on all of IPv4, where node_exporter would also take IPv6.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().map_err(|_| "wanted IP:PORT such as 127.0.0.1:10190, or :PORT".to_owned())
+}
+
+/// `500ms` or `2s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 1000),
+        (None, None) => ("", 0),
+    };
+    match number.parse::<u32>() {
+        Ok(number) if number > 0 => Ok(Duration::from_millis(u64::from(number) * scale)),
+        _ => Err("wanted a time such as 500ms or 2s".to_owned()),
+    }
+}
+
+/// Whether a folder looks like the host's /proc; said at the start, since a wrong prefix explains every later failure.
+pub fn looks_like_procfs(folder: &Path) -> bool {
+    folder.join("1").exists() && folder.join("stat").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
+        Config::parse(["nexus-exporter"].iter().chain(arguments))
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_program_on_the_host() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.action, Action::Serve);
+        assert_eq!(config.listen.to_string(), "127.0.0.1:10190");
+        assert_eq!(
+            (config.roots.procfs.as_path(), config.roots.sysfs.as_path()),
+            (Path::new("/proc"), Path::new("/sys"))
+        );
+        assert_eq!(config.collectors, Selection::all());
+        assert_eq!(config.mount_timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn proc_and_sys_follow_the_root_unless_given() {
+        let config = parse(&["--path.rootfs=/host", "--path.sysfs=/elsewhere"]).unwrap();
+        assert_eq!(config.roots.procfs, Path::new("/host/proc"));
+        assert_eq!(config.roots.sysfs, Path::new("/elsewhere"));
+        assert_eq!(config.roots.udev_data, Path::new("/host/run/udev/data"));
+    }
+
+    #[test]
+    fn collectors_are_switched_and_the_last_word_counts() {
+        let check =
+            |arguments: &[&str], expected: Selection| assert_eq!(parse(arguments).unwrap().collectors, expected);
+        check(&["--no-collector.cpu"], Selection::all().without(Collector::Cpu));
+        check(&["--no-collector.cpu", "--collector.cpu"], Selection::all());
+        check(
+            &["--collector.disable-defaults", "--collector.thermal_zone"],
+            Selection::NONE.with(Collector::ThermalZone),
+        );
+    }
+
+    #[test]
+    fn every_collector_has_its_flags() {
+        for collector in Collector::ALL {
+            assert_eq!(flags(collector).on, format!("collector.{}", collector.name()));
+            assert_eq!(flags(collector).off, format!("no-collector.{}", collector.name()));
+        }
+        command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_and_times() {
+        let listen = |text: &str| listen_address(text).ok().map(|address| address.to_string());
+        assert_eq!(listen(":9100").as_deref(), Some("0.0.0.0:9100"));
+        assert_eq!(listen("[::1]:9100").as_deref(), Some("[::1]:9100"));
+        assert_eq!((listen("9100"), listen("host:9100"), listen(":99999")), (None, None, None));
+        assert_eq!((duration("500ms"), duration("2s")), (Ok(Duration::from_millis(500)), Ok(Duration::from_secs(2))));
+        for wrong in ["", "s", "2", "-1s", "0s", "2m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_mistyped_is_told_with_exit_code_2() {
+        for wrong in [["--web.listen-adress=x"], ["--web.listen-address=x"], ["--log.level=loud"], ["serve"]] {
+            assert_eq!(parse(&wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+        assert_eq!(parse(&["--help"]).unwrap_err().exit_code(), 0);
+        assert_eq!(parse(&["healthcheck", "--web.listen-address=:1"]).unwrap().action, Action::Healthcheck);
+    }
+}

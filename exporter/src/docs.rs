@@ -1,0 +1,83 @@
+//! docs/metrics.md, generated from the descriptors.
+
+use std::fmt::Write as _;
+
+use crate::collect::Collector;
+use crate::family::Family;
+use crate::snapshot;
+
+/// The page, as it must be in docs/metrics.md.
+pub fn page() -> String {
+    let mut out = String::from(INTRODUCTION);
+    for collector in Collector::ALL {
+        _ = writeln!(out, "\n## Collector `{}`\n", collector.name());
+        if let Some(absence) = collector.absence() {
+            _ = writeln!(out, "`node_scrape_collector_success`: {absence}\n");
+        }
+        table(&mut out, collector.families());
+    }
+    out.push_str("\n## About the scrape itself\n\nWritten whichever collectors are asked for.\n\n");
+    table(&mut out, snapshot::FAMILIES);
+    out
+}
+
+const INTRODUCTION: &str = "\
+# What the exporter measures
+
+<!-- Generated from the descriptors in exporter/src. Do not edit: `cargo run -p nexus-exporter -- families > docs/metrics.md` -->
+
+Where node_exporter or cAdvisor has a family, this one has the same name, type and meaning. `docker_` and `nexus_` are
+ours. Every collector is on by default; `--no-collector.NAME` switches one off, and `collect[]=NAME` in the query of a
+scrape, repeated, picks some.
+
+What can't be read is absent, never zero: no `container_memory_*` where the kernel's memory cgroup is off (stock
+Raspberry Pi OS; `nexus_memory_cgroup_enabled` is 0 then), no `node_pressure_*` without pressure stall information.
+
+Every family of containers has the labels `id` (the cgroup path, `/docker/ID` when it does not run), `name`, `image`,
+`project` and `service` (Docker Compose's, empty outside it). In OpenMetrics a counter is declared without `_total`.
+
+Tried on amd64 with cgroup v1 (hybrid). cgroup v2, thermal zones and a Raspberry Pi's files are tested with fixtures
+only so far.
+";
+
+fn table(out: &mut String, families: &[Family]) {
+    out.push_str("| Family | Type | Labels | Meaning | Source |\n|---|---|---|---|---|\n");
+    let mut families: Vec<&Family> = families.iter().collect();
+    families.sort_by_key(|family| family.name);
+    for Family { name, kind, help, labels, source } in families {
+        let labels = labels.join(", ");
+        let cell = |text: &str| text.replace('|', "\\|").replace('<', "&lt;");
+        _ = writeln!(out, "| `{name}` | {} | {labels} | {} | {} |", kind.as_str(), cell(help), cell(source));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::family::Kind;
+
+    #[test]
+    fn the_page_in_docs_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(found == page(), "docs/metrics.md is stale: cargo run -p nexus-exporter -- families > docs/metrics.md");
+    }
+
+    #[test]
+    fn descriptors_keep_the_conventions() {
+        let mut names = BTreeSet::new();
+        let all = Collector::ALL.into_iter().flat_map(Collector::families).chain(snapshot::FAMILIES);
+        for Family { name, kind, help, labels, source } in all {
+            assert!(names.insert(*name), "{name} is described twice");
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            assert!(!help.is_empty() && !source.is_empty(), "{name}");
+            let plain = name.replace("<field>", "x");
+            for word in labels.iter().copied().chain([plain.as_str()]) {
+                let valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+                assert!(word.bytes().all(valid) && !word.starts_with(|c: char| c.is_ascii_digit()), "{word}");
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The writer of the exposition: OpenMetrics 1.0 and Prometheus's text format 0.0.4.
+//!
+//! Ours, because the client libraries can't write 0.0.4 and OpenMetrics alike with the names that node_exporter has.
+//! A family is declared when its first sample is written: one that has no sample does not appear at all, since what is
+//! missing is never zero. All samples of a family must be written in one go.
+
+use std::fmt::Write as _;
+
+use crate::family::{Family, Kind, unit};
+
+/// How the exposition is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// `text/plain; version=0.0.4`
+    Text,
+    /// `application/openmetrics-text; version=1.0.0`
+    OpenMetrics,
+}
+
+impl Format {
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// A sample's value. Integers stay exact beyond 2^53.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Value::Unsigned(value)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Value::Unsigned(u64::from(value))
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Value::Signed(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Value::Float(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Value::Unsigned(u64::from(value))
+    }
+}
+
+/// Label pairs, escaped once for the many samples that carry them. Both formats escape label values alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(String);
+
+impl Labels {
+    pub fn new(pairs: &[(&str, &str)]) -> Self {
+        let mut labels = Labels::default();
+        for (name, value) in pairs {
+            labels.push(name, value);
+        }
+        labels
+    }
+
+    fn push(&mut self, name: &str, value: &str) {
+        push_pair(&mut self.0, name, value);
+    }
+}
+
+/// The exposition while it is written.
+#[derive(Debug)]
+pub struct Exposition {
+    format: Format,
+    out: String,
+}
+
+impl Exposition {
+    pub fn new(format: Format) -> Self {
+        // A host with a dozen containers takes about this much.
+        Exposition { format, out: String::with_capacity(64 * 1024) }
+    }
+
+    /// Opens a family for its samples.
+    pub fn family(&mut self, family: &Family) -> FamilyWriter<'_> {
+        self.open(family.name, family.kind, family.help)
+    }
+
+    /// Opens a family whose name is known only now. `name` must be a valid metric name.
+    pub fn named_family(&mut self, name: &str, kind: Kind, help: &str) -> FamilyWriter<'_> {
+        self.open(name, kind, help)
+    }
+
+    fn open(&mut self, name: &str, kind: Kind, help: &str) -> FamilyWriter<'_> {
+        // OpenMetrics names a counter's family without the `_total` of its samples; a counter that has none in its name
+        // could not be told from a gauge there, so it is declared unknown.
+        let base = name.strip_suffix("_total");
+        let (declared, word) = match (self.format, kind, base) {
+            (Format::OpenMetrics, Kind::Counter, Some(base)) => (base, "counter"),
+            (Format::OpenMetrics, Kind::Counter, None) => (name, "unknown"),
+            _ => (name, kind.as_str()),
+        };
+        let mut head = String::new();
+        _ = writeln!(head, "# HELP {declared} {}", Escaped { text: help, quotes: self.format == Format::OpenMetrics });
+        _ = writeln!(head, "# TYPE {declared} {word}");
+        if self.format == Format::OpenMetrics
+            && let Some(unit) = unit(declared)
+        {
+            _ = writeln!(head, "# UNIT {declared} {unit}");
+        }
+        FamilyWriter { out: &mut self.out, name: name.to_owned(), head: Some(head) }
+    }
+
+    /// The whole body.
+    pub fn finish(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.out.push_str("# EOF\n");
+        }
+        self.out
+    }
+}
+
+/// Writes the samples of one family.
+#[derive(Debug)]
+pub struct FamilyWriter<'a> {
+    out: &'a mut String,
+    name: String,
+    /// The declaration, until the first sample has taken it.
+    head: Option<String>,
+}
+
+impl FamilyWriter<'_> {
+    /// A sample without labels.
+    pub fn single(&mut self, value: impl Into<Value>) {
+        self.sample(&[], value);
+    }
+
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) {
+        self.sample_of(&Labels::default(), labels, value);
+    }
+
+    /// A sample with the labels of `block`, then those of `more`.
+    pub fn sample_of(&mut self, block: &Labels, more: &[(&str, &str)], value: impl Into<Value>) {
+        if let Some(head) = self.head.take() {
+            self.out.push_str(&head);
+        }
+        self.out.push_str(&self.name);
+        if !block.0.is_empty() || !more.is_empty() {
+            self.out.push('{');
+            let begin = self.out.len();
+            self.out.push_str(&block.0);
+            for (name, value) in more {
+                if self.out.len() > begin {
+                    self.out.push(',');
+                }
+                push_first_pair(self.out, name, value);
+            }
+            self.out.push('}');
+        }
+        self.out.push(' ');
+        push_value(self.out, value.into());
+        self.out.push('\n');
+    }
+}
+
+fn push_pair(out: &mut String, name: &str, value: &str) {
+    if !out.is_empty() {
+        out.push(',');
+    }
+    push_first_pair(out, name, value);
+}
+
+fn push_first_pair(out: &mut String, name: &str, value: &str) {
+    out.push_str(name);
+    out.push_str("=\"");
+    _ = write!(out, "{}", Escaped { text: value, quotes: true });
+    out.push('"');
+}
+
+fn push_value(out: &mut String, value: Value) {
+    _ = match value {
+        Value::Unsigned(value) => write!(out, "{value}"),
+        Value::Signed(value) => write!(out, "{value}"),
+        Value::Float(value) if value == f64::INFINITY => write!(out, "+Inf"),
+        Value::Float(value) if value == f64::NEG_INFINITY => write!(out, "-Inf"),
+        // Rust writes `NaN` as the formats want it, and every other number in full with the fewest digits that read back
+        // as the same number.
+        Value::Float(value) => write!(out, "{value}"),
+    };
+}
+
+/// `\` and line feed are escaped everywhere, `"` in label values and in OpenMetrics' help. NUL would end Prometheus's
+/// reading, so it is replaced.
+struct Escaped<'a> {
+    text: &'a str,
+    quotes: bool,
+}
+
+impl std::fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut rest = self.text;
+        while let Some(at) = rest.find(|c| matches!(c, '\\' | '\n' | '\0') || (c == '"' && self.quotes)) {
+            f.write_str(&rest[..at])?;
+            f.write_str(match rest.as_bytes()[at] {
+                b'\\' => r"\\",
+                b'\n' => r"\n",
+                b'"' => "\\\"",
+                _ => "\u{FFFD}",
+            })?;
+            rest = &rest[at + 1..];
+        }
+        f.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const READS: Family = Family {
+        name: "node_disk_read_bytes_total",
+        kind: Kind::Counter,
+        help: "Bytes \"read\" \\ \n so far.",
+        labels: &["device"],
+        source: "",
+    };
+    const LOAD: Family =
+        Family { name: "node_load1", kind: Kind::Gauge, help: "1m load average.", labels: &[], source: "" };
+
+    fn written(format: Format, fill: impl FnOnce(&mut Exposition)) -> String {
+        let mut exposition = Exposition::new(format);
+        fill(&mut exposition);
+        exposition.finish()
+    }
+
+    fn fill(exposition: &mut Exposition) {
+        let mut family = exposition.family(&READS);
+        family.sample(&[("device", "sda")], 1u64 << 60);
+        family.sample_of(&Labels::new(&[("device", "a\"b\\c\nd\0")]), &[("more", "x")], 0.5);
+        exposition.family(&LOAD).single(1.0);
+    }
+
+    #[test]
+    fn text_declares_a_counter_by_its_full_name() {
+        let expected = "# HELP node_disk_read_bytes_total Bytes \"read\" \\\\ \\n so far.\n\
+            # TYPE node_disk_read_bytes_total counter\n\
+            node_disk_read_bytes_total{device=\"sda\"} 1152921504606846976\n\
+            node_disk_read_bytes_total{device=\"a\\\"b\\\\c\\nd\u{FFFD}\",more=\"x\"} 0.5\n\
+            # HELP node_load1 1m load average.\n# TYPE node_load1 gauge\nnode_load1 1\n";
+        assert_eq!(written(Format::Text, fill), expected);
+    }
+
+    #[test]
+    fn openmetrics_declares_a_counter_without_total_and_ends() {
+        let expected = "# HELP node_disk_read_bytes Bytes \\\"read\\\" \\\\ \\n so far.\n\
+            # TYPE node_disk_read_bytes counter\n# UNIT node_disk_read_bytes bytes\n\
+            node_disk_read_bytes_total{device=\"sda\"} 1152921504606846976\n\
+            node_disk_read_bytes_total{device=\"a\\\"b\\\\c\\nd\u{FFFD}\",more=\"x\"} 0.5\n\
+            # HELP node_load1 1m load average.\n# TYPE node_load1 gauge\nnode_load1 1\n# EOF\n";
+        assert_eq!(written(Format::OpenMetrics, fill), expected);
+    }
+
+    #[test]
+    fn a_counter_without_total_is_unknown_to_openmetrics() {
+        let body = written(Format::OpenMetrics, |out| out.named_family("failcnt", Kind::Counter, "x").single(1u64));
+        assert!(body.contains("# TYPE failcnt unknown\nfailcnt 1\n"), "{body}");
+        let body = written(Format::Text, |out| out.named_family("failcnt", Kind::Counter, "x").single(1u64));
+        assert!(body.contains("# TYPE failcnt counter\nfailcnt 1\n"), "{body}");
+    }
+
+    #[test]
+    fn a_family_without_samples_does_not_appear() {
+        assert_eq!(written(Format::Text, |out| _ = out.family(&LOAD)), "");
+        assert_eq!(written(Format::OpenMetrics, |out| _ = out.family(&LOAD)), "# EOF\n");
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_formats_want_them() {
+        let check = |value: Value, expected: &str| {
+            let body = written(Format::Text, |out| out.family(&LOAD).single_value(value));
+            assert!(body.ends_with(&format!("node_load1 {expected}\n")), "{body}");
+        };
+        check(f64::NAN.into(), "NaN");
+        check(f64::INFINITY.into(), "+Inf");
+        check(f64::NEG_INFINITY.into(), "-Inf");
+        check(1e21.into(), "1000000000000000000000");
+        check(1e-7.into(), "0.0000001");
+        check((-3i64).into(), "-3");
+        check(u64::MAX.into(), "18446744073709551615");
+        check(true.into(), "1");
+    }
+
+    impl FamilyWriter<'_> {
+        fn single_value(&mut self, value: Value) {
+            self.sample_of(&Labels::default(), &[], value);
+        }
+    }
+
+    impl From<Value> for f64 {
+        fn from(value: Value) -> f64 {
+            match value {
+                Value::Unsigned(value) => value as f64,
+                Value::Signed(value) => value as f64,
+                Value::Float(value) => value,
+            }
+        }
+    }
+
+    /// Reads an escaped label value back as Prometheus does.
+    fn unescape(text: &str) -> String {
+        let mut out = String::new();
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            match c {
+                '\\' => match chars.next().unwrap() {
+                    'n' => out.push('\n'),
+                    c @ ('\\' | '"') => out.push(c),
+                    other => panic!("unknown escape {other}"),
+                },
+                c => out.push(c),
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn label_values_survive_whatever_they_hold(value in any::<String>()) {
+            let body = written(Format::Text, |out| out.family(&LOAD).sample(&[("a", &value)], 1.0));
+            let line = body.strip_prefix("# HELP node_load1 1m load average.\n# TYPE node_load1 gauge\n").unwrap();
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let inner = line.strip_prefix("node_load1{a=\"").unwrap().strip_suffix("\"} 1\n").unwrap();
+            prop_assert_eq!(unescape(inner), value.replace('\0', "\u{FFFD}"));
+        }
+
+        #[test]
+        fn help_stays_on_its_line(help in any::<String>()) {
+            for format in [Format::Text, Format::OpenMetrics] {
+                let body = written(format, |out| out.named_family("x", Kind::Gauge, &help).single(1u64));
+                let end = if format == Format::OpenMetrics { 4 } else { 3 };
+                prop_assert_eq!(body.matches('\n').count(), end);
+                prop_assert!(body.starts_with("# HELP x "));
+            }
+        }
+
+        #[test]
+        fn floats_read_back_the_same(bits in any::<u64>()) {
+            let number = f64::from_bits(bits);
+            let body = written(Format::Text, |out| out.family(&LOAD).single(number));
+            let written: f64 = body.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
+            prop_assert!(written == number || (written.is_nan() && number.is_nan()));
+        }
+    }
+}
