@@ -1,0 +1,309 @@
+#!/bin/sh
+# Checks the Alertmanager side: the configuration with Telegram and without, who gets what (routes.txt), what mutes what
+# (inhibition.txt, played to the real Alertmanager), and the messages: word by word (messages/*), and as HTML that Telegram
+# takes, whatever the input.
+#
+#   docker run --rm -v "$PWD:/work:ro" --tmpfs /tmp --entrypoint sh IMAGE /work/alertmanager/tests/run.sh
+#
+# Needs amtool, alertmanager and what busybox has, nothing else. One line a case, the sum at the end, exit code 1 if a case failed.
+# Reads the checkout it lies in; writes only under $TMPDIR (default /tmp).
+# With WRITE_MESSAGES=1 it writes the messages as they are now into messages/ instead of comparing: look at them.
+set -u
+LC_ALL=C
+TZ=UTC
+export LC_ALL TZ
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
+root=$(cd "$here/../.." && pwd) || exit 1
+tmp=$(mktemp -d) || exit 1
+server=
+trap 'if [ -n "$server" ]; then kill "$server" 2>/dev/null; fi; rm -rf "$tmp"' EXIT
+passed=0
+failed=0
+
+ok() {
+    passed=$((passed + 1))
+    printf 'ok      %s\n' "$1"
+}
+
+# not_ok NAME [FILE with what was said]
+not_ok() {
+    failed=$((failed + 1))
+    printf 'FAILED  %s\n' "$1"
+    if [ -n "${2:-}" ]; then sed 's/^/          /' "$2"; fi
+}
+
+# The template's tiny syntax once more, with fixed values. render yes|no BASE_URL <TEMPLATE
+render() {
+    awk -v telegram="$1" '
+        /^ *# @@if telegram@@$/ { inside = 1; keep = (telegram == "yes"); next }
+        /^ *# @@else@@$/ { keep = !keep; next }
+        /^ *# @@end@@$/ { inside = 0; next }
+        !inside || keep
+    ' | sed -e 's|@@TELEGRAM_CHAT_ID@@|-1001234567890|' -e 's|@@TELEGRAM_API_URL@@|https://api.telegram.org|' -e "s|@@BASE_URL@@|$2|"
+}
+
+for telegram in yes no; do
+    mkdir -p "$tmp/$telegram"
+    cp -r "$root/alertmanager/templates" "$tmp/$telegram/"
+    render "$telegram" http://raspberrypi.local:3000 <"$root/alertmanager/alertmanager.yml.tmpl" >"$tmp/$telegram/alertmanager.yml"
+    if amtool check-config "$tmp/$telegram/alertmanager.yml" >"$tmp/out" 2>&1; then
+        ok "configuration is valid, telegram: $telegram"
+    else
+        not_ok "configuration is valid, telegram: $telegram" "$tmp/out"
+    fi
+done
+if [ -e "$root/rendered/alertmanager/alertmanager.yml" ]; then
+    mkdir -p "$tmp/rendered"
+    cp -r "$root/alertmanager/templates" "$root/rendered/alertmanager/alertmanager.yml" "$tmp/rendered/"
+    if amtool check-config "$tmp/rendered/alertmanager.yml" >"$tmp/out" 2>&1; then
+        ok "rendered configuration is valid"
+    else
+        not_ok "rendered configuration is valid" "$tmp/out"
+    fi
+fi
+
+# --- who gets what
+grep -v -e '^#' -e '^$' "$here/routes.txt" >"$tmp/routes"
+while read -r receiver labels; do
+    for telegram in yes no; do
+        # Label values in the table have no spaces.
+        # shellcheck disable=SC2086
+        if amtool config routes test --config.file="$tmp/$telegram/alertmanager.yml" --verify.receivers="$receiver" $labels >"$tmp/out" 2>&1; then
+            ok "$receiver gets, telegram $telegram: $labels"
+        else
+            not_ok "$receiver gets, telegram $telegram: $labels" "$tmp/out"
+        fi
+    done
+done <"$tmp/routes"
+
+# --- what mutes what
+port=$((20000 + $$ % 10000))
+url=http://127.0.0.1:$port
+alertmanager --config.file="$tmp/no/alertmanager.yml" --storage.path="$tmp/data" --web.listen-address="127.0.0.1:$port" \
+    --cluster.listen-address= --log.level=error >"$tmp/server" 2>&1 &
+server=$!
+
+# within SECONDS COMMAND...: again and again until it succeeds
+within() {
+    left=$1
+    shift
+    until "$@"; do
+        left=$((left - 1))
+        if [ "$left" -le 0 ]; then return 1; fi
+        sleep 1
+    done
+}
+
+answers() {
+    amtool --alertmanager.url="$url" alert query >/dev/null 2>&1
+}
+
+add() {
+    amtool --alertmanager.url="$url" alert add "$@" >>"$tmp/added" 2>&1
+}
+
+# Every case that must be muted is: then the sources of all the others have long been taken in as well.
+all_muted() {
+    amtool --alertmanager.url="$url" -o extended alert query --inhibited >"$tmp/inhibited" 2>&1
+    missing=
+    for number in $muted; do
+        grep -q "case=\"$number\"" "$tmp/inhibited" || missing="$missing $number"
+    done
+    [ -z "$missing" ]
+}
+
+if ! within 20 answers; then
+    not_ok "alertmanager starts" "$tmp/server"
+else
+    muted=
+    number=0
+    grep -v -e '^#' -e '^$' "$here/inhibition.txt" >"$tmp/inhibition"
+    while IFS= read -r line; do
+        number=$((number + 1))
+        case $line in muted:*) muted="$muted $number" ;; esac
+        pair=${line#*: }
+        source=${pair%%|*}
+        target=${pair#*|}
+        case $pair in *host=*) host= ;; *) host=host=pi$number ;; esac
+        # shellcheck disable=SC2086
+        add $source $host
+        # shellcheck disable=SC2086
+        add $target $host case=$number
+    done <"$tmp/inhibition"
+    within 10 all_muted
+    number=0
+    while IFS= read -r line; do
+        number=$((number + 1))
+        if grep -q "case=\"$number\"" "$tmp/inhibited"; then is=muted; else is=heard; fi
+        if [ "${line%%:*}" = "$is" ]; then ok "$line"; else not_ok "$line (is $is)" "$tmp/added"; fi
+    done <"$tmp/inhibition"
+fi
+
+# --- what comes as one message: GET /api/v2/alerts/groups has a line like this for each group
+one_message() {
+    wget -q -O - "$url/api/v2/alerts/groups" 2>"$tmp/out" | grep -o '"labels":{[^}]*},"receiver":{"name":"[a-z]*"}' >"$tmp/groups"
+    grep -qxF "$1" "$tmp/groups"
+}
+if answers; then
+    add alertname=ContainerDown severity=critical host=group project=shop service=api name=shop-api-1
+    add alertname=ContainerOomKilled severity=warning host=group project=shop service=api name=shop-api-1
+    add alertname=DiskCritical severity=critical host=group mountpoint=/
+    add alertname=DiskCritical severity=critical host=group mountpoint=/data
+    add alertname=ContainerDown severity=critical host=group name=adguard
+    add alertname=ContainerDown severity=none heal=restart host=group project=shop service=api name=shop-api-1
+    for group in \
+        '"labels":{"host":"group","project":"shop","service":"api"},"receiver":{"name":"people"}' \
+        '"labels":{"alertname":"DiskCritical","host":"group"},"receiver":{"name":"people"}' \
+        '"labels":{"alertname":"ContainerDown","host":"group"},"receiver":{"name":"people"}' \
+        '"labels":{"alertname":"ContainerDown","heal":"restart","host":"group","name":"shop-api-1","project":"shop","service":"api","severity":"none"},"receiver":{"name":"healer"}'; do
+        if within 5 one_message "$group"; then ok "one message: $group"; else not_ok "one message: $group" "$tmp/groups"; fi
+    done
+fi
+
+# --- messages
+# The `message` of the configuration itself, out of its YAML string.
+message() {
+    sed -n 's/^ *message: "\(.*\)"$/\1/p' "$1" | awk '{ gsub(/\\"/, "\""); gsub(/\\n/, "\n"); printf "%s", $0 }'
+}
+render yes "" <"$root/alertmanager/alertmanager.yml.tmpl" >"$tmp/no-link.yml"
+plain=$(message "$tmp/no-link.yml")
+linked=$(message "$tmp/yes/alertmanager.yml")
+
+# write_message TEXT DATA
+write_message() {
+    amtool template render --template.glob="$root/alertmanager/templates/*.tmpl" --template.type=html \
+        --template.text="$1" --template.data="$2"
+}
+
+# Says what Telegram would refuse: tags it does not know, that are not closed or not in order, stray & and <, too long.
+# (Its parser knows &lt; &gt; &amp; &quot; and numbers; it counts UTF-16 after parsing, Alertmanager cuts at 4096 as written.)
+refused() {
+    awk '
+        function bad(what) { print what; wrong = 1 }
+        { text = text $0 "\n" }
+        END {
+            while (match(text, /[<>&]/)) {
+                c = substr(text, RSTART, 1)
+                text = substr(text, RSTART)
+                if (c == ">") { bad("stray >"); break }
+                if (c == "&") {
+                    if (match(text, /^&(lt|gt|amp|quot|#[0-9]+|#x[0-9a-fA-F]+);/) != 1) { bad("stray &: " substr(text, 1, 20)); break }
+                    text = substr(text, RLENGTH + 1)
+                    continue
+                }
+                if (match(text, /^<\/(b|i|pre|code|a)>/) == 1) {
+                    name = substr(text, 3, RLENGTH - 3)
+                    if (depth == 0 || open[depth] != name) { bad("</" name "> closes nothing"); break }
+                    depth--
+                } else if (match(text, /^<(b|i|pre|code)>/) == 1) {
+                    open[++depth] = substr(text, 2, RLENGTH - 2)
+                } else if (match(text, /^<a href="https?:\/\/[^"<>]+">/) == 1) {
+                    open[++depth] = "a"
+                } else { bad("unknown tag: " substr(text, 1, 20)); break }
+                text = substr(text, RLENGTH + 1)
+            }
+            if (!wrong && depth > 0) bad("<" open[depth] "> is not closed")
+            exit wrong
+        }
+    ' "$1" || return 0
+    written=$(tr -d '\200-\277' <"$1" | wc -c)
+    sed -e 's/<[^>]*>//g' -e 's/&[#a-z0-9]*;/x/g' "$1" >"$tmp/parsed"
+    parsed=$(($(tr -d '\200-\277' <"$tmp/parsed" | wc -c) + $(tr -cd '\360-\367' <"$tmp/parsed" | wc -c)))
+    if [ "$written" -le "${longest:=0}" ]; then :; else longest=$written; fi
+    if [ "$parsed" -le "${longest_parsed:=0}" ]; then :; else longest_parsed=$parsed; fi
+    if [ "$written" -gt 4096 ] || [ "$parsed" -gt 4096 ]; then
+        echo "$written characters as written, $parsed after parsing"
+        return 0
+    fi
+    if ! grep -q '[^[:space:]]' "$tmp/parsed"; then
+        echo "empty"
+        return 0
+    fi
+    return 1
+}
+
+for file in "$here"/messages/*.json; do
+    name=${file##*/}
+    name=${name%.json}
+    want=$here/messages/$name.html
+    # One of them shows the link.
+    if [ "$name" = gave-up ]; then text=$linked; else text=$plain; fi
+    if ! write_message "$text" "$file" >"$tmp/got" 2>"$tmp/out"; then
+        not_ok "message $name" "$tmp/out"
+    elif refused "$tmp/got" >"$tmp/out"; then
+        not_ok "message $name is refused" "$tmp/out"
+    elif [ -n "${WRITE_MESSAGES:-}" ]; then
+        cp "$tmp/got" "$want"
+    elif cmp -s "$tmp/got" "$want"; then
+        ok "message $name"
+    else
+        echo "wanted $want, got:" >"$tmp/out"
+        cat "$tmp/got" >>"$tmp/out"
+        not_ok "message $name" "$tmp/out"
+    fi
+done
+
+# data SEED PIECE...: 120 alerts, two thirds firing, whose every label and annotation is made of PIECEs, 30 to 2000 of them.
+# SEED 0 takes the first PIECE only and always 2000 of them.
+data() {
+    seed_of_data=$1
+    shift
+    awk -v seed="$seed_of_data" '
+        function text(   n, out) {
+            n = seed ? 30 + int(1970 * rand() * rand() * rand() * rand()) : 2000
+            for (out = ""; n > 0; n--) out = out piece[seed ? int(rand() * pieces) + 1 : 1]
+            return "\"" out "\""
+        }
+        function alert(number) {
+            printf "%s{\"status\":\"%s\",\"startsAt\":\"2026-03-02T14:03:11Z\",\"endsAt\":\"2026-03-12T16:03:11Z\",\"fingerprint\":\"%d\",", \
+                number == 1 ? "" : ",", number % 3 ? "firing" : "resolved", number
+            printf "\"labels\":{\"alertname\":%s,\"severity\":\"critical\",\"host\":%s,\"project\":%s,\"service\":%s},", text(), host, project, service
+            printf "\"annotations\":{\"summary\":%s,\"description\":%s,\"tried\":%s,\"evidence\":%s,\"action\":%s,\"runbook_url\":%s}}", \
+                text(), text(), text(), text(), text(), text()
+        }
+        BEGIN {
+            srand(seed)
+            for (i = 1; i < ARGC; i++) piece[++pieces] = ARGV[i]
+            host = text(); project = text(); service = text()
+            printf "{\"receiver\":\"people\",\"status\":\"firing\",\"alerts\":["
+            for (number = 1; number <= 120; number++) alert(number)
+            printf "],\"groupLabels\":{},\"commonAnnotations\":{},\"commonLabels\":{\"host\":%s,\"project\":%s,\"service\":%s},\"externalURL\":\"http://a\"}\n", \
+                host, project, service
+        }
+    ' "$@"
+}
+
+# takes NAME DATA-FILE
+takes() {
+    if ! write_message "$linked" "$2" >"$tmp/got" 2>"$tmp/out"; then
+        not_ok "$1" "$tmp/out"
+    elif refused "$tmp/got" >"$tmp/out"; then
+        not_ok "$1" "$tmp/out"
+    else
+        ok "$1"
+    fi
+}
+
+# As JSON writes them. The last three: an emoji (two units in UTF-16), a combining mark, and one that reverses the text.
+# shellcheck disable=SC1003
+set -- x "'" '\"' '<' '>' '&' '+' '<b>' '</pre>' '&lt;' '&#0;' '{{ . }}' '\n' '\u0000' '\\' ' ' '%s' 'http://e.x/?a=b&c=d ' '\ud83d\udd25' '\u0301' '\u202e'
+for piece in "$@"; do
+    data 0 "$piece" "$piece" >"$tmp/data.json"
+    takes "120 alerts full of $(printf '%s' "$piece")" "$tmp/data.json"
+done
+# One special character less than the number at which they are replaced, then twice as many, and all the rest two units wide
+# in UTF-16.
+for specials in 19 39; do
+    data 0 Q | sed -e "s/\"Q\{$specials\}/\"$(printf "%${specials}s" | tr ' ' "'")/g" -e 's/Q/\\ud83d\\udd25/g' >"$tmp/data.json"
+    takes "120 alerts with $specials special characters and as long as they can be" "$tmp/data.json"
+done
+seed=0
+while [ "$seed" -lt "${RANDOM_MESSAGES:-60}" ]; do
+    seed=$((seed + 1))
+    data "$seed" "$@" >"$tmp/data.json"
+    takes "random messages, seed $seed" "$tmp/data.json"
+done
+echo "longest message: $longest characters as written, $longest_parsed after parsing"
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
