@@ -54,7 +54,7 @@ finish() {
         printf '  %s: done in %d s\n' "$what" "$spent"
     else
         tail -n 12 "$log" | sed 's/^/    | /' >&2
-        die "$what failed after $spent s: $(last_line "$log" 200) (all of it: $log)"
+        die "$what failed after $spent s: $(reason "$log") (all of it: $log)"
     fi
 }
 
@@ -69,6 +69,13 @@ step() {
 # The last line that says something, without control characters.
 last_line() {
     tail -n 5 "$1" 2>/dev/null | tr '\r' '\n' | tr -cd '[:print:]\n' | sed '/^[[:space:]]*$/d' | tail -n 1 | cut -c "1-$2"
+}
+
+# The last line that calls itself an error, else the last line.
+reason() {
+    local line
+    line=$(grep -E '^(error|fatal|E:|nexus:|Error)' "$1" | tail -n 1 | tr -cd '[:print:]' | cut -c 1-200)
+    printf '%s' "${line:-$(last_line "$1" 200)}"
 }
 
 stop_jobs() {

@@ -85,10 +85,11 @@ test_rules() {
     finish_images
     in_image prometheus sh prometheus/tests/run.sh
     render_for_tests
+    in_image alertmanager amtool check-config /rendered/{plain,telegram}/rendered/alertmanager/alertmanager.yml
     in_image alertmanager sh alertmanager/tests/run.sh
 }
 
-# The configurations as the CLI renders them, with Telegram and without, in $cache/rendered/{telegram,plain}.
+# The configurations as the CLI renders them, with Telegram and without, below $cache/rendered.
 render_for_tests() {
     local kind folder nexus=$cache/target/debug/nexus
     run_cargo build --locked --workspace --bins
@@ -108,6 +109,7 @@ render_for_tests() {
         "${as_nexus[@]}" init "${chat[@]}" >/dev/null
         "${as_nexus[@]}" config check
         "${as_nexus[@]}" config render >/dev/null
+        cp -r "$root/alertmanager/templates" "$folder/rendered/alertmanager/"
     done
 }
 
