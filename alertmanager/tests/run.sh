@@ -226,8 +226,8 @@ for file in "$here"/messages/*.json; do
     name=${file##*/}
     name=${name%.json}
     want=$here/messages/$name.html
-    # One of them shows the link.
-    if [ "$name" = gave-up ]; then text=$linked; else text=$plain; fi
+    # Two of them show the link.
+    case $name in gave-up | disk) text=$linked ;; *) text=$plain ;; esac
     if ! write_message "$text" "$file" >"$tmp/got" 2>"$tmp/out"; then
         not_ok "message $name" "$tmp/out"
     elif refused "$tmp/got" >"$tmp/out"; then

@@ -16,13 +16,13 @@ failed=0
 
 ok() {
     passed=$((passed + 1))
-    echo "ok      $1"
+    printf 'ok      %s\n' "$1"
 }
 
 # not_ok NAME [FILE with what was said]
 not_ok() {
     failed=$((failed + 1))
-    echo "FAILED  $1"
+    printf 'FAILED  %s\n' "$1"
     if [ -n "${2:-}" ]; then sed 's/^/          /' "$2"; fi
 }
 
