@@ -1,1 +1,97 @@
-fn main() {}
+//! `NEXUS_E2E=1 cargo test -p nexus-e2e --test stack`, or `./nexus test e2e`, which builds what it needs first.
+//!
+//! Without NEXUS_E2E=1 every case is reported as ignored. The stack is started once and always taken down: after a
+//! failure, a panic, and Ctrl-C. NEXUS_E2E_KEEP=1 leaves it running, for a look.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use libtest_mimic::{Arguments, Failed, Trial};
+use nexus_e2e::cases::CASES;
+use nexus_e2e::stack::Stack;
+use tokio::runtime::Runtime;
+
+/// No case takes longer than a third of this.
+const CASE_LIMIT: Duration = Duration::from_secs(300);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let wanted = std::env::var("NEXUS_E2E").unwrap_or_default();
+    if arguments.list || !matches!(wanted.as_str(), "1" | "soak") {
+        if !arguments.list {
+            eprintln!("the end-to-end test is left out: it needs Docker and the images; ./nexus test e2e runs it");
+        }
+        let ignored = CASES.iter().map(|case| Trial::test(case.name, || Ok(())).with_ignored_flag(true)).collect();
+        return libtest_mimic::run(&arguments, ignored).exit_code();
+    }
+    // They wait for the stack nearly all of the time.
+    arguments.test_threads.get_or_insert(CASES.len());
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("the end-to-end test could not run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let runtime = Arc::new(
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")?,
+    );
+    let stack = Arc::new(runtime.block_on(Stack::prepare())?);
+    take_down_when_interrupted(&runtime, &stack);
+    let started = Instant::now();
+    let code = match runtime.block_on(stack.start()) {
+        Ok(()) => {
+            eprintln!("the stack is up after {} s", started.elapsed().as_secs());
+            let trials = CASES.iter().map(|case| {
+                let (runtime, stack) = (Arc::clone(&runtime), Arc::clone(&stack));
+                Trial::test(case.name, move || trial(&runtime, (case.run)(stack)))
+            });
+            let conclusion = libtest_mimic::run(arguments, trials.collect());
+            if conclusion.has_failed() { Ok(ExitCode::from(101)) } else { Ok(ExitCode::SUCCESS) }
+        }
+        Err(error) => Err(error.context("the stack did not start")),
+    };
+    if !matches!(&code, Ok(code) if *code == ExitCode::SUCCESS) {
+        match runtime.block_on(stack.save_logs()) {
+            Ok(folder) => eprintln!("what every service has said is in {}", folder.display()),
+            Err(error) => eprintln!("{error:#}"),
+        }
+    }
+    if std::env::var_os("NEXUS_E2E_KEEP").is_none() {
+        runtime.block_on(stack.remove_everything()).context("cannot take the stack down")?;
+    }
+    code
+}
+
+fn trial(runtime: &Runtime, case: impl Future<Output = Result<()>>) -> Result<(), Failed> {
+    let started = Instant::now();
+    let result = runtime.block_on(async {
+        tokio::time::timeout(CASE_LIMIT, case)
+            .await
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("took longer than {CASE_LIMIT:?}")))
+    });
+    result.map_err(|error| format!("after {} s: {error:#}", started.elapsed().as_secs()).into())
+}
+
+fn take_down_when_interrupted(runtime: &Runtime, stack: &Arc<Stack>) {
+    let stack = Arc::clone(stack);
+    runtime.spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            return;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        eprintln!("interrupted: taking the stack down");
+        let _ = stack.remove_everything().await;
+        std::process::exit(130);
+    });
+}

@@ -1,0 +1,89 @@
+//! What the owner does at the command line.
+
+use anyhow::{Result, ensure};
+use nexus_model::{IncidentState, Mode};
+
+use crate::project::{Project, Service};
+use crate::stack::Stack;
+use crate::wait::{eventually, seconds};
+
+pub async fn the_demo_shows_a_healed_container(stack: &Stack) -> Result<()> {
+    let _healer = stack.healer_stays.read().await;
+    let demo = stack.nexus(&["demo"]).await?;
+    ensure!(demo.code == Some(0), "nexus demo: {demo:?}");
+    for words in [
+        "broken on purpose",
+        "Docker says unhealthy",
+        "Alertmanager",
+        "the healer opens an incident",
+        "Docker has restarted it",
+        "Docker says healthy",
+        "is in Postgres",
+        "./nexus incidents ",
+    ] {
+        ensure!(demo.stdout.contains(words), "{words:?} is not in the demo's output:\n{}", demo.stdout);
+    }
+    let project = format!("{}-demo", stack.name);
+    let left = crate::docker::with_labels(&stack.docker, vec![format!("com.docker.compose.project={project}")]).await?;
+    ensure!(left.is_empty(), "the demo left {left:?} behind");
+    Ok(())
+}
+
+pub async fn healing_can_be_switched_on_from_the_command_line(stack: &Stack) -> Result<()> {
+    let project = Project::up(stack, "switched", &[Service::new("web")]).await?;
+    let service = format!("{}/web", project.name);
+    let mode = async |expected: Mode| -> Result<()> {
+        eventually(format!("{service} is in mode {expected}"), seconds(30), async || {
+            let known = stack.services().await?.services;
+            Ok(known.iter().any(|one| one.project == project.name && one.mode == expected).then_some(()))
+        })
+        .await
+    };
+    mode(Mode::Shadow).await?;
+    let listed = stack.nexus(&["services"]).await?;
+    ensure!(listed.stdout.contains(&format!("./nexus heal on {service}")), "nexus services: {listed:?}");
+
+    // Ill and only watched, until the owner says yes.
+    let before = project.container("web").await?;
+    project.make_ill("web").await?;
+    eventually("a shadow incident", seconds(60), async || Ok(stack.incidents(&project.name).await?.into_iter().next()))
+        .await?;
+    let switched = stack.nexus(&["heal", "on", &service]).await?;
+    ensure!(
+        switched.code == Some(0) && switched.stdout.contains("switch of the service"),
+        "nexus heal on: {switched:?}"
+    );
+    mode(Mode::Heal).await?;
+    project.restarted("web", &before).await?;
+    eventually("the incident is closed", seconds(60), async || {
+        let all = stack.incidents(&project.name).await?;
+        Ok(all.iter().all(|incident| incident.state == IncidentState::Closed).then_some(()))
+    })
+    .await?;
+
+    let cleared = stack.nexus(&["heal", "clear", &service]).await?;
+    ensure!(cleared.code == Some(0), "nexus heal clear: {cleared:?}");
+    mode(Mode::Shadow).await?;
+    let unknown = stack.nexus(&["heal", "on", "nowhere/at-all"]).await?;
+    ensure!(unknown.code == Some(1) && unknown.stderr.lines().count() == 1, "nexus heal on nowhere: {unknown:?}");
+    project.down().await
+}
+
+pub async fn the_self_test_passes_and_the_status_is_whole(stack: &Stack) -> Result<()> {
+    let _healer = stack.healer_stays.read().await;
+    let selftest = stack.nexus(&["selftest", "--timeout", "30s"]).await?;
+    ensure!(selftest.code == Some(0), "nexus selftest: {selftest:?}");
+    // Other cases break things at this moment, so only the parts are judged.
+    let status = stack.nexus(&["status", "--json"]).await?;
+    ensure!(matches!(status.code, Some(0 | 1)), "nexus status: {status:?}");
+    let report: serde_json::Value = serde_json::from_str(&status.stdout)?;
+    for part in ["healer", "exporter", "prometheus", "alertmanager", "docker"] {
+        let found = report["parts"].as_array().and_then(|parts| parts.iter().find(|found| found["name"] == part));
+        ensure!(found.is_some_and(|found| found["up"] == true), "{part}: {found:?}");
+    }
+    let screen = stack.nexus(&["status"]).await?;
+    for words in ["SERVICES", "OPEN INCIDENTS", "ALERTS"] {
+        ensure!(screen.stdout.contains(words), "{words:?} is not on the screen: {screen:?}");
+    }
+    Ok(())
+}

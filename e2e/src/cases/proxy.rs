@@ -1,0 +1,76 @@
+//! The guard of Docker's socket: images/haproxy/cases.tsv, row by row, on the real sockets.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::command::docker;
+use crate::project::{Project, Service};
+use crate::stack::Stack;
+use crate::wait::seconds;
+
+pub async fn each_socket_lets_through_what_is_listed_and_nothing_else(stack: &Stack) -> Result<()> {
+    let project = Project::up(stack, "guarded", &[Service::new("web")]).await?;
+    let id = project.container("web").await?.id;
+    let table = stack.root().join("images/haproxy/cases.tsv");
+    let table = std::fs::read_to_string(&table).with_context(|| format!("cannot read {}", table.display()))?;
+    let mut wrong = Vec::new();
+    let mut passed = 0;
+    for row in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let columns: Vec<&str> = row.split('\t').collect();
+        let [socket, method, target, status] = columns.as_slice() else {
+            bail!("cases.tsv: this row has not four columns: {row}");
+        };
+        let found = ask(&socket_of(stack, socket).await?, method, &target.replace("{id}", &id)).await?;
+        if found.to_string() == *status {
+            passed += 1;
+        } else {
+            wrong.push(format!("{row}: answered {found}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), wrong.len() + passed, wrong.join("\n"));
+    ensure!(passed > 80, "only {passed} rows");
+
+    // Neither program has a way around it.
+    for service in ["exporter", "healer"] {
+        let container = stack.container(service).await?.id;
+        let sockets = docker([
+            "exec", &container, "sh", "-c",
+            "for s in /var/run/docker.sock /run/docker.sock /host/run/docker.sock /host/var/run/docker.sock; do [ ! -e $s ] || echo $s; done",
+        ])
+        .await?;
+        ensure!(sockets.trim().is_empty(), "{service} sees {sockets}");
+    }
+    project.down().await
+}
+
+/// Where the host finds the socket: in the volume that holds it.
+async fn socket_of(stack: &Stack, socket: &str) -> Result<PathBuf> {
+    let volume = format!("{}_docker-{socket}", stack.name);
+    let mountpoint = docker(["volume", "inspect", "--format", "{{.Mountpoint}}", &volume]).await?;
+    Ok(PathBuf::from(mountpoint.trim()).join("docker.sock"))
+}
+
+/// One raw request, since no HTTP client would send some of these; the status.
+async fn ask(socket: &std::path::Path, method: &str, target: &str) -> Result<u16> {
+    let asked = async {
+        let mut stream =
+            UnixStream::connect(socket).await.with_context(|| format!("cannot connect to {}", socket.display()))?;
+        stream
+            .write_all(format!("{method} {target} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n").as_bytes())
+            .await?;
+        let mut answer = Vec::new();
+        let mut chunk = [0; 1024];
+        while !answer.windows(2).any(|pair| pair == b"\r\n") {
+            match stream.read(&mut chunk).await? {
+                0 => break,
+                length => answer.extend_from_slice(&chunk[..length]),
+            }
+        }
+        let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
+        line.split(' ').nth(1).and_then(|code| code.parse().ok()).with_context(|| format!("no status in {line:?}"))
+    };
+    tokio::time::timeout(seconds(30), asked).await.with_context(|| format!("{method} {target} hangs"))?
+}

@@ -1,0 +1,166 @@
+//! A server in the shape of api.telegram.org, as strict as the real one where it matters to us.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `POST /bot<token>/sendMessage` | 200 and the message; 400 for another chat, bad HTML, an empty or a too long text |
+//! | anything with another token | 401 |
+//! | anything else | 404 |
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Json, Response};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::html;
+
+/// After the entities are taken out, in UTF-16 units as Telegram counts.
+const MAX_LENGTH: usize = 4096;
+
+/// One message that was accepted.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub at: Timestamp,
+    /// As a reader sees it.
+    pub text: String,
+    pub html: String,
+}
+
+struct Bot {
+    token: String,
+    chat_id: i64,
+    accepted: Mutex<Vec<Message>>,
+    /// What the real one would have refused: each is a lost alert.
+    refused: Mutex<Vec<String>>,
+}
+
+/// A running server.
+#[derive(Clone)]
+pub struct Telegram {
+    pub address: SocketAddr,
+    bot: Arc<Bot>,
+}
+
+impl Telegram {
+    /// Listens on every address, so that containers reach it through the bridge; nothing of it is worth protecting.
+    pub async fn start(token: &str, chat_id: i64) -> Result<Telegram> {
+        let bot =
+            Arc::new(Bot { token: token.to_owned(), chat_id, accepted: Mutex::default(), refused: Mutex::default() });
+        let listener =
+            tokio::net::TcpListener::bind(("0.0.0.0", 0)).await.context("cannot listen for Telegram messages")?;
+        let address = listener.local_addr().context("cannot tell the address of the Telegram server")?;
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&bot));
+        tokio::spawn(async move {
+            // It ends with the test.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Telegram { address, bot })
+    }
+
+    /// Messages whose text holds `word`, oldest first.
+    pub fn messages(&self, word: &str) -> Vec<Message> {
+        let accepted = self.bot.accepted.lock().map(|all| all.clone()).unwrap_or_default();
+        accepted.into_iter().filter(|message| message.text.contains(word)).collect()
+    }
+
+    pub fn refused(&self) -> Vec<String> {
+        self.bot.refused.lock().map(|all| all.clone()).unwrap_or_default()
+    }
+}
+
+#[derive(Deserialize)]
+struct SendMessage {
+    chat_id: Value,
+    text: String,
+    #[serde(default)]
+    parse_mode: String,
+}
+
+async fn answer(State(bot): State<Arc<Bot>>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let (status, answer) = match bot.judge(&method, uri.path(), &body) {
+        Ok(message) => {
+            let result = json!({"message_id": 1, "date": message.at.as_second(), "text": message.text,
+                "chat": {"id": bot.chat_id, "type": "private"}});
+            if let Ok(mut accepted) = bot.accepted.lock() {
+                accepted.push(message);
+            }
+            (StatusCode::OK, json!({"ok": true, "result": result}))
+        }
+        Err((status, description)) => {
+            if let Ok(mut refused) = bot.refused.lock() {
+                refused.push(format!("{} {description}", status.as_u16()));
+            }
+            (status, json!({"ok": false, "error_code": status.as_u16(), "description": description}))
+        }
+    };
+    (status, Json(answer)).into_response()
+}
+
+impl Bot {
+    fn judge(&self, method: &Method, path: &str, body: &[u8]) -> Result<Message, (StatusCode, String)> {
+        let bad = |description: String| (StatusCode::BAD_REQUEST, format!("Bad Request: {description}"));
+        let Some((token, call)) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')) else {
+            return Err((StatusCode::NOT_FOUND, "Not Found".into()));
+        };
+        if token != self.token {
+            return Err((StatusCode::UNAUTHORIZED, "Unauthorized".into()));
+        }
+        if call != "sendMessage" || method != Method::POST {
+            return Err((StatusCode::NOT_FOUND, format!("Not Found: method {method} {call}")));
+        }
+        let sent: SendMessage =
+            serde_json::from_slice(body).map_err(|error| bad(format!("no JSON of a message: {error}")))?;
+        let chat = sent.chat_id.as_i64().or_else(|| sent.chat_id.as_str().and_then(|text| text.parse().ok()));
+        if chat != Some(self.chat_id) {
+            return Err(bad("chat not found".into()));
+        }
+        let text = match sent.parse_mode.as_str() {
+            "HTML" => html::parse(&sent.text).map_err(bad)?,
+            "" => sent.text.clone(),
+            other => return Err(bad(format!("unsupported parse_mode {other}"))),
+        };
+        if text.trim().is_empty() {
+            return Err(bad("message text is empty".into()));
+        }
+        if text.encode_utf16().count() > MAX_LENGTH {
+            return Err(bad("message is too long".into()));
+        }
+        Ok(Message { at: Timestamp::now(), text, html: sent.text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(path: &str, body: &str) -> Result<String, u16> {
+        let bot = Bot { token: "1:a".into(), chat_id: -100, accepted: Mutex::default(), refused: Mutex::default() };
+        bot.judge(&Method::POST, path, body.as_bytes())
+            .map(|message| message.text)
+            .map_err(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn it_is_as_strict_as_the_real_one() {
+        let send = "/bot1:a/sendMessage";
+        let message = |chat: &str, text: &str| format!(r#"{{"chat_id":{chat},"text":"{text}","parse_mode":"HTML"}}"#);
+        assert_eq!(judge(send, &message("\"-100\"", "<b>x</b>")), Ok("x".into()));
+        assert_eq!(judge(send, &message("-100", "x")), Ok("x".into()));
+        assert_eq!(judge(send, &message("-101", "x")), Err(400));
+        assert_eq!(judge(send, &message("-100", "<b>x")), Err(400));
+        assert_eq!(judge(send, &message("-100", "<b></b>")), Err(400));
+        assert_eq!(judge(send, &message("-100", &"x".repeat(4096))), Ok("x".repeat(4096)));
+        assert_eq!(judge(send, &message("-100", &"x".repeat(4097))), Err(400));
+        assert_eq!(judge(send, "nonsense"), Err(400));
+        assert_eq!(judge("/bot2:b/sendMessage", &message("-100", "x")), Err(401));
+        assert_eq!(judge("/bot1:a/getMe", ""), Err(404));
+        assert_eq!(judge("/", ""), Err(404));
+    }
+}
