@@ -235,7 +235,7 @@ pub fn telegram_token(folder: &Path) -> Result<Option<String>> {
     let well_formed = token.split_once(':').is_some_and(|(id, secret)| {
         !id.is_empty()
             && id.chars().all(|c| c.is_ascii_digit())
-            && secret.len() >= 20
+            && secret.len() >= 8
             && secret.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
     });
     if !well_formed {
