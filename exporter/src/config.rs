@@ -1,7 +1,7 @@
 //! The command line. Flags have node_exporter's names where it has them.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
@@ -34,16 +34,42 @@ pub enum Action {
 /// 10190 is not allocated to another exporter.
 const DEFAULT_LISTEN: &str = "127.0.0.1:10190";
 
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The help or the version was asked for; here it is.
+    Answered(String),
+    /// What is wrong, and with which flag, on one line.
+    Mistyped(String),
+}
+
 impl Config {
-    /// Reads `arguments`, the program's name first. The error is for the user; its `exit_code` is 2 for what they
-    /// mistyped and 0 for the help they asked for.
-    pub fn parse<I, T>(arguments: I) -> Result<Config, clap::Error>
+    /// Reads `arguments`, the program's name first.
+    pub fn parse<I, T>(arguments: I) -> Result<Config, Refusal>
     where
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
-        command().try_get_matches_from(arguments).map(|matches| Config::from(&matches))
+        let matches = command().try_get_matches_from(arguments).map_err(|error| match error.exit_code() {
+            0 => Refusal::Answered(error.to_string()),
+            _ => Refusal::Mistyped(one_line(&error.to_string())),
+        })?;
+        let config = Config::from(&matches);
+        let procfs = &config.roots.procfs;
+        if config.action == Action::Serve && !procfs.join("stat").exists() {
+            let why = "is not where /proc of a host is: mount it there, or give --path.procfs or --path.rootfs";
+            return Err(Refusal::Mistyped(format!("{} {why}", procfs.display())));
+        }
+        Ok(config)
     }
+}
+
+/// clap's message without the usage that it appends.
+fn one_line(message: &str) -> String {
+    let lines =
+        message.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let text = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    format!("{} (see --help)", text.strip_prefix("error: ").unwrap_or(&text))
 }
 
 impl From<&ArgMatches> for Config {
@@ -173,12 +199,16 @@ fn command() -> Command {
                 .help("Start from no collectors; --collector.NAME adds one"),
         )
         .subcommand(Command::new("healthcheck").about("Ask the exporter on the listen address whether it is well"))
-        .subcommand(Command::new("families").about("Print the list of metric families, docs/metrics.md"));
+        .subcommand(Command::new("families").about("Print the list of metric families, docs/metrics.md"))
+        .after_help(format!(
+            "Collectors are switched by --collector.NAME and --no-collector.NAME, all on by default:\n  {}",
+            Collector::ALL.map(Collector::name).join(" ")
+        ));
     for collector in Collector::ALL {
         let Flags { on, off } = flags(collector);
         command = command
-            .arg(Arg::new(on).long(on).action(ArgAction::SetTrue).overrides_with(off).hide_short_help(true))
-            .arg(Arg::new(off).long(off).action(ArgAction::SetTrue).overrides_with(on).hide_short_help(true));
+            .arg(Arg::new(on).long(on).action(ArgAction::SetTrue).overrides_with(off).hide(true))
+            .arg(Arg::new(off).long(off).action(ArgAction::SetTrue).overrides_with(on).hide(true));
     }
     command
 }
@@ -202,16 +232,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Whether a folder looks like the host's /proc; said at the start, since a wrong prefix explains every later failure.
-pub fn looks_like_procfs(folder: &Path) -> bool {
-    folder.join("1").exists() && folder.join("stat").exists()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
+    fn parse(arguments: &[&str]) -> Result<Config, Refusal> {
         Config::parse(["nexus-exporter"].iter().chain(arguments))
     }
 
@@ -230,7 +257,7 @@ mod tests {
 
     #[test]
     fn proc_and_sys_follow_the_root_unless_given() {
-        let config = parse(&["--path.rootfs=/host", "--path.sysfs=/elsewhere"]).unwrap();
+        let config = parse(&["families", "--path.rootfs=/host", "--path.sysfs=/elsewhere"]).unwrap();
         assert_eq!(config.roots.procfs, Path::new("/host/proc"));
         assert_eq!(config.roots.sysfs, Path::new("/elsewhere"));
         assert_eq!(config.roots.udev_data, Path::new("/host/run/udev/data"));
@@ -270,11 +297,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mistyped_is_told_with_exit_code_2() {
-        for wrong in [["--web.listen-adress=x"], ["--web.listen-address=x"], ["--log.level=loud"], ["serve"]] {
-            assert_eq!(parse(&wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
-        }
-        assert_eq!(parse(&["--help"]).unwrap_err().exit_code(), 0);
+    fn what_is_mistyped_is_told_on_one_line() {
+        let check = |argument: &str, expected: &str| match parse(&[argument]) {
+            Err(Refusal::Mistyped(line)) => assert_eq!(line, expected),
+            other => panic!("{argument}: {other:?}"),
+        };
+        check("--nonsense", "unexpected argument '--nonsense' found (see --help)");
+        check("serve", "unrecognized subcommand 'serve' (see --help)");
+        check(
+            "--web.listen-address=x",
+            "invalid value 'x' for '--web.listen-address <ADDRESS>': wanted IP:PORT such as 127.0.0.1:10190, or :PORT (see --help)",
+        );
+        check(
+            "--log.level=loud",
+            "invalid value 'loud' for '--log.level <LEVEL>' [possible values: error, warn, info, debug, trace] (see --help)",
+        );
+        check(
+            "--path.rootfs=/nonexistent",
+            "/nonexistent/proc is not where /proc of a host is: mount it there, or give --path.procfs or --path.rootfs",
+        );
+    }
+
+    #[test]
+    fn help_is_no_mistake_and_subcommands_take_the_flags() {
+        assert!(matches!(parse(&["--help"]), Err(Refusal::Answered(text)) if text.contains("thermal_zone")));
         assert_eq!(parse(&["healthcheck", "--web.listen-address=:1"]).unwrap().action, Action::Healthcheck);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nexus_docker::{Docker, Watcher};
 use nexus_exporter::collect::{Collector, filesystem};
-use nexus_exporter::config::{Action, Config, looks_like_procfs};
+use nexus_exporter::config::{Action, Config, Refusal};
 use nexus_exporter::gather::{DockerView, Gatherer};
 use nexus_exporter::scrape::Scraper;
 use nexus_exporter::{docs, server};
@@ -22,10 +22,13 @@ const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(5);
 fn main() -> ExitCode {
     let config = match Config::parse(std::env::args_os()) {
         Ok(config) => config,
-        Err(error) => {
-            // Help goes to stdout, what is wrong to stderr.
-            _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        Err(Refusal::Answered(text)) => {
+            _ = std::io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(Refusal::Mistyped(line)) => {
+            _ = writeln!(std::io::stderr(), "nexus-exporter: {line}");
+            return ExitCode::from(2);
         }
     };
     match run(config) {
@@ -57,9 +60,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .with_ansi(false)
         .init();
     let listener = nexus_web::bind(config.listen).await?;
-    if !looks_like_procfs(&config.roots.procfs) {
-        tracing::warn!(path = %config.roots.procfs.display(), "this is no /proc of a host: check --path.procfs");
-    }
     let docker: DockerView = if config.collectors.contains(Collector::Container) {
         let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_TIMEOUT));
         let watcher = Watcher::spawn(docker, config.stack);
@@ -69,7 +69,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let gatherer = Gatherer::new(config.roots, filesystem::statfs, config.mount_timeout, docker);
     let (scraper, ended) = Scraper::start(gatherer).context("can't start the collecting thread")?;
-    tracing::info!(address = %config.listen, "serving metrics");
+    // With port 0 the kernel has chosen one.
+    let address = listener.local_addr().unwrap_or(config.listen);
+    tracing::info!(%address, "serving metrics");
     let app = server::app(scraper, config.collectors);
     tokio::select! {
         () = nexus_web::serve(listener, app, nexus_web::Limits::default(), nexus_web::shutdown_signal()) => {

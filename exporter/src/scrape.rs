@@ -89,3 +89,105 @@ fn collect(mut gatherer: Gatherer, asked: &Receiver<Request>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::collect::{Collector, Roots, filesystem};
+
+    /// Collects from nowhere; `at_each` runs in each scrape that asks for containers.
+    fn gatherer(at_each: impl Fn() + Send + 'static) -> Gatherer {
+        let nowhere = || "/nonexistent".into();
+        let roots = Roots { procfs: nowhere(), sysfs: nowhere(), rootfs: nowhere(), udev_data: nowhere() };
+        let docker = Box::new(move || {
+            at_each();
+            Arc::default()
+        });
+        Gatherer::new(roots, filesystem::statfs, Duration::from_secs(1), docker)
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_together_share_one_body() {
+        let (entered, entries) = channel();
+        let (release, released) = channel::<()>();
+        let released = Mutex::new(released);
+        let times = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&times);
+        let (scraper, _ended) = Scraper::start(gatherer(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            entered.send(()).unwrap();
+            _ = released.lock().unwrap().recv();
+        }))
+        .unwrap();
+        let containers = Selection::NONE.with(Collector::Container);
+        let ask = |format| {
+            let scraper = scraper.clone();
+            tokio::spawn(async move { scraper.scrape(containers, format).await.unwrap() })
+        };
+        let first = ask(Format::Text);
+        tokio::task::yield_now().await;
+        entries.recv().unwrap();
+        // The first scrape is under way: these come too late for it.
+        let late: Vec<_> = (0..20).map(|_| ask(Format::Text)).collect();
+        let other = ask(Format::OpenMetrics);
+        tokio::task::yield_now().await;
+        drop(release);
+        let first = first.await.unwrap();
+        let mut bodies = Vec::new();
+        for late in late {
+            bodies.push(late.await.unwrap());
+        }
+        assert!(bodies.iter().all(|body| body.as_ptr() == bodies[0].as_ptr()), "one body");
+        assert_ne!(first.as_ptr(), bodies[0].as_ptr(), "read after they asked");
+        assert!(other.await.unwrap().ends_with(b"# EOF\n"));
+        assert_eq!(times.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_died_is_told() {
+        let (scraper, ended) = Scraper::start(gatherer(|| panic!("a bug"))).unwrap();
+        let containers = Selection::NONE.with(Collector::Container);
+        assert!(matches!(scraper.scrape(containers, Format::Text).await, Err(ScrapeError::Ended)));
+        assert!(ended.await.is_err());
+        assert!(matches!(scraper.scrape(containers, Format::Text).await, Err(ScrapeError::Ended)));
+    }
+
+    #[tokio::test]
+    async fn too_many_who_wait_are_refused() {
+        let (entered, entries) = channel();
+        let (release, released) = channel::<()>();
+        let released = Mutex::new(released);
+        let (scraper, _ended) = Scraper::start(gatherer(move || {
+            entered.send(()).unwrap();
+            _ = released.lock().unwrap().recv();
+        }))
+        .unwrap();
+        let containers = Selection::NONE.with(Collector::Container);
+        let ask = || {
+            let scraper = scraper.clone();
+            tokio::spawn(async move { scraper.scrape(containers, Format::Text).await })
+        };
+        let first = ask();
+        tokio::task::yield_now().await;
+        entries.recv().unwrap();
+        let waiting: Vec<_> = (0..MOST_WAITING + 10).map(|_| ask()).collect();
+        // Who is refused has its answer at once.
+        let refused = async {
+            while waiting.iter().filter(|answer| answer.is_finished()).count() < 10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), refused).await.expect("ten are refused");
+        drop(release);
+        assert!(first.await.unwrap().is_ok());
+        let mut refused = 0;
+        for answer in waiting {
+            refused += usize::from(matches!(answer.await.unwrap(), Err(ScrapeError::Busy)));
+        }
+        assert_eq!(refused, 10);
+    }
+}

@@ -1,0 +1,165 @@
+//! One golden scrape a fixture tree: the real collectors under the tree's roots, the real Docker client against recorded
+//! answers.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nexus_docker::{Docker, Watcher};
+use nexus_exporter::collect::filesystem::{Answer, Usage};
+use nexus_exporter::collect::{Collector, Selection};
+use nexus_exporter::exposition::Format;
+use nexus_exporter::gather::Gatherer;
+use nexus_exporter::snapshot::{self, Snapshot};
+
+const TREES: [&str; 4] = ["pi4", "pi3-memory-cgroup-off", "psi-off", "hybrid-v1"];
+
+/// What the file systems of all trees answer.
+fn ask(path: &PathBuf) -> io::Result<Answer> {
+    let path = path.to_string_lossy();
+    let point = path.rsplit_once("/root/").map_or("", |(_, point)| point);
+    let usage =
+        |size: u64| Usage { size, free: size / 2, available: size / 4, files: 1000, files_free: 400, read_only: false };
+    let on = |major, minor, size| Ok(Answer { usage: usage(size), major, minor });
+    let is_a_vm = path.contains("hybrid-v1");
+    match point {
+        "" if is_a_vm => on(254, 0, 270_553_174_016),
+        "var/lib/docker" => on(254, 0, 270_553_174_016),
+        "" => on(179, 2, 31_138_512_896),
+        "boot/firmware" => on(179, 1, 535_805_952),
+        "mnt/my disk" => on(8, 1, 1_000_000_000_000),
+        // The exporter's container covers the host's.
+        "run" => on(0, 99, 65_536),
+        "mnt/nas" => loop {
+            std::thread::park();
+        },
+        other => panic!("nobody should ask for {other}"),
+    }
+}
+
+/// Runs a scrape of a tree, at a fixed time.
+fn scrape(tree: &str) -> Snapshot {
+    let folder = support::fixture(tree);
+    let engine = support::Engine::start(&folder.join("docker.json"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let seen = runtime.block_on(async {
+        let docker = Docker::connect(&engine.socket, Duration::from_secs(10));
+        let watcher = Watcher::spawn(Arc::new(docker), "nexus".to_owned());
+        let mut changes = watcher.subscribe();
+        let seen = changes.wait_for(|snapshot| snapshot.up);
+        tokio::time::timeout(support::SOON, seen).await.expect("the recorded engine is up").unwrap().clone()
+    });
+    let docker = Box::new(move || Arc::clone(&seen));
+    let mut gatherer = Gatherer::new(support::roots(&folder), ask, Duration::from_millis(100), docker);
+    gatherer.gather(Selection::all(), Timestamp::from_second(1_767_326_400).unwrap())
+}
+
+/// Without what differs from run to run and from release to release.
+fn masked(body: &str) -> String {
+    let mut out = String::new();
+    for line in body.lines() {
+        match line.rsplit_once(' ') {
+            Some((series, _)) if series.starts_with("node_scrape_collector_duration_seconds{") => {
+                out.push_str(series);
+                out.push_str(" 0");
+            }
+            _ => out.push_str(&line.replace(concat!('"', env!("CARGO_PKG_VERSION"), '"'), "\"VERSION\"")),
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[test]
+fn each_tree_scrapes_as_its_golden_file_says() {
+    for tree in TREES {
+        let found = masked(&scrape(tree).render(Format::Text));
+        let path = support::fixture(&format!("{tree}.prom"));
+        if std::env::var_os("NEXUS_WRITE_GOLDEN").is_some() {
+            std::fs::write(&path, &found).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        let difference = found.lines().zip(golden.lines()).find(|(found, golden)| found != golden);
+        assert!(
+            found == golden,
+            "{tree} differs from {} ({} lines against {}), first at {difference:?}; if it is meant so: NEXUS_WRITE_GOLDEN=1",
+            path.display(),
+            found.lines().count(),
+            golden.lines().count()
+        );
+    }
+}
+
+#[test]
+fn both_formats_have_the_same_samples() {
+    for tree in TREES {
+        let snapshot = scrape(tree);
+        let samples = |format| -> Vec<String> {
+            snapshot.render(format).lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+        };
+        assert_eq!(samples(Format::Text), samples(Format::OpenMetrics), "{tree}");
+        assert!(snapshot.render(Format::OpenMetrics).ends_with("\n# EOF\n"));
+    }
+}
+
+/// Every family in a scrape is described, with the labels it has, declared once, and its samples are together.
+#[test]
+fn what_is_written_is_what_is_described() {
+    let described: BTreeMap<&str, _> = Collector::ALL
+        .into_iter()
+        .flat_map(Collector::families)
+        .chain(snapshot::FAMILIES)
+        .map(|family| (family.name, family))
+        .collect();
+    for tree in TREES {
+        let body = scrape(tree).render(Format::Text);
+        let mut declared: Vec<&str> = Vec::new();
+        for line in body.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert!(!declared.contains(&name), "{tree}: {name} is declared twice");
+                declared.push(name);
+                if !name.starts_with("node_memory_") {
+                    assert_eq!(described[name].kind.as_str(), kind, "{tree}: {name}");
+                }
+            } else if !line.starts_with('#') {
+                let name = line.split(['{', ' ']).next().unwrap();
+                assert_eq!(declared.last(), Some(&name), "{tree}: a sample of {name} outside its family");
+                if let Some(family) = described.get(name) {
+                    for label in family.labels {
+                        assert!(line.contains(&format!("{label}=\"")), "{tree}: {line} has no label {label}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_second_scrape_says_the_same() {
+    let folder = support::fixture("hybrid-v1");
+    let mut gatherer = Gatherer::new(support::roots(&folder), ask, Duration::from_millis(100), Box::new(Arc::default));
+    let now = Timestamp::from_second(1_767_326_400).unwrap();
+    let mut scrape = || masked(&gatherer.gather(Selection::all(), now).render(Format::Text));
+    assert_eq!(scrape(), scrape());
+}
+
+#[test]
+fn what_is_off_is_absent_and_never_zero() {
+    let body = |tree: &str| scrape(tree).render(Format::Text);
+    let no_memory = body("pi3-memory-cgroup-off");
+    assert!(no_memory.contains("\nnexus_memory_cgroup_enabled 0\n"));
+    for family in ["container_memory_", "container_spec_memory_limit_bytes", "container_oom_events_total"] {
+        assert!(!no_memory.contains(&format!("\n{family}")), "{family}");
+    }
+    assert!(no_memory.contains("\ncontainer_cpu_usage_seconds_total{"));
+    let no_psi = body("psi-off");
+    assert!(!no_psi.contains("node_pressure_"));
+    assert!(no_psi.contains("\nnode_scrape_collector_success{collector=\"pressure\"} 0\n"));
+    assert!(no_psi.contains("\nnode_scrape_collector_success{collector=\"cpu\"} 1\n"));
+}
