@@ -1,1 +1,33 @@
-//! x
+//! The healer: looks where Alertmanager points, restarts what is ill, checks that it helped and writes it all down.
+//!
+//! The flow is one way: webhook → journal → facts → decide → journal (intent) → act → verify → journal (outcome) →
+//! Postgres. Decisions are pure ([`decide`]); what they change is plain data ([`transition`]); I/O lives at the edges.
+//! Read [`worker`] first: it is the loop. What this crate does not do: serve pages, delete or create anything in Docker,
+//! act on a timer without an incident, or act on anything that is not a Compose service.
+
+pub mod act;
+pub mod api;
+pub mod backoff;
+pub mod case;
+pub mod clock;
+pub mod config;
+pub mod decide;
+pub mod evidence;
+pub mod facts;
+pub mod journal;
+pub mod metrics;
+pub mod modes;
+pub mod notify;
+pub mod policy;
+pub mod record;
+pub mod redact;
+pub mod run;
+pub mod server;
+pub mod tell;
+pub mod transition;
+pub mod verify;
+pub mod webhook;
+pub mod worker;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,55 @@
+//! The only place that changes anything in Docker.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use nexus_docker::{Container, Docker, DockerError};
+
+use crate::{evidence::chain, policy::Healing};
+
+/// What came back. Whether the container started anew is never taken from here but from Docker's start time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Done,
+    /// Docker said no: nothing will come of it any more.
+    Refused(String),
+    /// No answer, so it may have happened and may yet happen.
+    Lost(String),
+}
+
+/// How long the container gets to stop: its own word, otherwise the policy's. Docker takes whole seconds, and the socket
+/// proxy three digits of them.
+pub fn stop_timeout(container: &Container, healing: &Healing) -> SignedDuration {
+    let given = container.stop_timeout.and_then(|own| SignedDuration::try_from(own).ok());
+    let seconds = given.unwrap_or(healing.stop_timeout).as_secs();
+    SignedDuration::from_secs(seconds.clamp(0, 999))
+}
+
+/// Restarts a container, once. Dropping the future does not take the request back.
+pub async fn restart(docker: &Docker, container_id: &str, stop_timeout: SignedDuration) -> Answer {
+    let stop_timeout = Duration::from_secs(stop_timeout.as_secs().unsigned_abs());
+    match docker.restart(container_id, stop_timeout).await {
+        Ok(()) => Answer::Done,
+        Err(error @ (DockerError::NotFound { .. } | DockerError::Refused { .. })) => Answer::Refused(chain(&error)),
+        Err(error) => Answer::Lost(chain(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::container;
+
+    #[test]
+    fn the_container_says_how_long_it_takes_to_stop() {
+        let healing = Healing::default();
+        let with = |own: Option<u64>| {
+            let container = Container { stop_timeout: own.map(Duration::from_secs), ..container() };
+            stop_timeout(&container, &healing).as_secs()
+        };
+        assert_eq!(with(None), 10);
+        assert_eq!(with(Some(0)), 0);
+        assert_eq!(with(Some(120)), 120);
+        assert_eq!(with(Some(86_400)), 999);
+    }
+}

@@ -1,0 +1,231 @@
+//! Handlers of the API: what people and agents ask the healer. Routes and status codes are in [`crate::server`].
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::{
+        Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use nexus_docker::Snapshot;
+use nexus_model::{
+    Refusal, ServiceKey,
+    api::{ContainerView, HealSwitch, HealerStatus, IncidentList, PartStatus, ServiceList, ServiceView},
+};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{
+    evidence::chain,
+    facts::{self, ContainerFacts, Stops},
+    journal::{Change, Filter, JournalError, MAX_LISTED},
+    modes::Switches,
+    server::{App, Problem},
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IncidentQuery {
+    project: Option<String>,
+    service: Option<String>,
+    state: Option<String>,
+    limit: Option<u32>,
+}
+
+pub async fn incidents(
+    State(app): State<App>,
+    query: Result<Query<IncidentQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| Problem(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let state = query.state.map(|name| name.parse().map_err(|_| unknown_state(&name))).transpose()?;
+    if query.limit.is_some_and(|limit| limit == 0 || limit > MAX_LISTED) {
+        return Err(Problem(StatusCode::BAD_REQUEST, format!("limit must be 1 to {MAX_LISTED}")));
+    }
+    let filter = Filter { project: query.project, service: query.service, state, limit: query.limit };
+    let incidents = app.journal.read(move |store| store.incidents(&filter)).await.map_err(unreadable)?;
+    Ok(Json(IncidentList { incidents }).into_response())
+}
+
+fn unknown_state(name: &str) -> Problem {
+    let known: Vec<&str> = nexus_model::IncidentState::ALL.iter().map(|state| state.as_str()).collect();
+    Problem(
+        StatusCode::BAD_REQUEST,
+        format!("no state is called {}; there are {}", name.escape_debug(), known.join(", ")),
+    )
+}
+
+pub async fn incident(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id: Uuid = id.parse().map_err(|_| Problem(StatusCode::BAD_REQUEST, "an incident's id is a UUID".to_owned()))?;
+    match app.journal.read(move |store| store.incident(id)).await.map_err(unreadable)? {
+        Some(detail) => Ok(Json(detail).into_response()),
+        None => Err(Problem(StatusCode::NOT_FOUND, format!("there is no incident {id}"))),
+    }
+}
+
+pub async fn services(State(app): State<App>) -> Result<Response, Problem> {
+    let snapshot = known_snapshot(&app)?;
+    let services = views(&app, &snapshot, &app.switches.borrow(), |_| true);
+    Ok(Json(ServiceList { services }).into_response())
+}
+
+pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRejection>) -> Result<Response, Problem> {
+    let Json(wanted) = body.map_err(|error| Problem(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let HealSwitch { project, service, mode } = wanted;
+    if project.is_empty() || service.as_deref() == Some("") {
+        return Err(Problem(StatusCode::BAD_REQUEST, "project and service must not be empty".to_owned()));
+    }
+    let snapshot = known_snapshot(&app)?;
+    let matches = |key: &ServiceKey| key.project == project && service.as_ref().is_none_or(|it| *it == key.service);
+    let _one_at_a_time = app.switching.lock().await;
+    let mut switches = Switches::clone(&app.switches.borrow());
+    // A switch can be taken back after its service is gone.
+    let stale = mode.is_none()
+        && match &service {
+            Some(service) => switches.services.contains_key(&ServiceKey::new(&project, service)),
+            None => switches.projects.contains_key(&project),
+        };
+    if !stale && !keys(&snapshot).iter().any(&matches) {
+        return Err(Problem(StatusCode::NOT_FOUND, nothing_matches(&project, service.as_deref(), &snapshot)));
+    }
+    let at = Timestamp::now();
+    let change = Change::Switch { project: project.clone(), service: service.clone(), mode, at };
+    app.journal
+        .commit_or_refuse(vec![change])
+        .await
+        .map_err(|error| Problem(StatusCode::SERVICE_UNAVAILABLE, chain(&error)))?;
+    switches.set(&project, service.as_deref(), mode);
+    tracing::info!(
+        project,
+        service = service.as_deref().unwrap_or("*"),
+        mode = mode.map_or("as label and policy say", nexus_model::Mode::as_str),
+        "healing was switched"
+    );
+    let services = views(&app, &snapshot, &switches, matches);
+    app.switches.send_replace(switches.into());
+    Ok(Json(ServiceList { services }).into_response())
+}
+
+fn nothing_matches(project: &str, service: Option<&str>, snapshot: &Snapshot) -> String {
+    let keys = keys(snapshot);
+    let in_project: Vec<&str> =
+        keys.iter().filter(|key| key.project == project).map(|key| key.service.as_str()).collect();
+    match service {
+        Some(service) if !in_project.is_empty() => {
+            format!("project {project} has no service {service}; it has {}", in_project.join(", "))
+        }
+        _ => {
+            let mut projects: Vec<&str> = keys.iter().map(|key| key.project.as_str()).collect();
+            projects.dedup();
+            match &projects[..] {
+                [] => format!("there is no project {project}, nor any other with containers here"),
+                some => format!("there is no project {project}; there are {}", some.join(", ")),
+            }
+        }
+    }
+}
+
+pub async fn selftest(State(app): State<App>, Path(nonce): Path<String>) -> Result<Response, Problem> {
+    match app.journal.read(move |store| store.selftest(&nonce)).await.map_err(unreadable)? {
+        Some(found) => Ok(Json(found).into_response()),
+        None => Err(Problem(StatusCode::NOT_FOUND, "no such self-test has come in".to_owned())),
+    }
+}
+
+pub async fn status(State(app): State<App>) -> Result<Response, Problem> {
+    let snapshot = app.watcher.snapshot();
+    let pending = app.journal.read(|store| store.pending_count()).await.map_err(unreadable)?;
+    let outlook = app.outlook.borrow().clone();
+    let gave_up = outlook.states.values().filter(|state| **state == nexus_model::IncidentState::GaveUp).count();
+    Ok(Json(HealerStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: app.host.clone(),
+        stack: app.stack.clone(),
+        now: Timestamp::now(),
+        docker: PartStatus {
+            state: if snapshot.up { "up" } else { "down" }.to_owned(),
+            reason: snapshot.error.clone(),
+        },
+        postgres: app.postgres.borrow().clone(),
+        alertmanager: app.alertmanager.borrow().clone(),
+        journal_pending_rows: pending,
+        open_incidents: outlook.states.len() as u32,
+        gave_up_incidents: gave_up as u32,
+    })
+    .into_response())
+}
+
+/// What Docker shows, once it has answered at all; what was known last while it does not.
+fn known_snapshot(app: &App) -> Result<std::sync::Arc<Snapshot>, Problem> {
+    let snapshot = app.watcher.snapshot();
+    if snapshot.up || snapshot.engine.is_some() {
+        return Ok(snapshot);
+    }
+    let reason = snapshot.error.as_deref().unwrap_or("it has not answered yet");
+    Err(Problem(StatusCode::SERVICE_UNAVAILABLE, format!("docker can't be asked: {reason}")))
+}
+
+fn keys(snapshot: &Snapshot) -> Vec<ServiceKey> {
+    let mut keys: Vec<ServiceKey> =
+        snapshot.containers.values().filter_map(|watched| watched.container.key()).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn views(
+    app: &App,
+    snapshot: &Snapshot,
+    switches: &Switches,
+    wanted: impl Fn(&ServiceKey) -> bool,
+) -> Vec<ServiceView> {
+    let mut services: BTreeMap<ServiceKey, Vec<ContainerFacts>> = BTreeMap::new();
+    for key in keys(snapshot).into_iter().filter(|key| wanted(key)) {
+        let containers = facts::containers_of(snapshot, &key, &Stops::new());
+        services.insert(key, containers);
+    }
+    let outlook = app.outlook.borrow().clone();
+    let view = |(key, containers): (ServiceKey, Vec<ContainerFacts>)| {
+        let mode = facts::mode_of(&key, &containers, switches, &app.policy);
+        let refusal = if app.is_own(&key) {
+            Some(Refusal::OwnStack)
+        } else if containers.iter().all(|seen| seen.container.is_one_off()) {
+            Some(Refusal::OneOff)
+        } else if mode.protected {
+            Some(Refusal::ProtectedImage)
+        } else {
+            None
+        };
+        ServiceView {
+            mode: mode.mode,
+            mode_source: mode.source,
+            refusal,
+            incident: outlook.states.get(&key).copied(),
+            project: key.project,
+            service: key.service,
+            containers: containers.iter().map(container_view).collect(),
+        }
+    };
+    services.into_iter().map(view).collect()
+}
+
+fn container_view(seen: &ContainerFacts) -> ContainerView {
+    let container = &seen.container;
+    ContainerView {
+        name: container.name.clone(),
+        image: container.image.clone(),
+        state: container.status.as_str().to_owned(),
+        health: container.health.as_str().to_owned(),
+        started_at: container.started_at,
+        restart_count: container.restart_count,
+    }
+}
+
+fn unreadable(error: JournalError) -> Problem {
+    tracing::error!(reason = %chain(&error), "answering the API");
+    Problem(StatusCode::SERVICE_UNAVAILABLE, chain(&error))
+}

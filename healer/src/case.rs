@@ -1,0 +1,93 @@
+//! An incident as the healer carries it: the row that people see, and beside it what only the healer needs to go on.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Now, ServiceKey};
+use serde::{Deserialize, Serialize};
+
+/// An open incident with its attempts. What is in memory is what is on disk: a changed copy is made durable first and
+/// takes the place of the old one then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    pub incident: Incident,
+    /// Oldest first.
+    pub attempts: Vec<Try>,
+    pub memory: Memory,
+}
+
+/// What the healer remembers of an incident beyond its row.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Ids of the containers that it is about: those found ill when it was opened, and those restarted since. When none
+    /// of them exists any more, neither does the incident.
+    pub containers: BTreeSet<String>,
+    /// Since when the service has been well without a break.
+    pub well_since: Option<Now>,
+    /// In shadow mode: restarts that would have been made, and when the next would be.
+    pub would_be: u32,
+    pub would_be_due: Option<Now>,
+    /// The last line of log or probe that says something, redacted: shown in messages.
+    pub last_words: String,
+    /// Since when the owner is being told about failing, and about giving up.
+    pub failing_since: Option<Timestamp>,
+    pub gave_up_at: Option<Timestamp>,
+    /// Events written so far; the story is bounded.
+    pub events: u32,
+}
+
+/// An attempt and what the healer remembers of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Try {
+    pub attempt: Attempt,
+    pub memory: TryMemory,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TryMemory {
+    /// When the intent was written, to measure from whatever the wall clock does.
+    pub intended: Now,
+    /// How long the container was given to stop.
+    pub stop_timeout: SignedDuration,
+    /// By when it must be well, set when it is known to have started anew.
+    pub deadline: Option<Now>,
+    /// When the next attempt on the same container is due, set when this one has failed.
+    pub retry: Option<Now>,
+}
+
+impl Case {
+    pub fn key(&self) -> ServiceKey {
+        ServiceKey::new(&self.incident.project, &self.incident.service)
+    }
+
+    /// The attempt whose outcome is not known yet. There is never more than one.
+    pub fn open_attempt(&self) -> Option<&Try> {
+        self.attempts.iter().rev().find(|attempt| attempt.attempt.outcome.is_none())
+    }
+
+    pub fn open_attempt_mut(&mut self) -> Option<&mut Try> {
+        self.attempts.iter_mut().rev().find(|attempt| attempt.attempt.outcome.is_none())
+    }
+
+    /// Attempts on one container. Each replica has a budget of its own.
+    pub fn attempts_on<'a>(&'a self, container_id: &'a str) -> impl DoubleEndedIterator<Item = &'a Try> {
+        self.attempts.iter().filter(move |attempt| attempt.attempt.container_id == container_id)
+    }
+
+    /// Attempts on one container that did not help, as far as is known.
+    pub fn fruitless_on(&self, container_id: &str) -> u32 {
+        let fruitless =
+            |attempt: &&Try| attempt.attempt.outcome.is_some_and(|outcome| outcome != AttemptOutcome::Helped);
+        self.attempts_on(container_id).filter(fruitless).count() as u32
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.incident.state.is_open()
+    }
+
+    /// Whether the healer has something under way that must not be mistaken for a free hand.
+    pub fn is_restarting(&self) -> bool {
+        self.incident.state == IncidentState::Restarting
+    }
+}

@@ -1,0 +1,343 @@
+//! What to do about a service: pure functions of plain data. No clock, no I/O, no randomness, no waiting.
+//!
+//! [`admit`] says whether an alert becomes an incident, [`decide`] what comes next for an open one. Both look at what
+//! Docker says now; an alert is only the prompt to look. Every "no" has a name, [`Refusal`]. What a decision changes in
+//! the incident is in [`crate::transition`].
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use nexus_docker::Container;
+use nexus_model::{AttemptOutcome, IncidentState, Mode, Now, Outcome, Refusal};
+
+use crate::{
+    backoff,
+    case::{Case, Try},
+    facts::{Condition, ContainerFacts, Facts, condition},
+    policy::{Healing, Policy},
+    verify::{self, Verdict},
+};
+
+/// Granted to Docker beyond the stop time-out before an intent without a trace counts as interrupted: SIGKILL and the
+/// start take seconds on a busy SD card, and a second restart on top of one under way is what must not happen.
+const RESTART_MARGIN: SignedDuration = SignedDuration::from_secs(20);
+
+/// When to look again while the journal can't be written.
+const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// What to do next about an open incident.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Nothing, and why; to be looked at again when something changes, at the latest at `until`.
+    Wait {
+        why: Refusal,
+        until: Option<Now>,
+    },
+    /// Restart this container: evidence first, then the intent on disk, then the act.
+    Restart {
+        container_id: String,
+    },
+    /// In shadow mode: write down that this container would have been restarted.
+    WouldRestart {
+        container_id: String,
+        why: Refusal,
+    },
+    /// The owner has changed the mode.
+    Follow {
+        mode: Mode,
+    },
+    /// Docker has started the container anew since the intent: from now on it is judged.
+    Verify {
+        started_at: Option<jiff::Timestamp>,
+        deadline: Now,
+    },
+    /// The service is well: it must stay so for a while.
+    Stabilise,
+    /// It was well and is not any more.
+    Relapse,
+    AttemptEnded {
+        outcome: AttemptOutcome,
+        detail: String,
+    },
+    GiveUp,
+    Close {
+        outcome: Outcome,
+        detail: String,
+    },
+}
+
+/// What an incident begins with.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// The container that it is opened for: the first ill one.
+    pub container: Arc<Container>,
+    /// Ids of all ill ones.
+    pub ill: Vec<String>,
+    /// What is the matter, for people.
+    pub problem: String,
+    pub mode: Mode,
+}
+
+/// Whether an alert about a service is the beginning of an incident.
+pub fn admit(facts: &Facts) -> Result<Admission, Refusal> {
+    if !facts.docker_up {
+        return Err(Refusal::DockerUnavailable);
+    }
+    if facts.own_stack {
+        return Err(Refusal::OwnStack);
+    }
+    if facts.containers.is_empty() {
+        return Err(Refusal::Gone);
+    }
+    if facts.mode.mode == Mode::Off {
+        return Err(Refusal::OptedOut);
+    }
+    let service = Service::of(facts, None);
+    let Some((first, problem)) = service.ill.first() else { return Err(service.why_not()) };
+    Ok(Admission {
+        container: Arc::clone(&first.container),
+        ill: service.ill.iter().map(|(seen, _)| seen.container.id.clone()).collect(),
+        problem: problem.clone(),
+        mode: facts.mode.mode,
+    })
+}
+
+/// What comes next for an open incident. To be asked again after each decision but [`Decision::Wait`].
+pub fn decide(case: &Case, facts: &Facts, policy: &Policy, now: &Now) -> Decision {
+    if !facts.docker_up {
+        return Decision::Wait { why: Refusal::DockerUnavailable, until: None };
+    }
+    let healing = &policy.healing;
+    let service = Service::of(facts, Some(case));
+    if let Some(attempt) = case.open_attempt() {
+        return if case.is_restarting() {
+            restarting(attempt, facts, healing, now)
+        } else {
+            under_judgement(case, attempt, facts, &service, healing, now)
+        };
+    }
+    if facts.mode.mode == Mode::Off || facts.own_stack {
+        return close(Outcome::SwitchedOff, "healing is switched off for it");
+    }
+    if !case.memory.containers.iter().any(|id| facts.container(id).is_some()) {
+        return close(Outcome::Gone, "its container is gone or was recreated");
+    }
+    if case.incident.mode != facts.mode.mode {
+        return Decision::Follow { mode: facts.mode.mode };
+    }
+    if !service.ill.is_empty() {
+        if case.memory.well_since.is_some() {
+            return Decision::Relapse;
+        }
+        return match facts.mode.mode {
+            Mode::Heal => heal(case, facts, &service, healing, now),
+            Mode::Shadow | Mode::Off => watch(case, facts, &service, healing, now),
+        };
+    }
+    if service.is_well() {
+        return well(case, healing, now);
+    }
+    match service.why_not() {
+        Refusal::StoppedByHuman => close(Outcome::StoppedByHuman, "somebody stopped it"),
+        Refusal::Paused => close(Outcome::StoppedByHuman, "somebody paused it"),
+        Refusal::NotExpectedToRun => {
+            close(Outcome::RecoveredByItself, "it has ended and is not expected to run any more")
+        }
+        _ if case.memory.well_since.is_some() => Decision::Relapse,
+        why => Decision::Wait { why, until: None },
+    }
+}
+
+/// The intent is on disk. Whether it was carried out is told by the container's start time alone, so that the answer is
+/// the same for a restart that came back, for one whose answer was lost, and for one that the healer did not live to see.
+fn restarting(attempt: &Try, facts: &Facts, healing: &Healing, now: &Now) -> Decision {
+    if facts.act_under_way {
+        return Decision::Wait { why: Refusal::Verifying, until: None };
+    }
+    let Some(seen) = facts.container(&attempt.attempt.container_id) else {
+        return ended(AttemptOutcome::Interrupted, "the container is gone");
+    };
+    if seen.container.started_at != attempt.attempt.started_at_before {
+        return Decision::Verify {
+            started_at: seen.container.started_at,
+            deadline: now.after(verify::allowance(&seen.container, healing)),
+        };
+    }
+    let granted = attempt.memory.stop_timeout.saturating_add(RESTART_MARGIN);
+    let passed = now.since(&attempt.memory.intended);
+    if passed < granted {
+        return Decision::Wait { why: Refusal::Verifying, until: Some(now.after(granted - passed)) };
+    }
+    ended(AttemptOutcome::Interrupted, "nobody can say what came of the restart: the container has not started anew")
+}
+
+/// A restart that Docker has carried out is being judged.
+fn under_judgement(
+    case: &Case,
+    attempt: &Try,
+    facts: &Facts,
+    service: &Service<'_>,
+    healing: &Healing,
+    now: &Now,
+) -> Decision {
+    match verify::judge(attempt, facts.container(&attempt.attempt.container_id), now) {
+        Verdict::Pending { until } => Decision::Wait { why: Refusal::Verifying, until },
+        Verdict::DidNotHelp(why) => ended(AttemptOutcome::DidNotHelp, &why),
+        Verdict::Stopped(why) => ended(AttemptOutcome::Interrupted, &why),
+        Verdict::Gone => ended(AttemptOutcome::Interrupted, "the container is gone"),
+        Verdict::Well => {
+            let Some(well_since) = &case.memory.well_since else { return Decision::Stabilise };
+            if !service.ill.is_empty() {
+                // Another replica is ill: it need not wait until this one has proved itself.
+                return ended(AttemptOutcome::Helped, "well again; another replica is not");
+            }
+            let left = healing.stable_for - now.since(well_since);
+            if left > SignedDuration::ZERO {
+                return Decision::Wait { why: Refusal::Verifying, until: Some(now.after(left)) };
+            }
+            ended(AttemptOutcome::Helped, "well for the whole stabilising window")
+        }
+    }
+}
+
+/// Something is ill, and may be healed.
+fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, now: &Now) -> Decision {
+    let mut next: Option<(SignedDuration, &str)> = None;
+    for (seen, _) in &service.ill {
+        let id = seen.container.id.as_str();
+        if case.attempts_on(id).count() >= healing.attempts as usize {
+            continue;
+        }
+        let retry = case.attempts_on(id).next_back().and_then(|attempt| attempt.memory.retry.as_ref());
+        // A due time further off than the longest delay comes from a clock that was wrong.
+        let left = retry.map_or(SignedDuration::ZERO, |retry| now.until(retry).min(healing.max_delay));
+        if next.is_none_or(|(least, _)| left < least) {
+            next = Some((left, id));
+        }
+    }
+    let Some((left, id)) = next else {
+        return if case.incident.state == IncidentState::GaveUp {
+            Decision::Wait { why: Refusal::BudgetSpent, until: None }
+        } else {
+            Decision::GiveUp
+        };
+    };
+    if left > SignedDuration::ZERO {
+        return Decision::Wait { why: Refusal::CoolingDown, until: Some(now.after(left)) };
+    }
+    if facts.host.restart_under_way {
+        return Decision::Wait { why: Refusal::HostLimit, until: None };
+    }
+    if facts.host.recent_restarts >= healing.restarts_per_10_minutes {
+        return Decision::Wait { why: Refusal::HostLimit, until: facts.host.room_at.clone() };
+    }
+    if !facts.journal_writable {
+        return Decision::Wait { why: Refusal::JournalUnavailable, until: Some(now.after(JOURNAL_RETRY)) };
+    }
+    Decision::Restart { container_id: id.to_owned() }
+}
+
+/// Something is ill, and is only watched: the same schedule as healing, on paper.
+fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, now: &Now) -> Decision {
+    let why = if facts.mode.protected { Refusal::ProtectedImage } else { Refusal::ShadowMode };
+    if case.memory.would_be >= healing.attempts {
+        return Decision::Wait { why, until: None };
+    }
+    let left = case.memory.would_be_due.as_ref().map_or(SignedDuration::ZERO, |due| now.until(due));
+    // The longest that can have been set: see `would_be_delay`.
+    if left > SignedDuration::ZERO && left <= healing.max_delay.saturating_add(SignedDuration::from_hours(1)) {
+        return Decision::Wait { why, until: Some(now.after(left)) };
+    }
+    match service.ill.first() {
+        Some((seen, _)) => Decision::WouldRestart { container_id: seen.container.id.clone(), why },
+        None => Decision::Wait { why, until: None },
+    }
+}
+
+/// How long after a would-be restart the next one would follow: the time to find that it did not help, and the delay.
+pub fn would_be_delay(container: &Container, healing: &Healing, would_be: u32) -> SignedDuration {
+    verify::allowance(container, healing)
+        .min(SignedDuration::from_hours(1))
+        .saturating_add(backoff::undisturbed(healing, would_be))
+}
+
+/// All of it is well.
+fn well(case: &Case, healing: &Healing, now: &Now) -> Decision {
+    let Some(well_since) = &case.memory.well_since else { return Decision::Stabilise };
+    let window = match case.incident.state {
+        IncidentState::GaveUp => healing.well_after_giving_up,
+        _ => healing.stable_for,
+    };
+    let left = window - now.since(well_since);
+    if left > SignedDuration::ZERO {
+        return Decision::Wait { why: Refusal::AlreadyWell, until: Some(now.after(left)) };
+    }
+    let helped = case.attempts.last().is_some_and(|last| last.attempt.outcome == Some(AttemptOutcome::Helped));
+    if helped && case.incident.state != IncidentState::GaveUp {
+        close(Outcome::Recovered, "well since the restart")
+    } else {
+        close(Outcome::RecoveredByItself, "it became well without a restart of ours")
+    }
+}
+
+fn ended(outcome: AttemptOutcome, detail: &str) -> Decision {
+    Decision::AttemptEnded { outcome, detail: detail.to_owned() }
+}
+
+fn close(outcome: Outcome, detail: &str) -> Decision {
+    Decision::Close { outcome, detail: detail.to_owned() }
+}
+
+/// The containers of a service by how they are doing.
+struct Service<'a> {
+    ill: Vec<(&'a ContainerFacts, String)>,
+    well: usize,
+    settling: usize,
+    aside: Vec<Refusal>,
+}
+
+impl<'a> Service<'a> {
+    fn of(facts: &'a Facts, case: Option<&Case>) -> Self {
+        let mut service = Service { ill: Vec::new(), well: 0, settling: 0, aside: Vec::new() };
+        for seen in &facts.containers {
+            match condition(seen, case) {
+                Condition::Ill(problem) => service.ill.push((seen, problem)),
+                Condition::Well => service.well += 1,
+                Condition::Settling => service.settling += 1,
+                Condition::Aside(why) => service.aside.push(why),
+            }
+        }
+        service
+    }
+
+    /// One replica that somebody stopped does not make the others ill; one that Docker is restarting does.
+    fn is_well(&self) -> bool {
+        self.ill.is_empty()
+            && self.settling == 0
+            && self.well > 0
+            && !self.aside.iter().any(|why| matches!(why, Refusal::DockerRestarting | Refusal::StoppedByUnknown))
+    }
+
+    /// Why there is nothing to heal although it is not all well; the reason that is most worth knowing.
+    fn why_not(&self) -> Refusal {
+        const ORDER: [Refusal; 7] = [
+            Refusal::DockerRestarting,
+            Refusal::StoppedByUnknown,
+            Refusal::Paused,
+            Refusal::StoppedByHuman,
+            Refusal::NotExpectedToRun,
+            Refusal::OneOff,
+            Refusal::Gone,
+        ];
+        if self.settling > 0 {
+            return Refusal::Starting;
+        }
+        if self.is_well() {
+            return Refusal::AlreadyWell;
+        }
+        ORDER.into_iter().find(|why| self.aside.contains(why)).unwrap_or(Refusal::Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests;

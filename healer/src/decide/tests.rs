@@ -1,0 +1,367 @@
+//! Each guard from facts in which everything speaks for a restart, changing one of them.
+
+use nexus_docker::{Health, RestartPolicy, Status, StopCause};
+use nexus_model::labels;
+
+use super::*;
+use crate::{
+    case::Try,
+    testing::{at, attempt, case, container, exited, permitted, seen, wall},
+};
+
+fn wait(why: Refusal) -> Decision {
+    Decision::Wait { why, until: None }
+}
+
+fn restart(id: &str) -> Decision {
+    Decision::Restart { container_id: id.into() }
+}
+
+/// One container that is changed in one respect.
+fn one(change: impl FnOnce(&mut Container)) -> Facts {
+    let mut container = container();
+    change(&mut container);
+    Facts { containers: vec![seen(container)], ..permitted() }
+}
+
+fn well() -> Facts {
+    one(|it| it.health = Health::Healthy)
+}
+
+fn stopped(code: i64, stop: StopCause) -> Facts {
+    Facts { containers: vec![ContainerFacts { container: exited(code).into(), stop }], ..permitted() }
+}
+
+fn moded(mode: Mode) -> Facts {
+    let mut facts = permitted();
+    facts.mode.mode = mode;
+    facts
+}
+
+mod admission {
+    use super::*;
+
+    fn check(facts: Facts, expected: Result<&str, Refusal>) {
+        let found = admit(&facts).map(|admission| admission.problem);
+        assert_eq!(found, expected.map(str::to_owned), "{facts:?}");
+    }
+
+    #[test]
+    fn each_guard_has_its_refusal() {
+        check(permitted(), Ok("unhealthy: 3 failed probes in a row"));
+        check(stopped(1, StopCause::Itself), Ok("exited with code 1"));
+        check(moded(Mode::Shadow), Ok("unhealthy: 3 failed probes in a row"));
+        check(moded(Mode::Off), Err(Refusal::OptedOut));
+        check(Facts { docker_up: false, ..permitted() }, Err(Refusal::DockerUnavailable));
+        check(Facts { own_stack: true, ..permitted() }, Err(Refusal::OwnStack));
+        check(Facts { containers: Vec::new(), ..permitted() }, Err(Refusal::Gone));
+        check(well(), Err(Refusal::AlreadyWell));
+        check(one(|it| it.health = Health::None), Err(Refusal::AlreadyWell));
+        check(one(|it| it.health = Health::Starting), Err(Refusal::Starting));
+        check(one(|it| it.status = Status::Created), Err(Refusal::Starting));
+        check(one(|it| it.status = Status::Paused), Err(Refusal::Paused));
+        check(one(|it| it.status = Status::Restarting), Err(Refusal::DockerRestarting));
+        check(one(|it| it.status = Status::Removing), Err(Refusal::Gone));
+        check(one(|it| _ = it.labels.insert(labels::COMPOSE_ONEOFF.into(), "True".into())), Err(Refusal::OneOff));
+        check(stopped(137, StopCause::Requested { at: at(0).wall }), Err(Refusal::StoppedByHuman));
+        check(stopped(137, StopCause::Unknown), Err(Refusal::StoppedByUnknown));
+        check(
+            one(|it| *it = Container { restart_policy: RestartPolicy::No, ..exited(0) }),
+            Err(Refusal::NotExpectedToRun),
+        );
+    }
+
+    #[test]
+    fn host_limits_and_a_broken_journal_delay_the_act_but_not_the_incident() {
+        let mut facts = permitted();
+        facts.host.restart_under_way = true;
+        facts.host.recent_restarts = 1000;
+        facts.journal_writable = false;
+        assert!(admit(&facts).is_ok());
+    }
+
+    #[test]
+    fn one_ill_replica_is_enough_and_one_stopped_replica_is_none() {
+        let replica = |id: &str, health| {
+            let mut container = container();
+            (container.id, container.name, container.health) = (id.into(), format!("shop-web-{id}"), health);
+            seen(container)
+        };
+        let stopped = ContainerFacts { container: exited(0).into(), stop: StopCause::Requested { at: at(0).wall } };
+        let mixed = vec![replica("1", Health::Healthy), replica("2", Health::Unhealthy), stopped.clone()];
+        assert_eq!(admit(&Facts { containers: mixed, ..permitted() }).unwrap().ill, ["2"]);
+        let well = vec![replica("1", Health::Healthy), stopped];
+        assert_eq!(admit(&Facts { containers: well, ..permitted() }).unwrap_err(), Refusal::AlreadyWell);
+    }
+}
+
+mod acting {
+    use super::*;
+
+    fn check(case: &Case, facts: &Facts, seconds: i64, expected: Decision) {
+        assert_eq!(decide(case, facts, &Policy::default(), &at(seconds)), expected, "{facts:?}");
+    }
+
+    #[test]
+    fn each_guard_has_its_refusal() {
+        let case = case();
+        check(&case, &permitted(), 1, restart("c1"));
+        check(&case, &stopped(1, StopCause::Itself), 1, restart("c1"));
+        check(&case, &Facts { docker_up: false, ..permitted() }, 1, wait(Refusal::DockerUnavailable));
+        check(
+            &case,
+            &Facts { journal_writable: false, ..permitted() },
+            1,
+            Decision::Wait { why: Refusal::JournalUnavailable, until: Some(at(6)) },
+        );
+        check(&case, &one(|it| it.health = Health::Starting), 1, wait(Refusal::Starting));
+        check(&case, &one(|it| it.status = Status::Restarting), 1, wait(Refusal::DockerRestarting));
+        check(&case, &stopped(1, StopCause::Unknown), 1, wait(Refusal::StoppedByUnknown));
+        let mut busy = permitted();
+        busy.host.restart_under_way = true;
+        check(&case, &busy, 1, wait(Refusal::HostLimit));
+        let mut spent = permitted();
+        (spent.host.recent_restarts, spent.host.room_at) = (10, Some(at(99)));
+        check(&case, &spent, 1, Decision::Wait { why: Refusal::HostLimit, until: Some(at(99)) });
+        spent.host.recent_restarts = 9;
+        check(&case, &spent, 1, restart("c1"));
+    }
+
+    #[test]
+    fn the_owners_hand_ends_an_incident() {
+        let case = case();
+        let outcome = |facts: &Facts| match decide(&case, facts, &Policy::default(), &at(1)) {
+            Decision::Close { outcome, .. } => Some(outcome),
+            _ => None,
+        };
+        assert_eq!(outcome(&moded(Mode::Off)), Some(Outcome::SwitchedOff));
+        assert_eq!(outcome(&Facts { own_stack: true, ..permitted() }), Some(Outcome::SwitchedOff));
+        assert_eq!(outcome(&one(|it| it.status = Status::Paused)), Some(Outcome::StoppedByHuman));
+        assert_eq!(outcome(&stopped(0, StopCause::Requested { at: at(0).wall })), Some(Outcome::StoppedByHuman));
+        assert_eq!(outcome(&Facts { containers: Vec::new(), ..permitted() }), Some(Outcome::Gone));
+        // Recreated: ill again, but another container and so another incident.
+        assert_eq!(outcome(&one(|it| it.id = "c2".into())), Some(Outcome::Gone));
+        let done = one(|it| *it = Container { restart_policy: RestartPolicy::No, ..exited(0) });
+        assert_eq!(outcome(&done), Some(Outcome::RecoveredByItself));
+        check(&case, &moded(Mode::Shadow), 1, Decision::Follow { mode: Mode::Shadow });
+    }
+
+    #[test]
+    fn a_failed_attempt_cools_down_by_the_boot_clock() {
+        let mut case = case();
+        let mut failed = attempt(1, "c1", at(0));
+        failed.attempt.outcome = Some(AttemptOutcome::DidNotHelp);
+        failed.memory.retry = Some(at(20));
+        case.attempts.push(failed);
+        check(&case, &permitted(), 15, Decision::Wait { why: Refusal::CoolingDown, until: Some(at(20)) });
+        check(&case, &permitted(), 20, restart("c1"));
+        // The wall clock steps back by an hour: what counts is the boot clock.
+        let mut stepped = at(20);
+        stepped.wall = at(-3600).wall;
+        assert_eq!(decide(&case, &permitted(), &Policy::default(), &stepped), restart("c1"));
+        // A reboot with a clock far in the past: never longer than the longest delay.
+        let mut rebooted = at(0);
+        (rebooted.boot_id, rebooted.wall) = ("another".into(), at(-1_000_000).wall);
+        let Decision::Wait { why: Refusal::CoolingDown, until: Some(until) } =
+            decide(&case, &permitted(), &Policy::default(), &rebooted)
+        else {
+            panic!("waits")
+        };
+        assert_eq!(rebooted.until(&until), Healing::default().max_delay);
+    }
+
+    #[test]
+    fn a_spent_budget_is_given_up_once_and_each_replica_has_its_own() {
+        let mut case = case();
+        for number in 1..=6 {
+            let mut failed = attempt(number, "c1", at(0));
+            failed.attempt.outcome = Some(AttemptOutcome::Interrupted);
+            failed.memory.retry = Some(at(1));
+            case.attempts.push(failed);
+        }
+        check(&case, &permitted(), 100, Decision::GiveUp);
+        let mut replica = container();
+        (replica.id, replica.name) = ("c2".into(), "shop-web-2".into());
+        let two = Facts { containers: vec![seen(container()), seen(replica)], ..permitted() };
+        check(&case, &two, 100, restart("c2"));
+        case.incident.state = IncidentState::GaveUp;
+        check(&case, &permitted(), 100, wait(Refusal::BudgetSpent));
+    }
+
+    #[test]
+    fn well_is_well_only_after_a_while() {
+        let mut case = case();
+        check(&case, &well(), 1, Decision::Stabilise);
+        case.memory.well_since = Some(at(1));
+        case.incident.state = IncidentState::Stabilising;
+        check(&case, &well(), 60, Decision::Wait { why: Refusal::AlreadyWell, until: Some(at(61)) });
+        let Decision::Close { outcome: Outcome::RecoveredByItself, .. } =
+            decide(&case, &well(), &Policy::default(), &at(61))
+        else {
+            panic!("closes")
+        };
+        check(&case, &permitted(), 30, Decision::Relapse);
+        check(&case, &one(|it| it.health = Health::Starting), 30, Decision::Relapse);
+        case.incident.state = IncidentState::GaveUp;
+        check(&case, &well(), 61, Decision::Wait { why: Refusal::AlreadyWell, until: Some(at(601)) });
+    }
+}
+
+mod an_attempt {
+    use super::*;
+
+    fn restarting() -> Case {
+        let mut case = case();
+        case.incident.state = IncidentState::Restarting;
+        case.attempts.push(attempt(1, "c1", at(0)));
+        case
+    }
+
+    fn verifying() -> Case {
+        let mut case = restarting();
+        case.incident.state = IncidentState::Verifying;
+        let open: &mut Try = case.open_attempt_mut().unwrap();
+        open.attempt.started_at_after = wall(3);
+        open.memory.deadline = Some(at(60));
+        case
+    }
+
+    /// The container after a restart that brought it up at 3 s.
+    fn anew(health: Health) -> Facts {
+        one(|it| (it.started_at, it.health) = (wall(3), health))
+    }
+
+    fn outcome(case: &Case, facts: &Facts, seconds: i64) -> Option<AttemptOutcome> {
+        match decide(case, facts, &Policy::default(), &at(seconds)) {
+            Decision::AttemptEnded { outcome, .. } => Some(outcome),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_call_under_way_is_waited_for() {
+        let busy = Facts { act_under_way: true, ..permitted() };
+        assert_eq!(decide(&restarting(), &busy, &Policy::default(), &at(500)), wait(Refusal::Verifying));
+    }
+
+    #[test]
+    fn an_intent_without_a_trace_is_given_time_and_then_counts_as_interrupted() {
+        // Stop time-out of 10 s and the margin: Docker may still be at it.
+        let decision = decide(&restarting(), &permitted(), &Policy::default(), &at(5));
+        assert_eq!(decision, Decision::Wait { why: Refusal::Verifying, until: Some(at(30)) });
+        assert_eq!(outcome(&restarting(), &permitted(), 30), Some(AttemptOutcome::Interrupted));
+        // Left stopped in between: the same, and then it is ours to start.
+        let left = stopped(137, StopCause::Requested { at: at(1).wall });
+        assert_eq!(outcome(&restarting(), &left, 30), Some(AttemptOutcome::Interrupted));
+        let mut interrupted = restarting();
+        interrupted.incident.state = IncidentState::Backoff;
+        interrupted.attempts[0].attempt.outcome = Some(AttemptOutcome::Interrupted);
+        interrupted.attempts[0].memory.retry = Some(at(40));
+        assert_eq!(decide(&interrupted, &left, &Policy::default(), &at(40)), restart("c1"));
+    }
+
+    #[test]
+    fn a_new_start_time_proves_the_restart_whoever_lived_to_see_it() {
+        for facts in [anew(Health::Starting), anew(Health::Healthy), anew(Health::Unhealthy)] {
+            let decision = decide(&restarting(), &facts, &Policy::default(), &at(500));
+            // 10 s start period, 3 × 5 s, 2 s time-out, 15 s margin.
+            assert_eq!(decision, Decision::Verify { started_at: wall(3), deadline: at(542) });
+        }
+    }
+
+    #[test]
+    fn it_is_judged_and_must_stay_well() {
+        let policy = Policy::default();
+        let case = verifying();
+        assert_eq!(
+            decide(&case, &anew(Health::Starting), &policy, &at(10)),
+            Decision::Wait { why: Refusal::Verifying, until: Some(at(60)) }
+        );
+        assert_eq!(outcome(&case, &anew(Health::Starting), 60), Some(AttemptOutcome::DidNotHelp));
+        assert_eq!(outcome(&case, &anew(Health::Unhealthy), 10), Some(AttemptOutcome::DidNotHelp));
+        assert_eq!(decide(&case, &anew(Health::Healthy), &policy, &at(10)), Decision::Stabilise);
+        let mut stabilising = verifying();
+        stabilising.incident.state = IncidentState::Stabilising;
+        stabilising.memory.well_since = Some(at(10));
+        assert_eq!(
+            decide(&stabilising, &anew(Health::Healthy), &policy, &at(69)),
+            Decision::Wait { why: Refusal::Verifying, until: Some(at(70)) }
+        );
+        assert_eq!(outcome(&stabilising, &anew(Health::Healthy), 70), Some(AttemptOutcome::Helped));
+        assert_eq!(outcome(&stabilising, &anew(Health::Unhealthy), 30), Some(AttemptOutcome::DidNotHelp));
+        stabilising.attempts[0].attempt.outcome = Some(AttemptOutcome::Helped);
+        assert!(matches!(
+            decide(&stabilising, &anew(Health::Healthy), &policy, &at(70)),
+            Decision::Close { outcome: Outcome::Recovered, .. }
+        ));
+    }
+
+    #[test]
+    fn a_hand_from_outside_ends_it_without_a_verdict() {
+        let paused = one(|it| (it.started_at, it.status) = (wall(3), Status::Paused));
+        assert_eq!(outcome(&verifying(), &paused, 10), Some(AttemptOutcome::Interrupted));
+        let gone = Facts { containers: Vec::new(), ..permitted() };
+        assert_eq!(outcome(&verifying(), &gone, 10), Some(AttemptOutcome::Interrupted));
+        assert_eq!(outcome(&restarting(), &gone, 10), Some(AttemptOutcome::Interrupted));
+    }
+
+    #[test]
+    fn the_next_replica_need_not_wait_for_the_stabilising_window() {
+        let mut ill = container();
+        (ill.id, ill.name) = ("c2".into(), "shop-web-2".into());
+        let mut facts = anew(Health::Healthy);
+        facts.containers.push(seen(ill));
+        assert_eq!(decide(&verifying(), &facts, &Policy::default(), &at(10)), Decision::Stabilise);
+        let mut stabilising = verifying();
+        stabilising.incident.state = IncidentState::Stabilising;
+        stabilising.memory.well_since = Some(at(10));
+        assert_eq!(outcome(&stabilising, &facts, 10), Some(AttemptOutcome::Helped));
+    }
+}
+
+mod shadow {
+    use super::*;
+
+    fn shadow() -> Case {
+        let mut case = case();
+        case.incident.mode = Mode::Shadow;
+        case.incident.state = IncidentState::Watching;
+        case
+    }
+
+    #[test]
+    fn what_would_be_done_is_written_down_on_the_schedule_of_healing() {
+        let mut case = shadow();
+        let policy = Policy::default();
+        let facts = moded(Mode::Shadow);
+        let would = |why| Decision::WouldRestart { container_id: "c1".into(), why };
+        assert_eq!(decide(&case, &facts, &policy, &at(1)), would(Refusal::ShadowMode));
+        let mut protected = facts.clone();
+        protected.mode.protected = true;
+        assert_eq!(decide(&case, &protected, &policy, &at(1)), would(Refusal::ProtectedImage));
+        (case.memory.would_be, case.memory.would_be_due) = (1, Some(at(50)));
+        assert_eq!(
+            decide(&case, &facts, &policy, &at(49)),
+            Decision::Wait { why: Refusal::ShadowMode, until: Some(at(50)) }
+        );
+        assert_eq!(decide(&case, &facts, &policy, &at(50)), would(Refusal::ShadowMode));
+        case.memory.would_be = 6;
+        assert_eq!(decide(&case, &facts, &policy, &at(50)), wait(Refusal::ShadowMode));
+        assert_eq!(would_be_delay(&container(), &policy.healing, 2).as_secs(), 42 + 20);
+    }
+
+    #[test]
+    fn it_closes_when_well_and_follows_the_owner() {
+        let mut case = shadow();
+        let policy = Policy::default();
+        let mut facts = well();
+        facts.mode.mode = Mode::Shadow;
+        assert_eq!(decide(&case, &facts, &policy, &at(1)), Decision::Stabilise);
+        case.memory.well_since = Some(at(1));
+        assert!(matches!(
+            decide(&case, &facts, &policy, &at(61)),
+            Decision::Close { outcome: Outcome::RecoveredByItself, .. }
+        ));
+        assert_eq!(decide(&case, &permitted(), &policy, &at(61)), Decision::Follow { mode: Mode::Heal });
+    }
+}

@@ -1,0 +1,274 @@
+//! What Docker, the journal and the owner say about a service at this moment, as plain data for decisions.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use nexus_docker::{Container, Health, Snapshot, Status, StopCause, Watched};
+use nexus_model::{Now, Refusal, ServiceKey};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    case::Case,
+    modes::{self, Effective, Switches},
+    policy::Policy,
+};
+
+/// Everything that a decision about one service rests on.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub docker_up: bool,
+    /// It belongs to the stack that the healer is part of.
+    pub own_stack: bool,
+    pub mode: Effective,
+    /// By name.
+    pub containers: Vec<ContainerFacts>,
+    pub host: HostFacts,
+    /// A restart that this very process asked for has not come back yet.
+    pub act_under_way: bool,
+    pub journal_writable: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ContainerFacts {
+    pub container: Arc<Container>,
+    /// Says something only while it does not run.
+    pub stop: StopCause,
+}
+
+/// The brakes of the whole host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostFacts {
+    /// Another service is being restarted right now.
+    pub restart_under_way: bool,
+    /// Restarts within the last ten minutes, and when the oldest of them falls out.
+    pub recent_restarts: u32,
+    pub room_at: Option<Now>,
+}
+
+/// How one container is doing, as far as healing is concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    Well,
+    /// With the finding, for people.
+    Ill(String),
+    /// It was started and can't be judged yet.
+    Settling,
+    /// It is not to be touched, and says nothing about the service.
+    Aside(Refusal),
+}
+
+/// Who stopped a run of a container, kept in the journal: after a gap in Docker's events nobody else could say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stopper {
+    Itself,
+    Requested,
+}
+
+/// By container id: the run, known by its start, and who ended it.
+pub type Stops = BTreeMap<String, (Option<Timestamp>, Stopper)>;
+
+impl Facts {
+    pub fn container(&self, id: &str) -> Option<&ContainerFacts> {
+        self.containers.iter().find(|seen| seen.container.id == id)
+    }
+}
+
+/// The containers of a service in a snapshot, with what the journal remembers filled in where the watcher has a gap.
+pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops) -> Vec<ContainerFacts> {
+    let mut found: Vec<ContainerFacts> = snapshot
+        .containers
+        .values()
+        .filter(|watched| watched.container.project() == key.project && watched.container.service() == key.service)
+        .map(|watched| ContainerFacts { container: Arc::clone(&watched.container), stop: stop_of(watched, stops) })
+        .collect();
+    found.sort_by(|a, b| a.container.name.cmp(&b.container.name));
+    found
+}
+
+pub fn stop_of(watched: &Watched, stops: &Stops) -> StopCause {
+    let container = &watched.container;
+    match (watched.stop, stops.get(&container.id)) {
+        (StopCause::Unknown, Some((run, stopper))) if *run == container.started_at => match stopper {
+            Stopper::Itself => StopCause::Itself,
+            Stopper::Requested => StopCause::Requested { at: container.finished_at.unwrap_or(Timestamp::UNIX_EPOCH) },
+        },
+        (stop, _) => stop,
+    }
+}
+
+pub fn mode_of(key: &ServiceKey, containers: &[ContainerFacts], switches: &Switches, policy: &Policy) -> Effective {
+    modes::effective(key, containers.iter().map(|seen| &*seen.container), switches, policy)
+}
+
+/// How a container is doing. With a case, its own recorded intents are taken into account: they win over what the
+/// events seem to say.
+pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
+    let container = &*seen.container;
+    if container.is_one_off() {
+        return Condition::Aside(Refusal::OneOff);
+    }
+    match container.status {
+        Status::Running => match container.health {
+            Health::Healthy | Health::None => Condition::Well,
+            Health::Starting => Condition::Settling,
+            Health::Unhealthy => Condition::Ill(problem(container)),
+        },
+        // Compose creates all containers of a project before it starts the first.
+        Status::Created => Condition::Settling,
+        Status::Paused => Condition::Aside(Refusal::Paused),
+        Status::Restarting => Condition::Aside(Refusal::DockerRestarting),
+        Status::Removing => Condition::Aside(Refusal::Gone),
+        Status::Exited | Status::Dead => {
+            let ours = case.is_some_and(|case| {
+                case.attempts_on(&container.id).any(|attempt| attempt.attempt.started_at_before == container.started_at)
+            });
+            // Stopped by a restart of ours that never started it again: our duty, whatever the events say.
+            if ours {
+                return Condition::Ill(problem(container));
+            }
+            // A container that was restarted in this incident is expected to stay up, unless it has done its work.
+            let attempted = case.is_some_and(|case| case.attempts_on(&container.id).next().is_some());
+            let expected = container.expected_to_run() || (attempted && container.exit_code != 0);
+            if !expected {
+                return Condition::Aside(Refusal::NotExpectedToRun);
+            }
+            match seen.stop {
+                StopCause::Itself => Condition::Ill(problem(container)),
+                StopCause::Requested { .. } => Condition::Aside(Refusal::StoppedByHuman),
+                StopCause::Unknown => Condition::Aside(Refusal::StoppedByUnknown),
+            }
+        }
+    }
+}
+
+/// What is the matter with a container, for people.
+pub fn problem(container: &Container) -> String {
+    match container.status {
+        Status::Exited | Status::Dead => {
+            let meaning = match container.exit_code {
+                _ if container.oom_killed => " (killed for memory)",
+                125 => " (docker could not run it)",
+                126 => " (its command can't be executed)",
+                127 => " (its command was not found)",
+                134 => " (aborted)",
+                137 => " (killed)",
+                139 => " (segmentation fault)",
+                143 => " (terminated)",
+                _ => "",
+            };
+            format!("exited with code {}{meaning}", container.exit_code)
+        }
+        _ if container.health == Health::Unhealthy => match container.failing_streak {
+            0 => "unhealthy".to_owned(),
+            1 => "unhealthy: 1 failed probe".to_owned(),
+            streak => format!("unhealthy: {streak} failed probes in a row"),
+        },
+        status => format!("{}, health {}", status.as_str(), container.health.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nexus_docker::RestartPolicy;
+    use nexus_model::labels;
+
+    use super::*;
+    use crate::testing::{at, case, container, exited, seen, wall};
+
+    fn with(mut container: Container, change: impl FnOnce(&mut Container)) -> Container {
+        change(&mut container);
+        container
+    }
+
+    #[test]
+    fn each_state_has_its_condition() {
+        let check = |container: Container, stop: StopCause, expected: Condition| {
+            let seen = ContainerFacts { container: container.into(), stop };
+            assert_eq!(condition(&seen, None), expected, "{seen:?}");
+        };
+        let itself = StopCause::Itself;
+        let requested = StopCause::Requested { at: at(0).wall };
+        let ill = |text: &str| Condition::Ill(text.to_owned());
+        check(container(), itself, ill("unhealthy: 3 failed probes in a row"));
+        // The cause of a stop says nothing about one that runs.
+        check(container(), requested, ill("unhealthy: 3 failed probes in a row"));
+        check(with(container(), |it| it.health = Health::Healthy), itself, Condition::Well);
+        check(with(container(), |it| it.health = Health::None), itself, Condition::Well);
+        check(with(container(), |it| it.health = Health::Starting), itself, Condition::Settling);
+        check(with(container(), |it| it.status = Status::Created), itself, Condition::Settling);
+        check(with(container(), |it| it.status = Status::Paused), itself, Condition::Aside(Refusal::Paused));
+        check(
+            with(container(), |it| it.status = Status::Restarting),
+            itself,
+            Condition::Aside(Refusal::DockerRestarting),
+        );
+        check(with(container(), |it| it.status = Status::Removing), itself, Condition::Aside(Refusal::Gone));
+        check(exited(1), itself, ill("exited with code 1"));
+        check(exited(0), itself, ill("exited with code 0"));
+        check(exited(139), itself, ill("exited with code 139 (segmentation fault)"));
+        check(with(exited(137), |it| it.oom_killed = true), itself, ill("exited with code 137 (killed for memory)"));
+        check(exited(1), requested, Condition::Aside(Refusal::StoppedByHuman));
+        check(exited(1), StopCause::Unknown, Condition::Aside(Refusal::StoppedByUnknown));
+        check(
+            with(exited(1), |it| it.restart_policy = RestartPolicy::No),
+            itself,
+            Condition::Aside(Refusal::NotExpectedToRun),
+        );
+        check(
+            with(exited(0), |it| it.restart_policy = RestartPolicy::OnFailure { maximum_retries: 3 }),
+            itself,
+            Condition::Aside(Refusal::NotExpectedToRun),
+        );
+        check(
+            with(container(), |it| _ = it.labels.insert(labels::COMPOSE_ONEOFF.into(), "True".into())),
+            itself,
+            Condition::Aside(Refusal::OneOff),
+        );
+    }
+
+    #[test]
+    fn a_recorded_intent_wins_over_the_guess_that_a_human_stopped_it() {
+        let mut case = case();
+        let requested = StopCause::Requested { at: at(1).wall };
+        let stopped = ContainerFacts { container: exited(0).into(), stop: requested };
+        assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
+        case.attempts.push(crate::testing::attempt(1, "c1", at(0)));
+        assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
+        // Once it has started anew, a later stop is somebody else's again.
+        let later = with(exited(0), |it| it.started_at = wall(5));
+        let stopped = ContainerFacts { container: later.into(), stop: requested };
+        assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
+    }
+
+    #[test]
+    fn the_journal_remembers_who_stopped_a_run_when_the_watcher_does_not_know() {
+        let watched = |stop| Watched { container: exited(1).into(), stop, oom_events: 0 };
+        let mut stops = Stops::new();
+        assert_eq!(stop_of(&watched(StopCause::Unknown), &stops), StopCause::Unknown);
+        stops.insert("c1".into(), (wall(-100), Stopper::Itself));
+        assert_eq!(stop_of(&watched(StopCause::Unknown), &stops), StopCause::Itself);
+        stops.insert("c1".into(), (wall(-100), Stopper::Requested));
+        assert!(matches!(stop_of(&watched(StopCause::Unknown), &stops), StopCause::Requested { .. }));
+        assert_eq!(stop_of(&watched(StopCause::Itself), &stops), StopCause::Itself);
+        // Another run of the same container.
+        stops.insert("c1".into(), (wall(-300), Stopper::Requested));
+        assert_eq!(stop_of(&watched(StopCause::Unknown), &stops), StopCause::Unknown);
+    }
+
+    #[test]
+    fn a_service_is_its_containers_and_no_others() {
+        let mut snapshot = Snapshot::default();
+        for (id, name, service) in [("b", "shop-web-2", "web"), ("a", "shop-web-1", "web"), ("c", "shop-db-1", "db")] {
+            let mut container = container();
+            (container.id, container.name) = (id.into(), name.into());
+            container.labels.insert(labels::COMPOSE_SERVICE.into(), service.into());
+            let watched = Watched { container: container.into(), stop: StopCause::Itself, oom_events: 0 };
+            snapshot.containers.insert(id.into(), watched);
+        }
+        let found = containers_of(&snapshot, &crate::testing::key(), &Stops::new());
+        let names: Vec<&str> = found.iter().map(|seen| seen.container.name.as_str()).collect();
+        assert_eq!(names, ["shop-web-1", "shop-web-2"]);
+        assert_eq!(seen(container()).container.id, "c1");
+    }
+}

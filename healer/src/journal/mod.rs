@@ -1,0 +1,252 @@
+//! The journal: what the healer knows that must survive it, in SQLite on the local disk.
+//!
+//! One thread owns the file. It takes everything that waits and commits it at once, since one fsync takes 10–30 ms on
+//! an SD card; a write is answered when it is on the disk. The file is held exclusively: a second healer on it is
+//! refused. What this does not do: decide anything, or copy to Postgres ([`crate::record`]).
+
+mod read;
+mod store;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use read::{Filter, MAX_LISTED, Pending};
+pub use store::{Change, Prompt, Store, Table, Waiting};
+
+/// Requests that may wait for the thread. Beyond it a webhook is answered with 503 after [`PATIENCE`], and Alertmanager
+/// sends it again; the worker waits its turn.
+const QUEUE: usize = 512;
+/// Requests committed together at most.
+const BATCH: usize = 256;
+/// How long a webhook waits for a place in the queue.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("opening the journal {file}")]
+    Open {
+        file: String,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("the journal {file} is in use: another healer is running on it; stop it first")]
+    InUse { file: String },
+    #[error(
+        "the journal {file} is damaged ({finding}): move it away and start again; what was copied to Postgres is not lost"
+    )]
+    Damaged { file: String, finding: String },
+    #[error("the journal {file} can't be kept in WAL mode (it is in {mode}): put it on a local disk")]
+    NoWal { file: String, mode: String },
+    #[error(
+        "the journal {file} has schema version {found}, this healer knows {known}: use the newer healer, or move the file away"
+    )]
+    Newer { file: String, found: i64, known: i64 },
+    #[error("starting the journal's thread")]
+    Thread(#[source] std::io::Error),
+    #[error("writing the journal")]
+    Write(#[source] rusqlite::Error),
+    #[error("writing the journal: {0}")]
+    Commit(String),
+    #[error("reading the journal")]
+    Read(#[source] rusqlite::Error),
+    #[error("encoding a row of the journal")]
+    Encode(#[source] serde_json::Error),
+    #[error("reading a row of the journal: {0}")]
+    Row(String),
+    #[error("too much waits to be written to the journal")]
+    Full,
+    #[error("the journal is closed")]
+    Closed,
+}
+
+enum Request {
+    Write { changes: Vec<Change>, done: oneshot::Sender<Result<(), JournalError>> },
+    Read(Box<dyn FnOnce(&Store) + Send>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The way to the journal's thread. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal {
+    requests: mpsc::Sender<Request>,
+    writable: Arc<AtomicBool>,
+    /// Counts commits of rows that Postgres wants, so that the copier wakes up.
+    commits: watch::Receiver<u64>,
+}
+
+/// Ends the thread; kept by who opened the journal.
+pub struct JournalThread {
+    journal: Journal,
+    thread: JoinHandle<()>,
+}
+
+impl Journal {
+    pub fn open(path: &Path) -> Result<(Journal, JournalThread), JournalError> {
+        let store = Store::open(path)?;
+        let (requests, incoming) = mpsc::channel(QUEUE);
+        let (committed, commits) = watch::channel(0);
+        let writable = Arc::new(AtomicBool::new(true));
+        let journal = Journal { requests, writable: Arc::clone(&writable), commits };
+        let file = path.to_owned();
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || run(store, incoming, &writable, &committed, &file))
+            .map_err(JournalError::Thread)?;
+        Ok((journal.clone(), JournalThread { journal, thread }))
+    }
+
+    /// Makes changes durable, all or none. Waits for its turn.
+    pub async fn commit(&self, changes: Vec<Change>) -> Result<(), JournalError> {
+        let (done, answer) = oneshot::channel();
+        self.requests.send(Request::Write { changes, done }).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// The same for what somebody waits for: when the journal can't keep up it says so instead.
+    pub async fn commit_or_refuse(&self, changes: Vec<Change>) -> Result<(), JournalError> {
+        let (done, answer) = oneshot::channel();
+        match self.requests.send_timeout(Request::Write { changes, done }, PATIENCE).await {
+            Ok(()) => answer.await.map_err(|_| JournalError::Closed)?,
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(JournalError::Full),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(JournalError::Closed),
+        }
+    }
+
+    /// Reads what is committed.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (done, answer) = oneshot::channel();
+        // Nobody listening any more is no matter.
+        let request = Request::Read(Box::new(move |store| _ = done.send(read(store))));
+        self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// Whether the last commit reached the disk.
+    pub fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
+    }
+
+    /// Tries to write when the last commit failed; for who wants to know before something depends on it.
+    pub async fn probe(&self) -> Result<(), JournalError> {
+        if self.is_writable() { Ok(()) } else { self.commit(vec![Change::Probe]).await }
+    }
+
+    /// Changes when there may be something to copy.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
+    }
+}
+
+impl JournalThread {
+    /// Commits what waits, folds the log into the file, closes it and ends the thread.
+    pub async fn close(self) {
+        let (done, closed) = oneshot::channel();
+        if self.journal.requests.send(Request::Close(done)).await.is_ok() {
+            // An error means that the thread is gone already, which is what is wanted.
+            _ = closed.await;
+        }
+        // The thread returns right after its answer.
+        _ = self.thread.join();
+    }
+}
+
+fn run(
+    store: Store,
+    mut incoming: mpsc::Receiver<Request>,
+    writable: &AtomicBool,
+    committed: &watch::Sender<u64>,
+    file: &Path,
+) {
+    let mut closing = None;
+    while closing.is_none() {
+        let Some(first) = incoming.blocking_recv() else { break };
+        let mut writes = Vec::new();
+        let mut reads = Vec::new();
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Write { changes, done } => writes.push((changes, done)),
+                Request::Read(read) => reads.push(read),
+                Request::Close(done) => {
+                    closing = Some(done);
+                    break;
+                }
+            }
+            next = if writes.len() < BATCH { incoming.try_recv().ok() } else { None };
+        }
+        if !writes.is_empty() {
+            let well = write(&store, writes);
+            if writable.swap(well, Ordering::Relaxed) != well {
+                if well {
+                    tracing::info!(file = %file.display(), "the journal can be written again");
+                } else {
+                    tracing::error!(file = %file.display(), "the journal can't be written: nothing is healed until it can");
+                }
+            }
+            committed.send_modify(|count| *count += 1);
+        }
+        for read in reads {
+            read(&store);
+        }
+    }
+    if let Err(error) = store.close() {
+        tracing::warn!(file = %file.display(), reason = %error, "closing the journal");
+    }
+    if let Some(done) = closing {
+        // Who asked may have gone.
+        _ = done.send(());
+    }
+}
+
+type Write = (Vec<Change>, oneshot::Sender<Result<(), JournalError>>);
+
+/// One transaction for all, one savepoint each, so that one that fails takes no other with it. Says whether the disk took
+/// it.
+fn write(store: &Store, writes: Vec<Write>) -> bool {
+    let mut failed = store.begin().err();
+    let mut answers = Vec::with_capacity(writes.len());
+    for (changes, done) in writes {
+        let result = match &failed {
+            None => store.savepoint(|| changes.iter().try_for_each(|change| store.apply(change))),
+            Some(error) => Err(JournalError::Commit(error.to_string())),
+        };
+        answers.push((result, done));
+    }
+    if failed.is_none() {
+        failed = store.commit().err();
+    }
+    let mut well = failed.is_none();
+    for (result, done) in answers {
+        let result = match (&failed, result) {
+            (Some(error), Ok(())) => Err(JournalError::Commit(error.to_string())),
+            (_, result) => result,
+        };
+        // A change that was refused for its content does not say that the disk is full.
+        if let Err(JournalError::Write(error)) = &result {
+            well &= !is_disk(error);
+        }
+        // Who asked may have gone: the change stands nevertheless.
+        _ = done.send(result);
+    }
+    well
+}
+
+fn is_disk(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode;
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+    )
+}

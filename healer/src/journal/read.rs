@@ -1,0 +1,223 @@
+//! What is read from the journal.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use nexus_model::{
+    Evidence, Incident, IncidentEvent, IncidentState, Now,
+    api::{IncidentDetail, SelfTest},
+};
+use rusqlite::{OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::{
+    JournalError,
+    store::{Prompt, Store, Table, Waiting},
+};
+use crate::{
+    case::{Case, Try, TryMemory},
+    facts::{Stopper, Stops},
+    modes::Switches,
+};
+
+/// Incidents that one answer of the API holds at most.
+pub const MAX_LISTED: u32 = 1000;
+
+/// Which incidents are wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    pub project: Option<String>,
+    pub service: Option<String>,
+    pub state: Option<IncidentState>,
+    pub limit: Option<u32>,
+}
+
+/// A row that waits to be copied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pending {
+    pub id: String,
+    pub revision: i64,
+    /// The model's row as JSON.
+    pub row: String,
+}
+
+impl Store {
+    /// The open incidents, with their attempts.
+    pub fn open_cases(&self) -> Result<Vec<Case>, JournalError> {
+        let rows: Vec<(String, String)> = self.query(
+            "SELECT row, memory FROM incidents WHERE state <> 'closed' ORDER BY opened_at, id",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        rows.into_iter()
+            .map(|(row, memory)| {
+                let incident: Incident = decode(&row)?;
+                let attempts = self.attempts(incident.id)?;
+                Ok(Case { incident, attempts, memory: decode(&memory)? })
+            })
+            .collect()
+    }
+
+    fn attempts(&self, incident: Uuid) -> Result<Vec<Try>, JournalError> {
+        let rows: Vec<(String, String)> = self.query(
+            "SELECT row, memory FROM attempts WHERE incident_id = ? ORDER BY number",
+            params![incident.to_string()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        rows.into_iter().map(|(row, memory)| Ok(Try { attempt: decode(&row)?, memory: decode(&memory)? })).collect()
+    }
+
+    /// When the newest restarts were intended, newest first, of open and closed incidents alike.
+    pub fn recent_intents(&self, limit: u32) -> Result<Vec<Now>, JournalError> {
+        let rows: Vec<String> =
+            self.query("SELECT memory FROM attempts ORDER BY rowid DESC LIMIT ?", params![limit], |row| row.get(0))?;
+        rows.iter().map(|memory| decode::<TryMemory>(memory).map(|memory| memory.intended)).collect()
+    }
+
+    /// Alerts that wait to be looked into, oldest first.
+    pub fn prompts(&self) -> Result<Vec<Waiting>, JournalError> {
+        self.query("SELECT seq, project, service, alert, received_at FROM prompts ORDER BY seq", [], |row| {
+            let prompt =
+                Prompt { project: row.get(1)?, service: row.get(2)?, alert: row.get(3)?, received_at: millis(row, 4)? };
+            Ok(Waiting { seq: row.get(0)?, prompt })
+        })
+    }
+
+    pub fn stops(&self) -> Result<Stops, JournalError> {
+        let rows = self.query("SELECT container_id, started_at, stopper FROM stops", [], |row| {
+            let started_at: Option<i64> = row.get(1)?;
+            let started_at = started_at.and_then(|at| Timestamp::from_nanosecond(i128::from(at)).ok());
+            let stopper: String = row.get(2)?;
+            let stopper = if stopper == "itself" { Stopper::Itself } else { Stopper::Requested };
+            Ok((row.get::<_, String>(0)?, (started_at, stopper)))
+        })?;
+        Ok(rows.into_iter().collect::<BTreeMap<_, _>>())
+    }
+
+    pub fn switches(&self) -> Result<Switches, JournalError> {
+        let rows: Vec<(String, String, String)> =
+            self.query("SELECT project, service, mode FROM switches", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        let mut switches = Switches::default();
+        for (project, service, mode) in rows {
+            let mode = mode.parse().map_err(|_| JournalError::Row(format!("unknown mode {mode}")))?;
+            switches.set(&project, (!service.is_empty()).then_some(&service), Some(mode));
+        }
+        Ok(switches)
+    }
+
+    pub fn selftest(&self, nonce: &str) -> Result<Option<SelfTest>, JournalError> {
+        let mut found =
+            self.query("SELECT nonce, received_at FROM selftests WHERE nonce = ?", params![nonce], |row| {
+                Ok(SelfTest { nonce: row.get(0)?, received_at: millis(row, 1)? })
+            })?;
+        Ok(found.pop())
+    }
+
+    /// Newest first.
+    pub fn incidents(&self, filter: &Filter) -> Result<Vec<Incident>, JournalError> {
+        let rows = self.query(
+            "SELECT row, CASE WHEN copied >= revision THEN recorded_at END FROM incidents
+             WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR service = ?2) AND (?3 IS NULL OR state = ?3)
+             ORDER BY opened_at DESC, id DESC LIMIT ?4",
+            params![
+                filter.project,
+                filter.service,
+                filter.state.map(IncidentState::as_str),
+                filter.limit.unwrap_or(100).min(MAX_LISTED),
+            ],
+            incident_row,
+        )?;
+        rows.into_iter().map(with_recorded_at).collect()
+    }
+
+    pub fn incident(&self, id: Uuid) -> Result<Option<IncidentDetail>, JournalError> {
+        let found = self
+            .connection
+            .query_row(
+                "SELECT row, CASE WHEN copied >= revision THEN recorded_at END FROM incidents WHERE id = ?",
+                params![id.to_string()],
+                incident_row,
+            )
+            .optional()
+            .map_err(JournalError::Read)?;
+        let Some(found) = found else { return Ok(None) };
+        Ok(Some(IncidentDetail {
+            incident: with_recorded_at(found)?,
+            attempts: self.attempts(id)?.into_iter().map(|attempt| attempt.attempt).collect(),
+            evidence: self.children::<Evidence>("SELECT row FROM evidence WHERE incident_id = ? ORDER BY seq", id)?,
+            events: self.children::<IncidentEvent>("SELECT row FROM events WHERE incident_id = ? ORDER BY seq", id)?,
+        }))
+    }
+
+    fn children<T: DeserializeOwned>(&self, sql: &str, incident: Uuid) -> Result<Vec<T>, JournalError> {
+        let rows: Vec<String> = self.query(sql, params![incident.to_string()], |row| row.get(0))?;
+        rows.iter().map(|row| decode(row)).collect()
+    }
+
+    /// The next rows of a table to copy, oldest first. A row comes only when those that it points to are copied.
+    pub fn pending(&self, table: Table, limit: u32) -> Result<Vec<Pending>, JournalError> {
+        let sql = match table {
+            Table::Incidents => "SELECT id, revision, row FROM incidents WHERE copied < revision ORDER BY id LIMIT ?",
+            Table::Attempts => {
+                "SELECT a.id, a.revision, a.row FROM attempts a JOIN incidents i ON i.id = a.incident_id
+                 WHERE a.copied < a.revision AND i.copied > 0 ORDER BY a.id LIMIT ?"
+            }
+            Table::Evidence => {
+                "SELECT e.id, 1, e.row FROM evidence e JOIN incidents i ON i.id = e.incident_id
+                 LEFT JOIN attempts a ON a.id = e.attempt_id
+                 WHERE e.copied = 0 AND i.copied > 0 AND (a.id IS NULL OR a.copied > 0) ORDER BY e.seq LIMIT ?"
+            }
+            Table::Events => {
+                "SELECT v.id, 1, v.row FROM events v JOIN incidents i ON i.id = v.incident_id
+                 WHERE v.copied = 0 AND i.copied > 0 ORDER BY v.seq LIMIT ?"
+            }
+        };
+        self.query(sql, params![limit], |row| Ok(Pending { id: row.get(0)?, revision: row.get(1)?, row: row.get(2)? }))
+    }
+
+    /// Rows that wait to be copied, of all tables.
+    pub fn pending_count(&self) -> Result<u64, JournalError> {
+        self.connection
+            .prepare_cached(
+                "SELECT (SELECT count(*) FROM incidents WHERE copied < revision)
+                      + (SELECT count(*) FROM attempts WHERE copied < revision)
+                      + (SELECT count(*) FROM evidence WHERE copied = 0)
+                      + (SELECT count(*) FROM events WHERE copied = 0)",
+            )
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)))
+            .map(|count| count.max(0) as u64)
+            .map_err(JournalError::Read)
+    }
+
+    fn query<T>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, JournalError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(JournalError::Read)?;
+        let rows = statement.query_map(values, read).map_err(JournalError::Read)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(JournalError::Read)
+    }
+}
+
+fn incident_row(row: &Row<'_>) -> rusqlite::Result<(String, Option<i64>)> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+fn with_recorded_at((row, recorded_at): (String, Option<i64>)) -> Result<Incident, JournalError> {
+    let mut incident: Incident = decode(&row)?;
+    incident.recorded_at = recorded_at.and_then(|at| Timestamp::from_millisecond(at).ok());
+    Ok(incident)
+}
+
+fn millis(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
+    Ok(Timestamp::from_millisecond(row.get(index)?).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+fn decode<T: DeserializeOwned>(json: &str) -> Result<T, JournalError> {
+    serde_json::from_str(json).map_err(|error| JournalError::Row(error.to_string()))
+}

@@ -1,0 +1,246 @@
+//! The healer about itself, in OpenMetrics.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use nexus_model::{AttemptOutcome, IncidentState, Outcome, Refusal, ServiceKey};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    registry::Registry,
+};
+
+use crate::case::Case;
+
+type Count = Counter<u64, AtomicU64>;
+type Level = Gauge<i64, AtomicI64>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CodeLabel {
+    code: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ServiceLabels {
+    project: String,
+    service: String,
+}
+
+impl From<ServiceKey> for ServiceLabels {
+    fn from(key: ServiceKey) -> Self {
+        Self { project: key.project, service: key.service }
+    }
+}
+
+/// Which parts there are: a part that was not configured has no metric, so that no rule can take it for down.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    pub postgres: bool,
+    pub alertmanager: bool,
+}
+
+pub struct Metrics {
+    registry: Registry,
+    gave_up: Family<ServiceLabels, Level>,
+    failed_attempts: Family<ServiceLabels, Level>,
+    open_incidents: Level,
+    incidents: Family<OutcomeLabel, Count>,
+    restarts: Family<OutcomeLabel, Count>,
+    refusals: Family<ReasonLabel, Count>,
+    webhook_requests: Family<CodeLabel, Count>,
+    pub pending_rows: Level,
+    pub journal_writable: Level,
+    pub postgres_up: Level,
+    pub postgres_refused_rows: Count,
+    pub docker_up: Level,
+    pub alertmanager_up: Level,
+    pub notify_failures: Count,
+}
+
+impl Metrics {
+    pub fn new(parts: Parts) -> Self {
+        let mut registry = Registry::default();
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("nexus_healer_build", "The healer's version", version);
+
+        let gave_up = Family::default();
+        registry.register("nexus_healer_gave_up", "1 while the healer has given up on a service", gave_up.clone());
+        let failed_attempts = Family::default();
+        registry.register(
+            "nexus_healer_incident_failed_attempts",
+            "Failed attempts of each open incident",
+            failed_attempts.clone(),
+        );
+        let open_incidents = Level::default();
+        registry.register("nexus_healer_open_incidents", "Incidents that are open", open_incidents.clone());
+        let incidents: Family<OutcomeLabel, Count> = Family::default();
+        registry.register("nexus_healer_incidents", "Closed incidents by how they ended", incidents.clone());
+        let restarts: Family<OutcomeLabel, Count> = Family::default();
+        registry.register("nexus_healer_restarts", "Restarts by how they went", restarts.clone());
+        let refusals: Family<ReasonLabel, Count> = Family::default();
+        registry.register("nexus_healer_refusals", "Why nothing was done", refusals.clone());
+        let webhook_requests: Family<CodeLabel, Count> = Family::default();
+        registry.register(
+            "nexus_healer_webhook_requests",
+            "Requests to the webhook by status code",
+            webhook_requests.clone(),
+        );
+        let pending_rows = Level::default();
+        registry.register(
+            "nexus_healer_journal_pending_rows",
+            "Rows of the journal that wait to be copied to Postgres",
+            pending_rows.clone(),
+        );
+        let journal_writable = Level::default();
+        registry.register(
+            "nexus_healer_journal_writable",
+            "Whether the last write to the journal reached the disk",
+            journal_writable.clone(),
+        );
+        let docker_up = Level::default();
+        registry.register("nexus_healer_docker_up", "Whether Docker answers", docker_up.clone());
+        let (postgres_up, postgres_refused_rows) = (Level::default(), Count::default());
+        if parts.postgres {
+            registry.register(
+                "nexus_healer_postgres_up",
+                "Whether the last copy to Postgres succeeded",
+                postgres_up.clone(),
+            );
+            registry.register(
+                "nexus_healer_postgres_refused_rows",
+                "Rows that Postgres does not take and that are left out",
+                postgres_refused_rows.clone(),
+            );
+        }
+        let (alertmanager_up, notify_failures) = (Level::default(), Count::default());
+        if parts.alertmanager {
+            registry.register(
+                "nexus_healer_alertmanager_up",
+                "Whether Alertmanager took the healer's last post",
+                alertmanager_up.clone(),
+            );
+            registry.register(
+                "nexus_healer_notify_failures",
+                "Posts to Alertmanager that failed",
+                notify_failures.clone(),
+            );
+        }
+        // Present from the start, so that a rule sees the first increase.
+        for outcome in Outcome::ALL {
+            _ = incidents.get_or_create(&OutcomeLabel { outcome: outcome.as_str() });
+        }
+        for outcome in AttemptOutcome::ALL {
+            _ = restarts.get_or_create(&OutcomeLabel { outcome: outcome.as_str() });
+        }
+        for reason in Refusal::ALL {
+            _ = refusals.get_or_create(&ReasonLabel { reason: reason.as_str() });
+        }
+        for code in [200, 400, 401, 405, 413, 503] {
+            _ = webhook_requests.get_or_create(&CodeLabel { code });
+        }
+        Self {
+            registry,
+            gave_up,
+            failed_attempts,
+            open_incidents,
+            incidents,
+            restarts,
+            refusals,
+            webhook_requests,
+            pending_rows,
+            journal_writable,
+            postgres_up,
+            postgres_refused_rows,
+            docker_up,
+            alertmanager_up,
+            notify_failures,
+        }
+    }
+
+    pub fn incident_closed(&self, outcome: Outcome) {
+        self.incidents.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+    }
+
+    pub fn restart_ended(&self, outcome: AttemptOutcome) {
+        self.restarts.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+    }
+
+    pub fn refused(&self, why: Refusal) {
+        self.refusals.get_or_create(&ReasonLabel { reason: why.as_str() }).inc();
+    }
+
+    pub fn webhook_answered(&self, code: u16) {
+        self.webhook_requests.get_or_create(&CodeLabel { code }).inc();
+    }
+
+    /// The open incidents, after one of them has changed.
+    pub fn show_open<'a>(&self, cases: impl Iterator<Item = &'a Case>) {
+        self.gave_up.clear();
+        self.failed_attempts.clear();
+        let mut open = 0;
+        for case in cases {
+            open += 1;
+            let labels = ServiceLabels::from(case.key());
+            self.failed_attempts.get_or_create(&labels).set(i64::from(case.incident.failed_attempts));
+            if case.incident.state == IncidentState::GaveUp {
+                self.gave_up.get_or_create(&labels).set(1);
+            }
+        }
+        self.open_incidents.set(open);
+    }
+
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::case;
+
+    #[test]
+    fn names_are_those_that_the_rules_use() {
+        let metrics = Metrics::new(Parts { postgres: true, alertmanager: true });
+        let mut case = case();
+        case.incident.state = IncidentState::GaveUp;
+        case.incident.failed_attempts = 6;
+        metrics.show_open([&case].into_iter());
+        metrics.restart_ended(AttemptOutcome::Failed);
+        let text = metrics.encode().unwrap();
+        for line in [
+            "nexus_healer_gave_up{project=\"shop\",service=\"web\"} 1",
+            "nexus_healer_incident_failed_attempts{project=\"shop\",service=\"web\"} 6",
+            "nexus_healer_incidents_total{outcome=\"recovered\"} 0",
+            "nexus_healer_restarts_total{outcome=\"failed\"} 1",
+            "nexus_healer_refusals_total{reason=\"already_well\"} 0",
+            "nexus_healer_webhook_requests_total{code=\"200\"} 0",
+            "nexus_healer_journal_pending_rows 0",
+            "nexus_healer_postgres_up 0",
+            "nexus_healer_docker_up 0",
+            "nexus_healer_alertmanager_up 0",
+            "nexus_healer_notify_failures_total 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        metrics.show_open(std::iter::empty());
+        assert!(!metrics.encode().unwrap().contains("gave_up{"));
+    }
+
+    #[test]
+    fn what_is_not_configured_has_no_metric() {
+        let text = Metrics::new(Parts { postgres: false, alertmanager: false }).encode().unwrap();
+        assert!(!text.contains("postgres_up") && !text.contains("alertmanager_up"));
+    }
+}

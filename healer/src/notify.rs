@@ -1,0 +1,265 @@
+//! Keeps the healer's own alerts alive in Alertmanager while they are true, and ends them when they are not.
+//!
+//! Each post carries an end a few minutes ahead, so that an alert whose teller has died goes away by itself; it is
+//! renewed every minute. Nothing hangs on one delivery: what could not be posted is posted again.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use nexus_model::api::PartStatus;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::{evidence::chain, metrics::Metrics, tell::Alert};
+
+/// How often an alert that is true is posted again.
+const RENEW: Duration = Duration::from_secs(60);
+/// How long Alertmanager believes a post.
+const ALIVE: SignedDuration = SignedDuration::from_mins(5);
+/// For one post.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Pause after a failed post: doubled from the first to the last.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// The alerts that are true now.
+pub type Told = Arc<Vec<Alert>>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum NotifyError {
+    #[error("the address of alertmanager, {url}, is wrong: write it as http://alertmanager:9093")]
+    Url { url: String },
+    #[error("preparing to talk to alertmanager")]
+    Client(#[source] reqwest::Error),
+    #[error("alertmanager does not answer")]
+    Unreachable(#[source] reqwest::Error),
+    #[error("alertmanager refused with status {status}: {body}")]
+    Refused { status: u16, body: String },
+}
+
+pub struct Notifier {
+    client: reqwest::Client,
+    url: reqwest::Url,
+    told: watch::Receiver<Told>,
+    status: watch::Sender<PartStatus>,
+    metrics: Arc<Metrics>,
+    /// What Alertmanager was last told, and still believes: to be ended when it is no longer true.
+    standing: BTreeMap<BTreeMap<&'static str, String>, Alert>,
+}
+
+impl Notifier {
+    pub fn new(
+        url: &str,
+        told: watch::Receiver<Told>,
+        status: watch::Sender<PartStatus>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, NotifyError> {
+        let url = endpoint(url)?;
+        let client = reqwest::Client::builder()
+            .timeout(DEADLINE)
+            // It is a neighbour in the compose network; a proxy for the world must not come in between.
+            .no_proxy()
+            .build()
+            .map_err(NotifyError::Client)?;
+        Ok(Self { client, url, told, status, metrics, standing: BTreeMap::new() })
+    }
+
+    /// Whether an address can be one of Alertmanager's.
+    pub fn check(url: &str) -> Result<(), NotifyError> {
+        endpoint(url).map(|_| ())
+    }
+
+    /// Runs until the worker, who says what is true, is gone.
+    pub async fn run(mut self) {
+        let mut retry = RETRY_FIRST;
+        loop {
+            let told = Told::clone(&self.told.borrow_and_update());
+            let pause = match self.post(&told, Timestamp::now()).await {
+                Ok(()) => {
+                    retry = RETRY_FIRST;
+                    RENEW
+                }
+                Err(error) => {
+                    let pause = retry;
+                    retry = (retry * 2).min(RETRY_LAST);
+                    self.failed(&error);
+                    pause
+                }
+            };
+            tokio::select! {
+                changed = self.told.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(pause) => (),
+            }
+        }
+    }
+
+    /// Posts what is true and ends what is not any more.
+    async fn post(&mut self, told: &[Alert], now: Timestamp) -> Result<(), NotifyError> {
+        let true_now: BTreeMap<_, _> = told.iter().map(|alert| (alert.labels.clone(), alert.clone())).collect();
+        let over = self.standing.iter().filter(|(labels, _)| !true_now.contains_key(*labels));
+        let over: Vec<Value> = over.map(|(_, alert)| wire(alert, now, SignedDuration::ZERO)).collect();
+        let body: Vec<Value> = true_now.values().map(|alert| wire(alert, now, ALIVE)).chain(over).collect();
+        if body.is_empty() {
+            // Nothing to say; whether Alertmanager is there is asked nevertheless, so that the status is true.
+            self.ask().await?;
+        } else {
+            // Before the answer is known: a post that got through without one must be ended as well.
+            self.standing.extend(true_now.iter().map(|(labels, alert)| (labels.clone(), alert.clone())));
+            let answer = self.client.post(self.url.clone()).json(&body).send().await;
+            self.take(answer).await?;
+        }
+        self.standing = true_now;
+        if self.status.borrow().state != "up" {
+            tracing::info!("alertmanager answers");
+        }
+        self.metrics.alertmanager_up.set(1);
+        self.status.send_replace(PartStatus { state: "up".to_owned(), reason: None });
+        Ok(())
+    }
+
+    async fn ask(&self) -> Result<(), NotifyError> {
+        // Limited to nothing by a filter that matches nothing, so that the answer is small.
+        let mut url = self.url.clone();
+        url.set_query(Some("filter=alertname%3D%22%22"));
+        let answer = self.client.get(url).send().await;
+        self.take(answer).await
+    }
+
+    async fn take(&self, answer: Result<reqwest::Response, reqwest::Error>) -> Result<(), NotifyError> {
+        let answer = answer.map_err(|error| NotifyError::Unreachable(error.without_url()))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let body = answer.text().await.unwrap_or_default();
+        Err(NotifyError::Refused { status: status.as_u16(), body: crate::redact::cut(body.trim(), 300) })
+    }
+
+    fn failed(&self, error: &NotifyError) {
+        let reason = chain(error);
+        self.metrics.notify_failures.inc();
+        self.metrics.alertmanager_up.set(0);
+        if self.status.borrow().state != "down" {
+            tracing::warn!(reason, "alertmanager can't be told");
+        }
+        self.status.send_replace(PartStatus { state: "down".to_owned(), reason: Some(reason) });
+    }
+}
+
+fn endpoint(url: &str) -> Result<reqwest::Url, NotifyError> {
+    let wrong = || NotifyError::Url { url: url.to_owned() };
+    let base: reqwest::Url = format!("{}/", url.trim_end_matches('/')).parse().map_err(|_| wrong())?;
+    if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+        return Err(wrong());
+    }
+    base.join("api/v2/alerts").map_err(|_| wrong())
+}
+
+/// One element of the body of `POST /api/v2/alerts`.
+fn wire(alert: &Alert, now: Timestamp, alive: SignedDuration) -> Value {
+    // Alertmanager wants the end after the start, whatever the clock did in between.
+    let starts_at = alert.since.min(now);
+    let ends_at = now.checked_add(alive).unwrap_or(Timestamp::MAX).max(starts_at);
+    json!({
+        "labels": alert.labels,
+        "annotations": alert.annotations,
+        "startsAt": starts_at,
+        "endsAt": ends_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+
+    use super::*;
+    use crate::metrics::Parts;
+
+    type Posts = Arc<Mutex<Vec<Vec<Value>>>>;
+
+    async fn alertmanager(posts: Posts) -> String {
+        async fn take(State(posts): State<Posts>, Json(body): Json<Vec<Value>>) -> StatusCode {
+            let mut posts = posts.lock().unwrap();
+            posts.push(body);
+            // The second post fails.
+            if posts.len() == 2 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+        }
+        let app = Router::new().route("/am/api/v2/alerts", post(take).get(|| async { "[]" })).with_state(posts);
+        let listener = nexus_web::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(nexus_web::serve(listener, app, nexus_web::Limits::default(), std::future::pending()));
+        format!("http://{address}/am/")
+    }
+
+    fn alert(name: &str) -> Alert {
+        Alert {
+            labels: BTreeMap::from([("alertname", name.to_owned())]),
+            annotations: BTreeMap::new(),
+            since: Timestamp::from_second(1_000).unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn alerts_are_kept_alive_ended_and_posted_again_after_a_failure() {
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let posts = Posts::default();
+        let url = alertmanager(Arc::clone(&posts)).await;
+        let (_told, receiver) = watch::channel(Told::default());
+        let (status, seen) = watch::channel(PartStatus { state: "down".into(), reason: None });
+        let metrics = Arc::new(Metrics::new(Parts { postgres: false, alertmanager: true }));
+        let mut notifier = Notifier::new(&url, receiver, status, Arc::clone(&metrics)).unwrap();
+        let now = Timestamp::from_second(2_000).unwrap();
+
+        notifier.post(&[], now).await.unwrap();
+        assert!(posts.lock().unwrap().is_empty() && seen.borrow().state == "up");
+        notifier.post(&[alert("HealingFailed")], now).await.unwrap();
+        let error = notifier.post(&[alert("HealerGaveUp")], now).await.unwrap_err();
+        notifier.failed(&error);
+        assert!(seen.borrow().reason.as_ref().unwrap().contains("503"));
+        notifier.post(&[alert("HealerGaveUp")], now).await.unwrap();
+        notifier.post(&[], now).await.unwrap();
+
+        let posts = posts.lock().unwrap();
+        let told: Vec<Vec<(&str, &str)>> = posts
+            .iter()
+            .map(|post| {
+                post.iter()
+                    .map(|alert| (alert["labels"]["alertname"].as_str().unwrap(), alert["endsAt"].as_str().unwrap()))
+                    .collect()
+            })
+            .collect();
+        let (alive, over) = ("1970-01-01T00:38:20Z", "1970-01-01T00:33:20Z");
+        assert_eq!(
+            told,
+            [
+                vec![("HealingFailed", alive)],
+                vec![("HealerGaveUp", alive), ("HealingFailed", over)],
+                vec![("HealerGaveUp", alive), ("HealingFailed", over)],
+                vec![("HealerGaveUp", over)],
+            ]
+        );
+    }
+
+    #[test]
+    fn an_end_is_never_before_its_start() {
+        let now = Timestamp::from_second(500).unwrap();
+        let wire = wire(&alert("X"), now, SignedDuration::ZERO);
+        assert_eq!(
+            (&wire["startsAt"], &wire["endsAt"]),
+            (&json!("1970-01-01T00:08:20Z"), &json!("1970-01-01T00:08:20Z"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_wrong_address_is_one_line() {
+        _ = rustls::crypto::ring::default_provider().install_default();
+        for url in ["alertmanager:9093", "", "ftp://x", "http://"] {
+            let (_told, receiver) = watch::channel(Told::default());
+            let (status, _) = watch::channel(PartStatus { state: "down".into(), reason: None });
+            let metrics = Arc::new(Metrics::new(Parts { postgres: false, alertmanager: true }));
+            assert!(matches!(Notifier::new(url, receiver, status, metrics), Err(NotifyError::Url { .. })), "{url}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Puts the healer together, runs it, and takes it apart in order: stop listening, drain, flush, close.
+
+use std::{io::IsTerminal, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use nexus_docker::{Docker, Watcher};
+use nexus_model::api::PartStatus;
+use nexus_web::{Limits, Secret};
+use tokio::sync::{Mutex, Notify, oneshot, watch};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::Config,
+    journal::Journal,
+    metrics::{Metrics, Parts},
+    notify::{Notifier, Told},
+    policy::Policy,
+    record::{Copier, Database},
+    server::{self, App, AppParts},
+    worker::{self, Outlook, Worker},
+};
+
+/// For each call to Docker but the restart.
+const DOCKER_DEADLINE: Duration = Duration::from_secs(10);
+/// For the last rows to Postgres at the end.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Why the process ends with an error.
+#[derive(Debug)]
+pub enum Failure {
+    /// What the owner wrote can't be used: exit code 2.
+    Configuration(anyhow::Error),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Other(error)
+    }
+}
+
+fn wrong(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::Configuration(error.into())
+}
+
+/// Asks the healer on the listen address whether it is ready.
+pub fn healthcheck(config: &Config) -> Result<(), Failure> {
+    let deadline = Duration::from_secs(5);
+    let outcome = runtime()?.block_on(nexus_web::healthcheck(config.listen, "/readyz", deadline));
+    outcome.map_err(|error| Failure::Other(error.into()))
+}
+
+/// Runs the healer until it is told to stop.
+pub fn run(config: &Config) -> Result<(), Failure> {
+    let filter = EnvFilter::builder()
+        .parse(&config.log)
+        .map_err(|error| wrong(anyhow!("--log.level {:?} is not understood: {error}", config.log)))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    runtime()?.block_on(async {
+        let settings = Settings::read(config)?;
+        let listener = nexus_web::bind(config.listen).await.map_err(anyhow::Error::from)?;
+        settings.serve(listener, nexus_web::shutdown_signal()).await
+    })
+}
+
+/// One thread is enough for what a host can break at once, and keeps memory small.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.context("starting the runtime")?)
+}
+
+/// The configuration with its files read and checked; nothing is opened or bound yet.
+pub struct Settings {
+    config: Config,
+    policy: Policy,
+    webhook_token: Secret,
+    api_token: Secret,
+    database: Option<Database>,
+}
+
+impl Settings {
+    pub fn read(config: &Config) -> Result<Self, Failure> {
+        // Fails only when one is installed already, which is as good.
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let policy = Policy::read(&config.policy_file).map_err(wrong)?;
+        let webhook_token = Secret::read(&config.webhook_token_file).map_err(wrong)?;
+        let api_token = Secret::read(&config.api_token_file).map_err(wrong)?;
+        let database = config
+            .database_url()
+            .map(|url| Database::new(url, config.database_password_file.clone()))
+            .transpose()
+            .map_err(wrong)?;
+        if let Some(url) = config.alertmanager_url() {
+            Notifier::check(url).map_err(wrong)?;
+        }
+        if config.stack.trim().is_empty() {
+            return Err(wrong(anyhow!("--stack.name must not be empty")));
+        }
+        Ok(Self { config: config.clone(), policy, webhook_token, api_token, database })
+    }
+
+    /// Serves on `listener` until `shutdown`.
+    pub async fn serve(
+        self,
+        listener: tokio::net::TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
+        let Settings { config, policy, webhook_token, api_token, database } = self;
+        let host = config.host();
+        let (journal, journal_thread) = Journal::open(&config.journal).map_err(anyhow::Error::from)?;
+        let policy = Arc::new(policy);
+        let metrics = Arc::new(Metrics::new(Parts {
+            postgres: database.is_some(),
+            alertmanager: config.alertmanager_url().is_some(),
+        }));
+        let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_DEADLINE));
+        let watcher = Watcher::spawn(Arc::clone(&docker), config.stack.clone());
+        let switches = journal.read(|store| store.switches()).await.map_err(anyhow::Error::from)?;
+        let (switches, switches_seen) = watch::channel(Arc::new(switches));
+        let (outlook, outlook_seen) = watch::channel(Arc::new(Outlook::default()));
+        let (told, told_seen) = watch::channel(Told::default());
+        let prompts = Arc::new(Notify::new());
+
+        let part = |configured: bool| PartStatus {
+            state: if configured { "down" } else { "off" }.to_owned(),
+            reason: configured.then(|| "not asked yet".to_owned()),
+        };
+        let (postgres, postgres_seen) = watch::channel(part(database.is_some()));
+        let (alertmanager, alertmanager_seen) = watch::channel(part(config.alertmanager_url().is_some()));
+
+        let notifier = match config.alertmanager_url() {
+            Some(url) => {
+                let notifier = Notifier::new(url, told_seen, alertmanager, Arc::clone(&metrics));
+                Some(tokio::spawn(notifier.map_err(anyhow::Error::from)?.run()))
+            }
+            None => {
+                tracing::warn!("no --alertmanager.url: nobody is told when healing fails");
+                None
+            }
+        };
+        let (stop_copier, copier_stops) = oneshot::channel::<()>();
+        let copies_wanted = database.is_some();
+        let copier = match database {
+            Some(database) => {
+                let copier = Copier::new(database, journal.clone(), postgres, Arc::clone(&metrics));
+                Some(tokio::spawn(copier.run(async {
+                    // An error means that the sender is gone, which says the same.
+                    _ = copier_stops.await;
+                })))
+            }
+            None => {
+                tracing::info!("no --database.url: incidents are kept in the journal alone");
+                None
+            }
+        };
+
+        let worker = Worker::resume(worker::Parts {
+            host: host.clone(),
+            stack: config.stack.clone(),
+            procfs: config.procfs.clone(),
+            docker,
+            watcher: watcher.clone(),
+            journal: journal.clone(),
+            policy: Arc::clone(&policy),
+            metrics: Arc::clone(&metrics),
+            prompts: Arc::clone(&prompts),
+            switches: switches_seen,
+            outlook,
+            told,
+            copies_wanted,
+        });
+        let worker = worker.await.map_err(anyhow::Error::from)?;
+        let (stop_worker, worker_stops) = oneshot::channel::<()>();
+        let mut worker = tokio::spawn(worker.run(async {
+            _ = worker_stops.await;
+        }));
+
+        let app = App(Arc::new(AppParts {
+            host: host.clone(),
+            stack: config.stack.clone(),
+            journal: journal.clone(),
+            watcher,
+            policy,
+            metrics,
+            prompts,
+            switches,
+            switching: Mutex::new(()),
+            outlook: outlook_seen,
+            postgres: postgres_seen,
+            alertmanager: alertmanager_seen,
+        }));
+        let router = server::router(app, webhook_token, api_token);
+        let address = listener.local_addr().context("reading the listen address")?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), host, stack = config.stack, %address, "healer started");
+
+        // A worker that ends by itself has broken down; serving on would only take alerts that nobody looks into.
+        let mut broken = false;
+        let over = async {
+            tokio::select! {
+                () = shutdown => (),
+                _ = &mut worker => broken = true,
+            }
+        };
+        nexus_web::serve(listener, router, Limits::default(), over).await;
+
+        tracing::info!("stopping");
+        if !broken {
+            // Gone already is as good.
+            _ = stop_worker.send(());
+            _ = worker.await;
+        }
+        // The worker held the sender of what is true; the notifier ends with it.
+        if let Some(notifier) = notifier {
+            notifier.abort();
+        }
+        if let Some(copier) = copier {
+            _ = stop_copier.send(());
+            if tokio::time::timeout(FLUSH_DEADLINE, copier).await.is_err() {
+                tracing::info!("postgres does not take the last rows in time; they are copied after the next start");
+            }
+        }
+        journal_thread.close().await;
+        tracing::info!("stopped");
+        if broken { Err(Failure::Other(anyhow!("the worker broke down; see the log above"))) } else { Ok(()) }
+    }
+}

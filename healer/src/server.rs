@@ -1,0 +1,141 @@
+//! The healer's HTTP. It serves no pages.
+//!
+//! | Route | Token | Answers |
+//! |---|---|---|
+//! | `POST /webhook` | webhook | 200 when it is in the journal · 400 malformed · 401 · 405 · 413 above 4 MiB · 503 the journal can't keep it |
+//! | `GET /healthz` | none | 200 while the process serves |
+//! | `GET /readyz` | none | 200 · 503 when the journal can't be written |
+//! | `GET /metrics` | none | 200, OpenMetrics |
+//! | `GET /api/v1/incidents` | api | 200, newest first; query `project`, `service`, `state`, `limit` (≤ 1000) · 400 |
+//! | `GET /api/v1/incidents/{id}` | api | 200 with attempts, evidence and events · 400 · 404 |
+//! | `GET /api/v1/services` | api | 200, what Docker shows now · 503 while Docker has not answered |
+//! | `PUT /api/v1/heal` | api | 200 with the affected services · 400 · 404 lists what exists · 503 |
+//! | `GET /api/v1/selftest/{nonce}` | api | 200 · 404 not received (yet) |
+//! | `GET /api/v1/status` | api | 200, the healer about itself |
+//!
+//! API answers are the types of `nexus_model::api`; what is not a success carries `{"error": …}`, but for 401 and 413,
+//! which are answered before a body is looked at.
+
+use std::{ops::Deref, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use nexus_docker::Watcher;
+use nexus_model::{
+    ServiceKey,
+    api::{ApiError, PartStatus},
+};
+use nexus_web::{Secret, require_bearer};
+use tokio::sync::{Mutex, Notify, watch};
+
+use crate::{api, journal::Journal, metrics::Metrics, modes::Switches, policy::Policy, webhook, worker::Outlook};
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct App(pub Arc<AppParts>);
+
+pub struct AppParts {
+    pub host: String,
+    pub stack: String,
+    pub journal: Journal,
+    pub watcher: Watcher,
+    pub policy: Arc<Policy>,
+    pub metrics: Arc<Metrics>,
+    /// Tells the worker that prompts wait in the journal.
+    pub prompts: Arc<Notify>,
+    pub switches: watch::Sender<Arc<Switches>>,
+    /// One change of the switches at a time, so that memory and journal agree.
+    pub switching: Mutex<()>,
+    /// The worker's open incidents.
+    pub outlook: watch::Receiver<Arc<Outlook>>,
+    pub postgres: watch::Receiver<PartStatus>,
+    pub alertmanager: watch::Receiver<PartStatus>,
+}
+
+impl Deref for App {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.0
+    }
+}
+
+impl App {
+    pub fn is_own(&self, key: &ServiceKey) -> bool {
+        key.project == self.stack
+    }
+}
+
+pub fn router(app: App, webhook_token: Secret, api_token: Secret) -> Router {
+    let webhook = Router::new()
+        .route("/webhook", post(webhook::receive))
+        .layer(DefaultBodyLimit::max(webhook::MAX_BODY))
+        .with_state(app.clone());
+    let counted =
+        require_bearer(webhook, webhook_token).layer(middleware::from_fn_with_state(Arc::clone(&app.metrics), count));
+    let api = Router::new()
+        .route("/api/v1/incidents", get(api::incidents))
+        .route("/api/v1/incidents/{id}", get(api::incident))
+        .route("/api/v1/services", get(api::services))
+        .route("/api/v1/heal", put(api::heal))
+        .route("/api/v1/selftest/{nonce}", get(api::selftest))
+        .route("/api/v1/status", get(api::status))
+        .layer(DefaultBodyLimit::max(16 * 1024))
+        .with_state(app.clone());
+    let open = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(app);
+    counted
+        .merge(require_bearer(api, api_token))
+        .merge(open)
+        .fallback(|| async { Problem(StatusCode::NOT_FOUND, "no such route".to_owned()) })
+}
+
+/// An answer that is not a success: the status and a sentence.
+#[derive(Debug)]
+pub struct Problem(pub StatusCode, pub String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.0, Json(ApiError { error: self.1 })).into_response()
+    }
+}
+
+async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    metrics.webhook_answered(response.status().as_u16());
+    response
+}
+
+async fn readyz(State(app): State<App>) -> Response {
+    match app.journal.probe().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", crate::evidence::chain(&error))).into_response()
+        }
+    }
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    app.metrics.docker_up.set(app.watcher.snapshot().up.into());
+    app.metrics.journal_writable.set(app.journal.is_writable().into());
+    match app.journal.read(|store| store.pending_count()).await {
+        Ok(pending) => _ = app.metrics.pending_rows.set(i64::try_from(pending).unwrap_or(i64::MAX)),
+        Err(error) => tracing::warn!(reason = %crate::evidence::chain(&error), "counting what waits to be copied"),
+    }
+    match app.metrics.encode() {
+        Ok(text) => {
+            const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
+        }
+        Err(error) => Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

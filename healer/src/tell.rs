@@ -1,0 +1,181 @@
+//! What the owner is told, as alerts: pure.
+//!
+//! `HealingFailed` is true from the third failed attempt on until the service has recovered or the healer has given up;
+//! `HealerGaveUp` from then on until the incident is closed. [`crate::notify`] keeps them alive in Alertmanager while they
+//! are true. The label set of `HealerGaveUp` is that of the rule which backs it up, so that both are one alert.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use nexus_model::{AttemptOutcome, IncidentState, Mode};
+
+use crate::case::Case;
+
+/// An alert that is true now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    pub labels: BTreeMap<&'static str, String>,
+    pub annotations: BTreeMap<&'static str, String>,
+    pub since: Timestamp,
+}
+
+/// What there is to tell about an incident.
+pub fn alert(case: &Case) -> Option<Alert> {
+    let incident = &case.incident;
+    if incident.mode != Mode::Heal || !case.is_open() {
+        return None;
+    }
+    let key = case.key();
+    let on_host = format!("{key} on {}", incident.host);
+    let (name, since, summary, description) = if incident.state == IncidentState::GaveUp {
+        (
+            "HealerGaveUp",
+            case.memory.gave_up_at.unwrap_or(incident.opened_at),
+            format!("The healer gave up on {on_host}"),
+            format!(
+                "{} did not bring it back. It is left alone now until it is well again, recreated or switched off.",
+                restarts(incident.attempts)
+            ),
+        )
+    } else {
+        let since = case.memory.failing_since?;
+        let next = match incident.next_attempt_at {
+            Some(at) => format!("The next attempt is due at {}.", moment(at)),
+            None => "It is being tried again.".to_owned(),
+        };
+        (
+            "HealingFailed",
+            since,
+            format!("Restarting {on_host} does not help"),
+            format!("{} did not help so far. {next}", restarts(incident.failed_attempts)),
+        )
+    };
+    let labels = BTreeMap::from([
+        ("alertname", name.to_owned()),
+        ("severity", "critical".to_owned()),
+        ("host", incident.host.clone()),
+        ("project", incident.project.clone()),
+        ("service", incident.service.clone()),
+    ]);
+    let mut annotations = BTreeMap::from([
+        ("summary", summary),
+        ("description", description),
+        ("runbook_url", format!("docs/runbooks/{name}.md")),
+        ("since", moment(incident.opened_at)),
+        ("tried", tried(case)),
+        ("action", action(case)),
+    ]);
+    if !case.memory.last_words.is_empty() {
+        annotations.insert("evidence", case.memory.last_words.clone());
+    }
+    Some(Alert { labels, annotations, since })
+}
+
+fn restarts(count: u32) -> String {
+    if count == 1 { "1 restart".to_owned() } else { format!("{count} restarts") }
+}
+
+fn tried(case: &Case) -> String {
+    let last = case
+        .attempts
+        .iter()
+        .rev()
+        .find(|attempt| attempt.attempt.outcome.is_some_and(|outcome| outcome != AttemptOutcome::Helped));
+    let last = last.and_then(|attempt| attempt.attempt.detail.as_deref()).unwrap_or("no outcome is known");
+    format!("found {}; {}, the last: {last}", case.incident.problem, restarts(case.incident.attempts))
+}
+
+/// What to type, one command a line.
+fn action(case: &Case) -> String {
+    let (project, service) = (word(&case.incident.project), word(&case.incident.service));
+    let key = word(&case.key().to_string());
+    format!(
+        "docker compose -p {project} logs --tail 50 {service}\n./nexus incidents {}\n./nexus heal off {key}",
+        case.incident.id
+    )
+}
+
+/// As one word of a shell: labels are anybody's text.
+fn word(text: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "_-./".contains(character);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, attempt, case};
+
+    #[test]
+    fn nothing_is_told_until_it_matters() {
+        assert_eq!(alert(&case()), None);
+        let mut shadow = case();
+        shadow.incident.mode = Mode::Shadow;
+        shadow.memory.failing_since = Some(at(1).wall);
+        assert_eq!(alert(&shadow), None);
+        let mut closed = case();
+        closed.memory.failing_since = Some(at(1).wall);
+        closed.incident.state = IncidentState::Closed;
+        assert_eq!(alert(&closed), None);
+    }
+
+    #[test]
+    fn failing_is_told_with_what_to_do() {
+        let mut case = case();
+        let mut last = attempt(3, "c1", at(30));
+        last.attempt.outcome = Some(AttemptOutcome::DidNotHelp);
+        last.attempt.detail = Some("it did not become healthy in time".into());
+        case.attempts.push(last);
+        (case.incident.attempts, case.incident.failed_attempts) = (3, 3);
+        case.memory.failing_since = Some(at(60).wall);
+        case.memory.last_words = "connection refused".into();
+        let told = alert(&case).unwrap();
+        assert_eq!(told.labels["alertname"], "HealingFailed");
+        assert_eq!(told.since, at(60).wall);
+        assert_eq!(told.annotations["evidence"], "connection refused");
+        assert_eq!(told.annotations["runbook_url"], "docs/runbooks/HealingFailed.md");
+        assert_eq!(
+            told.annotations["tried"],
+            "found unhealthy: 3 failed probes in a row; 3 restarts, the last: it did not become healthy in time"
+        );
+        assert!(told.annotations["action"].contains("docker compose -p shop logs --tail 50 web\n"));
+        assert!(told.annotations["action"].ends_with("./nexus heal off shop/web"));
+    }
+
+    #[test]
+    fn giving_up_has_the_labels_of_the_rule_behind_it() {
+        let mut case = case();
+        case.incident.state = IncidentState::GaveUp;
+        case.incident.attempts = 6;
+        case.memory.gave_up_at = Some(at(90).wall);
+        let told = alert(&case).unwrap();
+        let labels: Vec<(&str, &str)> = told.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(
+            labels,
+            [
+                ("alertname", "HealerGaveUp"),
+                ("host", "pi"),
+                ("project", "shop"),
+                ("service", "web"),
+                ("severity", "critical")
+            ]
+        );
+    }
+
+    #[test]
+    fn names_of_strangers_are_quoted_for_the_shell() {
+        assert_eq!(word("shop"), "shop");
+        assert_eq!(word("a b"), "'a b'");
+        assert_eq!(word("$(reboot)"), "'$(reboot)'");
+        assert_eq!(word("it's"), r"'it'\''s'");
+        assert_eq!(word("-v"), "'-v'");
+        assert_eq!(word(""), "''");
+    }
+}

@@ -1,0 +1,311 @@
+//! What a decision changes in an incident. Pure but for the ids of new events; the worker makes the result durable
+//! before it becomes true.
+
+use jiff::Timestamp;
+use nexus_docker::Container;
+use nexus_model::{
+    Attempt, AttemptOutcome, Incident, IncidentEvent, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey,
+};
+use uuid::Uuid;
+
+use crate::{
+    backoff,
+    case::{Case, Memory, Try, TryMemory},
+    decide::{Admission, Decision, would_be_delay},
+    facts::Facts,
+    policy::Healing,
+};
+
+/// Lines in the story of one incident. A service that flaps for weeks after giving up must not fill the journal.
+const MAX_EVENTS: u32 = 500;
+
+/// A changed incident and the lines that its story gains.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    pub case: Case,
+    pub events: Vec<IncidentEvent>,
+}
+
+/// Opens an incident.
+pub fn open(host: &str, key: &ServiceKey, alert: &str, alert_at: Timestamp, found: Admission, now: &Now) -> Changed {
+    let incident = Incident {
+        id: Uuid::now_v7(),
+        host: host.to_owned(),
+        project: key.project.clone(),
+        service: key.service.clone(),
+        container_name: found.container.name.clone(),
+        image: found.container.image.clone(),
+        alert: alert.to_owned(),
+        mode: found.mode,
+        state: if found.mode == Mode::Heal { IncidentState::Suspect } else { IncidentState::Watching },
+        outcome: None,
+        problem: found.problem,
+        refusal: None,
+        opened_at: now.wall,
+        last_alert_at: alert_at,
+        closed_at: None,
+        attempts: 0,
+        failed_attempts: 0,
+        next_attempt_at: None,
+        revision: 0,
+        recorded_at: None,
+    };
+    let memory = Memory { containers: found.ill.into_iter().collect(), ..Memory::default() };
+    let mut changed = Changed { case: Case { incident, attempts: Vec::new(), memory }, events: Vec::new() };
+    let detail = format!("{} was {} when {alert} came in", found.container.name, changed.case.incident.problem);
+    changed.tell(now, "opened", detail);
+    changed.revised()
+}
+
+/// Another alert for an open incident.
+pub fn alerted(case: &Case, at: Timestamp) -> Changed {
+    let mut changed = Changed { case: case.clone(), events: Vec::new() };
+    changed.case.incident.last_alert_at = at;
+    changed.revised()
+}
+
+/// Writes the intent to restart a container.
+pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDuration, now: &Now) -> Changed {
+    let mut changed = Changed { case: case.clone(), events: Vec::new() };
+    let case = &mut changed.case;
+    let number = case.attempts.last().map_or(0, |last| last.attempt.number) + 1;
+    case.attempts.push(Try {
+        attempt: Attempt {
+            id: Uuid::now_v7(),
+            incident_id: case.incident.id,
+            number,
+            action: "restart".to_owned(),
+            container_id: container.id.clone(),
+            started_at_before: container.started_at,
+            started_at_after: None,
+            intended_at: now.wall,
+            finished_at: None,
+            outcome: None,
+            detail: None,
+            revision: 1,
+        },
+        memory: TryMemory { intended: now.clone(), stop_timeout, deadline: None, retry: None },
+    });
+    case.memory.containers.insert(container.id.clone());
+    case.incident.attempts = case.attempts.len() as u32;
+    case.incident.state = IncidentState::Restarting;
+    case.incident.refusal = None;
+    case.incident.next_attempt_at = None;
+    changed.tell(now, "intent", format!("attempt {number}: restart {}", container.name));
+    changed.revised()
+}
+
+/// Carries out a decision on paper. `None`: nothing changes. `random` in 0.0..=1.0 is for the jitter of the backoff.
+pub fn apply(
+    case: &Case,
+    decision: &Decision,
+    facts: &Facts,
+    healing: &Healing,
+    now: &Now,
+    random: f64,
+) -> Option<Changed> {
+    let mut changed = Changed { case: case.clone(), events: Vec::new() };
+    match decision {
+        // The worker carries it out by `intend`, once the evidence is taken.
+        Decision::Restart { .. } => return None,
+        Decision::Wait { why, until } => changed.wait(*why, until.as_ref(), now),
+        Decision::WouldRestart { container_id, why } => changed.would_restart(container_id, *why, facts, healing, now),
+        Decision::Follow { mode } => changed.follow(*mode, now),
+        Decision::Verify { started_at, deadline } => changed.verify(*started_at, deadline, now),
+        Decision::Stabilise => changed.stabilise(now),
+        Decision::Relapse => changed.relapse(now),
+        Decision::AttemptEnded { outcome, detail } => changed.attempt_ended(*outcome, detail, healing, now, random),
+        Decision::GiveUp => changed.give_up(now),
+        Decision::Close { outcome, detail } => changed.close(*outcome, detail, now),
+    }
+    if changed.case == *case && changed.events.is_empty() { None } else { Some(changed.revised()) }
+}
+
+impl Changed {
+    fn wait(&mut self, why: Refusal, until: Option<&Now>, now: &Now) {
+        let incident = &mut self.case.incident;
+        // What is due again by a changed clock is not worth a write of its own: only the wall time of a retry is shown.
+        if incident.state == IncidentState::Suspect && why == Refusal::CoolingDown {
+            incident.state = IncidentState::Backoff;
+        }
+        if incident.refusal == Some(why) {
+            return;
+        }
+        incident.refusal = Some(why);
+        if why == Refusal::CoolingDown && incident.next_attempt_at.is_none() {
+            incident.next_attempt_at = until.map(|until| until.wall);
+        }
+        // The course of things needs no line; an obstacle does.
+        if !matches!(
+            why,
+            Refusal::CoolingDown
+                | Refusal::Verifying
+                | Refusal::AlreadyWell
+                | Refusal::ShadowMode
+                | Refusal::ProtectedImage
+                | Refusal::BudgetSpent
+        ) {
+            self.tell(now, "refused", format!("not now: {why}"));
+        }
+    }
+
+    fn would_restart(&mut self, container_id: &str, why: Refusal, facts: &Facts, healing: &Healing, now: &Now) {
+        let memory = &mut self.case.memory;
+        memory.would_be += 1;
+        let number = memory.would_be;
+        let container = facts.container(container_id).map(|seen| &seen.container);
+        memory.would_be_due = container.map(|container| now.after(would_be_delay(container, healing, number)));
+        memory.containers.insert(container_id.to_owned());
+        self.case.incident.state = IncidentState::Watching;
+        self.case.incident.refusal = Some(why);
+        let name = container.map_or(container_id, |container| container.name.as_str()).to_owned();
+        let key = self.case.key();
+        let mut detail = format!("would have restarted {name} (attempt {number})");
+        if why == Refusal::ProtectedImage {
+            detail.push_str(&format!("; a database is only healed when it is named itself: nexus heal on {key}"));
+        }
+        self.tell(now, "would_restart", detail);
+        if number == healing.attempts {
+            self.tell(now, "would_give_up", format!("would have given up after {number} attempts"));
+        }
+    }
+
+    fn follow(&mut self, mode: Mode, now: &Now) {
+        let incident = &mut self.case.incident;
+        incident.mode = mode;
+        incident.refusal = None;
+        incident.next_attempt_at = None;
+        incident.state = match (mode, self.case.attempts.is_empty()) {
+            (Mode::Heal, true) => IncidentState::Suspect,
+            (Mode::Heal, false) => IncidentState::Backoff,
+            (Mode::Shadow | Mode::Off, _) => IncidentState::Watching,
+        };
+        self.case.memory.well_since = None;
+        self.case.memory.would_be = 0;
+        self.case.memory.would_be_due = None;
+        self.case.memory.failing_since = None;
+        self.case.memory.gave_up_at = None;
+        self.tell(now, "mode", format!("the mode is {mode} now"));
+    }
+
+    fn verify(&mut self, started_at: Option<Timestamp>, deadline: &Now, now: &Now) {
+        self.case.incident.state = IncidentState::Verifying;
+        self.case.incident.refusal = None;
+        if let Some(attempt) = self.case.open_attempt_mut() {
+            attempt.attempt.started_at_after = started_at;
+            attempt.memory.deadline = Some(deadline.clone());
+            attempt.attempt.revision += 1;
+        }
+        self.tell(now, "restarted", "docker has started the container anew".to_owned());
+    }
+
+    fn stabilise(&mut self, now: &Now) {
+        let incident = &mut self.case.incident;
+        // In shadow mode and after giving up the state says more than that it is well at the moment.
+        if !matches!(incident.state, IncidentState::Watching | IncidentState::GaveUp) {
+            incident.state = IncidentState::Stabilising;
+        }
+        incident.refusal = None;
+        incident.next_attempt_at = None;
+        self.case.memory.well_since = Some(now.clone());
+        self.tell(now, "verified", "well; it must stay so for a while".to_owned());
+    }
+
+    fn relapse(&mut self, now: &Now) {
+        let incident = &mut self.case.incident;
+        if incident.state == IncidentState::Stabilising {
+            incident.state =
+                if self.case.attempts.is_empty() { IncidentState::Suspect } else { IncidentState::Backoff };
+        }
+        incident.refusal = None;
+        self.case.memory.well_since = None;
+        self.tell(now, "relapse", "it did not stay well".to_owned());
+    }
+
+    fn attempt_ended(&mut self, outcome: AttemptOutcome, detail: &str, healing: &Healing, now: &Now, random: f64) {
+        let Some(open) = self.case.open_attempt_mut() else { return };
+        open.attempt.outcome = Some(outcome);
+        open.attempt.finished_at = Some(now.wall);
+        open.attempt.detail = Some(detail.to_owned());
+        open.attempt.revision += 1;
+        let (number, container_id) = (open.attempt.number, open.attempt.container_id.clone());
+        let incident = &mut self.case.incident;
+        incident.refusal = None;
+        if outcome == AttemptOutcome::Helped {
+            // Stays in the stabilising window: the service as a whole says what comes next.
+            self.tell(now, "helped", format!("attempt {number} helped: {detail}"));
+            return;
+        }
+        incident.state = IncidentState::Backoff;
+        if matches!(outcome, AttemptOutcome::DidNotHelp | AttemptOutcome::Failed) {
+            incident.failed_attempts += 1;
+        }
+        self.case.memory.well_since = None;
+        let fruitless = self.case.fruitless_on(&container_id);
+        let retry = now.after(backoff::delay(healing, fruitless, random));
+        let spent = self.case.attempts_on(&container_id).count() >= healing.attempts as usize;
+        self.case.incident.next_attempt_at = (!spent).then_some(retry.wall);
+        if let Some(last) = self.case.attempts.iter_mut().rev().find(|attempt| attempt.attempt.number == number) {
+            last.memory.retry = Some(retry);
+        }
+        self.tell(now, "attempt_failed", format!("attempt {number}: {outcome}: {detail}"));
+        if self.case.incident.failed_attempts >= healing.told_after && self.case.memory.failing_since.is_none() {
+            self.case.memory.failing_since = Some(now.wall);
+            let failed = self.case.incident.failed_attempts;
+            self.tell(now, "told", format!("{failed} attempts have failed: the owner is told"));
+        }
+    }
+
+    fn give_up(&mut self, now: &Now) {
+        let incident = &mut self.case.incident;
+        incident.state = IncidentState::GaveUp;
+        incident.refusal = Some(Refusal::BudgetSpent);
+        incident.next_attempt_at = None;
+        let attempts = incident.attempts;
+        self.case.memory.gave_up_at = Some(now.wall);
+        self.tell(now, "gave_up", format!("{attempts} attempts did not help: a person is needed"));
+    }
+
+    fn close(&mut self, outcome: Outcome, detail: &str, now: &Now) {
+        if let Some(open) = self.case.open_attempt_mut() {
+            open.attempt.outcome = Some(AttemptOutcome::Interrupted);
+            open.attempt.finished_at = Some(now.wall);
+            open.attempt.detail = Some(format!("the incident ended before it could be judged: {detail}"));
+            open.attempt.revision += 1;
+        }
+        let incident = &mut self.case.incident;
+        incident.state = IncidentState::Closed;
+        incident.outcome = Some(outcome);
+        incident.closed_at = Some(now.wall);
+        incident.refusal = None;
+        incident.next_attempt_at = None;
+        self.tell(now, "closed", format!("{outcome}: {detail}"));
+    }
+
+    fn tell(&mut self, now: &Now, kind: &str, detail: String) {
+        let memory = &mut self.case.memory;
+        // The end is always told.
+        if memory.events >= MAX_EVENTS && kind != "closed" {
+            return;
+        }
+        memory.events += 1;
+        let detail = if memory.events == MAX_EVENTS {
+            format!("{detail} (the story is long; only its end follows)")
+        } else {
+            detail
+        };
+        self.events.push(IncidentEvent {
+            id: Uuid::now_v7(),
+            incident_id: self.case.incident.id,
+            at: now.wall,
+            kind: kind.to_owned(),
+            detail,
+        });
+    }
+
+    fn revised(mut self) -> Self {
+        self.case.incident.revision += 1;
+        self.case.incident.recorded_at = None;
+        self
+    }
+}

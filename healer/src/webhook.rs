@@ -1,0 +1,205 @@
+//! What Alertmanager posts: wire types, and the handler that makes prompts of it.
+//!
+//! An alert is a prompt to look, so of each only a few labels are read. The answer comes after the prompts are in the
+//! journal and before anything is looked into. Fields that are not known are ignored: newer Alertmanagers add some.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{
+    body::Bytes,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::{
+    journal::{Change, JournalError, Prompt},
+    server::{App, Problem},
+};
+
+/// Alertmanager's payload is some hundred bytes an alert; this is more than all containers of a host can make.
+pub const MAX_BODY: usize = 4 * 1024 * 1024;
+/// Longer label values are nobody's project or service.
+const MAX_LABEL: usize = 200;
+/// Self-tests taken from one post.
+const MAX_SELFTESTS: usize = 10;
+
+/// Version 4 of the payload.
+#[derive(Debug, Deserialize)]
+struct Payload {
+    alerts: Vec<Alert>,
+    #[serde(default, rename = "truncatedAlerts")]
+    truncated_alerts: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Alert {
+    status: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+/// What an alert is to us.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Look {
+        project: String,
+        service: String,
+        alert: String,
+    },
+    SelfTest {
+        nonce: String,
+    },
+    /// With the reason.
+    Nothing(&'static str),
+}
+
+fn hear(alert: Alert, host: &str) -> Heard {
+    let Alert { status, mut labels } = alert;
+    if status != "firing" {
+        // "Resolved" is not "recovered": Docker says when it is.
+        return Heard::Nothing("not firing");
+    }
+    let mut take = |name: &str| labels.remove(name).unwrap_or_default();
+    let (name, heal) = (take("alertname"), take("heal"));
+    match heal.as_str() {
+        "test" => {
+            let nonce = take("nonce");
+            if is_name(&nonce) { Heard::SelfTest { nonce } } else { Heard::Nothing("self-test without a nonce") }
+        }
+        "restart" => {
+            let (at, project, service) = (take("host"), take("project"), take("service"));
+            if !at.is_empty() && at != host {
+                return Heard::Nothing("another host");
+            }
+            if !is_name(&project) || !is_name(&service) || !is_name(&name) {
+                return Heard::Nothing("no name of a Compose service");
+            }
+            Heard::Look { project, service, alert: name }
+        }
+        _ => Heard::Nothing("not for the healer"),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_LABEL && !text.chars().any(char::is_control)
+}
+
+pub async fn receive(State(app): State<App>, body: Bytes) -> Response {
+    let payload: Payload = match serde_json::from_slice(&body) {
+        Ok(payload) => payload,
+        Err(error) => {
+            return Problem(StatusCode::BAD_REQUEST, format!("not a payload of Alertmanager: {error}")).into_response();
+        }
+    };
+    let received_at = Timestamp::now();
+    if payload.truncated_alerts > 0 {
+        tracing::warn!(
+            truncated = payload.truncated_alerts,
+            "alertmanager left out alerts: set max_alerts to 0 for the healer's receiver"
+        );
+    }
+    let (changes, heard) = changes(payload, &app.host, received_at);
+    if changes.is_empty() {
+        return (StatusCode::OK, format!("{heard}\n")).into_response();
+    }
+    match app.journal.commit_or_refuse(changes).await {
+        Ok(()) => {
+            app.prompts.notify_one();
+            (StatusCode::OK, format!("{heard}\n")).into_response()
+        }
+        Err(error) => {
+            tracing::error!(reason = %crate::evidence::chain(&error), "an alert can't be kept; alertmanager will send it again");
+            let reason = match error {
+                JournalError::Full => "too much waits to be written",
+                _ => "the journal can't be written",
+            };
+            Problem(StatusCode::SERVICE_UNAVAILABLE, reason.to_owned()).into_response()
+        }
+    }
+}
+
+/// The changes for the journal, one a service however often it is named, and a line on what was heard.
+fn changes(payload: Payload, host: &str, received_at: Timestamp) -> (Vec<Change>, String) {
+    let total = payload.alerts.len();
+    let mut looks = BTreeMap::new();
+    let mut nonces = BTreeSet::new();
+    let mut ignored = 0_usize;
+    for alert in payload.alerts {
+        match hear(alert, host) {
+            Heard::Look { project, service, alert } => _ = looks.insert((project, service), alert),
+            Heard::SelfTest { nonce } if nonces.len() < MAX_SELFTESTS => _ = nonces.insert(nonce),
+            Heard::SelfTest { .. } => ignored += 1,
+            Heard::Nothing(reason) => {
+                tracing::debug!(reason, "alert ignored");
+                ignored += 1;
+            }
+        }
+    }
+    let heard = format!("{total} alerts: {} services to look at, {ignored} ignored", looks.len());
+    let looks = looks
+        .into_iter()
+        .map(|((project, service), alert)| Change::Prompt(Prompt { project, service, alert, received_at }));
+    let tests = nonces.into_iter().map(|nonce| Change::SelfTest { nonce, at: received_at });
+    (looks.chain(tests).collect(), heard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alert(labels: &[(&str, &str)]) -> Alert {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Alert { status: "firing".into(), labels }
+    }
+
+    const RESTART: [(&str, &str); 5] = [
+        ("alertname", "ContainerUnhealthy"),
+        ("heal", "restart"),
+        ("host", "pi"),
+        ("project", "shop"),
+        ("service", "web"),
+    ];
+
+    fn changed(name: &'static str, value: &'static str) -> Alert {
+        let mut alert = alert(&RESTART);
+        alert.labels.insert(name.into(), value.into());
+        alert
+    }
+
+    #[test]
+    fn an_alert_is_a_prompt_or_nothing() {
+        let look = || Heard::Look { project: "shop".into(), service: "web".into(), alert: "ContainerUnhealthy".into() };
+        assert_eq!(hear(alert(&RESTART), "pi"), look());
+        assert_eq!(hear(alert(&RESTART), "pi2"), Heard::Nothing("another host"));
+        assert_eq!(hear(changed("host", ""), "pi2"), look());
+        assert_eq!(hear(changed("heal", ""), "pi"), Heard::Nothing("not for the healer"));
+        assert_eq!(hear(changed("project", ""), "pi"), Heard::Nothing("no name of a Compose service"));
+        assert_eq!(hear(changed("service", "a\nb"), "pi"), Heard::Nothing("no name of a Compose service"));
+        assert_eq!(hear(Alert { status: "resolved".into(), ..alert(&RESTART) }, "pi"), Heard::Nothing("not firing"));
+        let test = alert(&[("alertname", "NexusSelfTest"), ("heal", "test"), ("nonce", "abc")]);
+        assert_eq!(hear(test, "pi"), Heard::SelfTest { nonce: "abc".into() });
+        assert_eq!(hear(alert(&[("heal", "test")]), "pi"), Heard::Nothing("self-test without a nonce"));
+        let mut long = alert(&RESTART);
+        long.labels.insert("service".into(), "x".repeat(MAX_LABEL + 1));
+        assert_eq!(hear(long, "pi"), Heard::Nothing("no name of a Compose service"));
+    }
+
+    #[test]
+    fn a_service_named_often_is_one_prompt() {
+        let alerts = (0..1000).map(|_| alert(&RESTART)).collect();
+        let (changes, heard) = changes(Payload { alerts, truncated_alerts: 0 }, "pi", Timestamp::UNIX_EPOCH);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(heard, "1000 alerts: 1 services to look at, 0 ignored");
+    }
+
+    #[test]
+    fn a_recorded_payload_is_understood() {
+        let payload: Payload = serde_json::from_str(include_str!("../tests/data/alertmanager-0.28.json")).unwrap();
+        let (changes, _) = changes(payload, "pi", Timestamp::UNIX_EPOCH);
+        assert!(matches!(&changes[..], [Change::Prompt(Prompt { project, service, alert, .. })]
+            if project == "shop" && service == "web" && alert == "ContainerUnhealthy"));
+    }
+}

@@ -1,0 +1,602 @@
+//! The loop: something happens → facts → decide → journal → act → verify → journal.
+//!
+//! One task does it all, one thing after the other, and is the only one that changes incidents. What is in memory is what
+//! is on the disk: a change is made durable first. What takes long (evidence, Docker's restart) runs beside the loop,
+//! once at a time for the whole host, and comes back as one more thing that happened.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::SignedDuration;
+use nexus_docker::{Container, Docker, DockerError, Snapshot, Status, StopCause, Watcher};
+use nexus_model::{AttemptOutcome, IncidentState, Now, Refusal, ServiceKey};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    act::{self, Answer},
+    case::Case,
+    clock::{self, Clock},
+    decide::{self, Decision},
+    evidence::{self, Gathered, chain},
+    facts::{self, ContainerFacts, Facts, HostFacts, Stopper, Stops},
+    journal::{Change, Journal, JournalError, Waiting},
+    metrics::Metrics,
+    modes::Switches,
+    notify::Told,
+    policy::Policy,
+    tell,
+    transition::{self, Changed},
+};
+
+/// The window of the brake for the whole host.
+const HOST_WINDOW: SignedDuration = SignedDuration::from_mins(10);
+/// Looked at again even when nothing happens: clocks jump, and events get lost.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// After the journal or Docker did not do as asked.
+const AFTER_TROUBLE: Duration = Duration::from_secs(5);
+/// Between two examinations of a service when the first has led to nothing: the watcher needs a moment to see the same.
+const AFTER_EXAMINATION: SignedDuration = SignedDuration::from_secs(2);
+/// A repeated alert for an open incident is written down at most this often.
+const ALERT_NOTED: SignedDuration = SignedDuration::from_mins(1);
+const PRUNE_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// Decisions about one incident in one go. The longest chain there is has five; more would be two that undo each other.
+const MAX_DECISIONS: u32 = 16;
+
+/// What the API shows of the worker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outlook {
+    pub states: BTreeMap<ServiceKey, IncidentState>,
+}
+
+/// What the worker needs.
+pub struct Parts {
+    pub host: String,
+    pub stack: String,
+    pub procfs: PathBuf,
+    pub docker: Arc<Docker>,
+    pub watcher: Watcher,
+    pub journal: Journal,
+    pub policy: Arc<Policy>,
+    pub metrics: Arc<Metrics>,
+    pub prompts: Arc<Notify>,
+    pub switches: watch::Receiver<Arc<Switches>>,
+    pub outlook: watch::Sender<Arc<Outlook>>,
+    pub told: watch::Sender<Told>,
+    /// Whether rows are copied to Postgres; only then is forgetting them made to wait for it.
+    pub copies_wanted: bool,
+}
+
+pub struct Worker {
+    parts: Parts,
+    clock: Clock,
+    cases: BTreeMap<ServiceKey, Case>,
+    stops: Stops,
+    /// When restarts were intended, oldest first, as far back as the brake looks.
+    restarts: VecDeque<Now>,
+    /// The one thing that runs beside the loop.
+    busy: Option<Busy>,
+    /// When to look at an incident again if nothing happens.
+    due: BTreeMap<ServiceKey, Now>,
+    /// Alerts wait in the journal that could not be looked into.
+    prompts_wait: bool,
+    pruned: Option<Now>,
+    trouble: bool,
+    /// After an examination that led to nothing: no other one of this service before.
+    hold: Option<(ServiceKey, Now)>,
+}
+
+struct Busy {
+    key: ServiceKey,
+    acting: bool,
+    task: JoinHandle<Finished>,
+}
+
+enum Finished {
+    /// A fresh look at the container, and the evidence taken from it.
+    Examined {
+        container_id: String,
+        found: Result<(Arc<Container>, Gathered), DockerError>,
+    },
+    Acted {
+        answer: Answer,
+    },
+}
+
+impl Worker {
+    /// Takes up what the journal holds.
+    pub async fn resume(parts: Parts) -> Result<Self, JournalError> {
+        let clock = Clock::new();
+        let limit = parts.policy.healing.restarts_per_10_minutes.saturating_add(1);
+        let (cases, stops, restarts) = parts
+            .journal
+            .read(move |store| Ok((store.open_cases()?, store.stops()?, store.recent_intents(limit)?)))
+            .await?;
+        for case in &cases {
+            tracing::info!(
+                host = case.incident.host, project = case.incident.project, service = case.incident.service,
+                incident = %case.incident.id, state = %case.incident.state, "incident taken up again"
+            );
+        }
+        let worker = Self {
+            clock,
+            cases: cases.into_iter().map(|case| (case.key(), case)).collect(),
+            stops,
+            restarts: restarts.into_iter().rev().collect(),
+            busy: None,
+            due: BTreeMap::new(),
+            prompts_wait: true,
+            pruned: None,
+            trouble: false,
+            hold: None,
+            parts,
+        };
+        worker.show();
+        Ok(worker)
+    }
+
+    /// Runs until `stop`. A restart that Docker was asked for is not waited for: the intent is in the journal, and the
+    /// next start finds out what came of it.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut snapshots = self.parts.watcher.subscribe();
+        let mut switches = self.parts.switches.clone();
+        let prompts = Arc::clone(&self.parts.prompts);
+        loop {
+            self.look().await;
+            let pause = self.pause();
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                finished = finished(&mut self.busy) => self.take_up(finished).await,
+                () = prompts.notified() => self.prompts_wait = true,
+                // Both senders live as long as the process; if one is gone the heartbeat still turns the loop.
+                Ok(()) = snapshots.changed() => (),
+                Ok(()) = switches.changed() => (),
+                () = tokio::time::sleep(pause) => (),
+            }
+        }
+        if let Some(busy) = self.busy.take() {
+            busy.task.abort();
+        }
+    }
+
+    /// Everything there is to look at. Cheap: plain data and no I/O, unless something changes.
+    async fn look(&mut self) {
+        self.trouble = false;
+        let now = self.clock.now();
+        let snapshot = self.parts.watcher.snapshot();
+        self.remember_stops(&snapshot).await;
+        if self.prompts_wait {
+            self.look_into_prompts(&snapshot).await;
+        }
+        let keys: Vec<ServiceKey> = self.cases.keys().cloned().collect();
+        for key in keys {
+            self.step(&key, &snapshot).await;
+        }
+        if self.pruned.as_ref().is_none_or(|last| now.since(last) >= PRUNE_EVERY) {
+            let prune = Change::Prune { now: now.wall, copies_wanted: self.parts.copies_wanted };
+            if self.commit(vec![prune]).await {
+                self.pruned = Some(now);
+            }
+        }
+    }
+
+    /// Until when nothing needs to be looked at.
+    fn pause(&self) -> Duration {
+        let now = self.clock.now();
+        let next = self.due.values().map(|due| now.until(due)).min();
+        // A moment more than what is left, so that it is not a nanosecond too early.
+        let next = next.and_then(|left| Duration::try_from(left).ok()).map(|left| left + Duration::from_millis(1));
+        let longest = if self.trouble { AFTER_TROUBLE } else { HEARTBEAT };
+        next.map_or(longest, |left| left.min(longest))
+    }
+
+    /// Alerts that wait in the journal: each opens an incident, belongs to an open one, or is refused.
+    async fn look_into_prompts(&mut self, snapshot: &Snapshot) {
+        if !snapshot.up {
+            // They keep.
+            return;
+        }
+        let waiting = match self.parts.journal.read(|store| store.prompts()).await {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                tracing::error!(reason = %chain(&error), "reading the alerts that wait");
+                self.trouble = true;
+                return;
+            }
+        };
+        self.prompts_wait = false;
+        let mut refused = Vec::new();
+        for prompt in waiting {
+            let key = ServiceKey::new(&prompt.prompt.project, &prompt.prompt.service);
+            match self.cases.get(&key) {
+                Some(case) => {
+                    let noted = prompt.prompt.received_at.duration_since(case.incident.last_alert_at);
+                    let mut changes = vec![Change::PromptDone(prompt.clone())];
+                    if noted.abs() >= ALERT_NOTED {
+                        let changed = transition::alerted(case, prompt.prompt.received_at);
+                        self.make(&key, changed, changes).await;
+                    } else {
+                        refused.append(&mut changes);
+                    }
+                }
+                None => match decide::admit(&self.facts(&key, snapshot)) {
+                    Ok(found) => self.open(&key, prompt, found).await,
+                    Err(why) => {
+                        self.parts.metrics.refused(why);
+                        if matches!(why, Refusal::AlreadyWell | Refusal::Gone) {
+                            tracing::debug!(project = key.project, service = key.service, reason = %why, "no incident");
+                        } else {
+                            tracing::info!(project = key.project, service = key.service, reason = %why, "no incident");
+                        }
+                        refused.push(Change::PromptDone(prompt));
+                    }
+                },
+            }
+        }
+        if !refused.is_empty() && !self.commit(refused).await {
+            self.prompts_wait = true;
+        }
+    }
+
+    async fn open(&mut self, key: &ServiceKey, prompt: Waiting, found: decide::Admission) {
+        let Waiting { prompt: alert, .. } = &prompt;
+        let now = self.clock.now();
+        let changed = transition::open(&self.parts.host, key, &alert.alert, alert.received_at, found, &now);
+        let incident = changed.case.incident.clone();
+        if self.make(key, changed, vec![Change::PromptDone(prompt)]).await {
+            tracing::info!(
+                host = incident.host, project = key.project, service = key.service, incident = %incident.id,
+                mode = %incident.mode, problem = incident.problem, "incident opened"
+            );
+        } else {
+            self.prompts_wait = true;
+        }
+    }
+
+    /// Decides about an incident until there is nothing to do but wait.
+    async fn step(&mut self, key: &ServiceKey, snapshot: &Snapshot) {
+        for _ in 0..MAX_DECISIONS {
+            let Some(case) = self.cases.get(key) else { return };
+            let facts = self.facts(key, snapshot);
+            let now = self.clock.now();
+            let decision = decide::decide(case, &facts, &self.parts.policy, &now);
+            if let Decision::Restart { container_id } = decision {
+                self.examine(key, container_id);
+                return;
+            }
+            if !self.carry_out(key, &decision, &facts, &now).await {
+                return;
+            }
+        }
+        let incident = self.cases.get(key).map(|case| case.incident.id);
+        tracing::error!(project = key.project, service = key.service, ?incident, "decisions go round in circles");
+        self.due.insert(key.clone(), self.clock.now().after(SignedDuration::from_secs(5)));
+    }
+
+    /// Carries out a decision on paper. Says whether there may be more to decide.
+    async fn carry_out(&mut self, key: &ServiceKey, decision: &Decision, facts: &Facts, now: &Now) -> bool {
+        let Some(case) = self.cases.get(key) else { return false };
+        let healing = &self.parts.policy.healing;
+        if let Decision::Wait { until, .. } = decision {
+            match until {
+                Some(until) => _ = self.due.insert(key.clone(), until.clone()),
+                None => _ = self.due.remove(key),
+            }
+        }
+        match transition::apply(case, decision, facts, healing, now, clock::random()) {
+            Some(changed) => {
+                let incident = case.incident.id;
+                let made = self.make(key, changed, Vec::new()).await;
+                if made {
+                    self.log(key, incident, decision);
+                }
+                made && !matches!(decision, Decision::Wait { .. })
+            }
+            None => false,
+        }
+    }
+
+    /// Looks at the container afresh and takes evidence, beside the loop.
+    fn examine(&mut self, key: &ServiceKey, container_id: String) {
+        if self.busy.is_some() {
+            return;
+        }
+        if let Some((held, until)) = &self.hold
+            && held == key
+        {
+            if self.clock.now().until(until) > SignedDuration::ZERO {
+                self.due.insert(key.clone(), until.clone());
+                return;
+            }
+            self.hold = None;
+        }
+        let docker = Arc::clone(&self.parts.docker);
+        let procfs = self.parts.procfs.clone();
+        let task = tokio::spawn(async move {
+            let found = match docker.inspect(&container_id).await {
+                Ok(container) => {
+                    let gathered = evidence::gather(&docker, &container, &procfs).await;
+                    Ok((Arc::new(container), gathered))
+                }
+                Err(error) => Err(error),
+            };
+            Finished::Examined { container_id, found }
+        });
+        self.busy = Some(Busy { key: key.clone(), acting: false, task });
+    }
+
+    async fn take_up(&mut self, (key, finished): (ServiceKey, Option<Finished>)) {
+        self.busy = None;
+        let snapshot = self.parts.watcher.snapshot();
+        match finished {
+            Some(Finished::Examined { container_id, found: Ok((container, gathered)) }) => {
+                self.act(&key, &container_id, container, gathered, &snapshot).await;
+            }
+            Some(Finished::Examined { container_id, found: Err(error) }) => {
+                tracing::warn!(
+                    project = key.project, service = key.service, container = container_id,
+                    reason = %chain(&error), "the container can't be examined"
+                );
+                // The watcher finds out what it means.
+                self.hold = Some((key, self.clock.now().after(AFTER_EXAMINATION)));
+            }
+            Some(Finished::Acted { answer }) => self.answered(&key, answer, &snapshot).await,
+            // The task panicked. What came of the restart is told by the container's start time.
+            None => tracing::error!(project = key.project, service = key.service, "a task broke down"),
+        }
+    }
+
+    /// The last look before the act. Only when the fresh facts say the same is the intent written and Docker asked.
+    async fn act(
+        &mut self,
+        key: &ServiceKey,
+        container_id: &str,
+        container: Arc<Container>,
+        gathered: Gathered,
+        snapshot: &Snapshot,
+    ) {
+        let Some(case) = self.cases.get(key) else { return };
+        let mut facts = self.facts(key, snapshot);
+        if let Some(seen) = facts.containers.iter_mut().find(|seen| seen.container.id == container_id) {
+            refresh(seen, &container);
+        }
+        let now = self.clock.now();
+        match decide::decide(case, &facts, &self.parts.policy, &now) {
+            Decision::Restart { container_id: still } if still == container_id => (),
+            other => {
+                tracing::debug!(
+                    project = key.project,
+                    service = key.service,
+                    ?other,
+                    "decided otherwise on a second look"
+                );
+                self.hold = Some((key.clone(), now.after(AFTER_EXAMINATION)));
+                return;
+            }
+        }
+        let stop_timeout = act::stop_timeout(&container, &self.parts.policy.healing);
+        let mut changed = transition::intend(case, &container, stop_timeout, &now);
+        changed.case.memory.last_words = gathered.last_words.clone();
+        let incident = changed.case.incident.id;
+        let Some(attempt) = changed.case.open_attempt().map(|attempt| attempt.attempt.clone()) else { return };
+        let evidence = gathered.rows(incident, attempt.id, &now).into_iter().map(Change::Evidence).collect();
+        if !self.make(key, changed, evidence).await {
+            return;
+        }
+        self.restarts.push_back(now);
+        tracing::info!(
+            host = self.parts.host, project = key.project, service = key.service, %incident, attempt = attempt.number,
+            container = container.name, "restarting"
+        );
+        let docker = Arc::clone(&self.parts.docker);
+        let id = container_id.to_owned();
+        let task =
+            tokio::spawn(async move { Finished::Acted { answer: act::restart(&docker, &id, stop_timeout).await } });
+        self.busy = Some(Busy { key: key.clone(), acting: true, task });
+    }
+
+    async fn answered(&mut self, key: &ServiceKey, answer: Answer, snapshot: &Snapshot) {
+        match answer {
+            Answer::Done => (),
+            Answer::Refused(reason) => {
+                let detail = crate::redact::line(&reason);
+                let refused = Decision::AttemptEnded { outcome: AttemptOutcome::Failed, detail };
+                let facts = self.facts(key, snapshot);
+                let now = self.clock.now();
+                self.carry_out(key, &refused, &facts, &now).await;
+            }
+            Answer::Lost(reason) => {
+                tracing::warn!(
+                    project = key.project,
+                    service = key.service,
+                    reason,
+                    "docker's answer to the restart is lost; its start time will tell"
+                );
+            }
+        }
+    }
+
+    fn facts(&self, key: &ServiceKey, snapshot: &Snapshot) -> Facts {
+        let containers = facts::containers_of(snapshot, key, &self.stops);
+        let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &self.parts.policy);
+        let now = self.clock.now();
+        let recent = || self.restarts.iter().filter(|intended| now.since(intended) < HOST_WINDOW);
+        let others_restart = self.cases.iter().any(|(other, case)| other != key && case.is_restarting());
+        Facts {
+            docker_up: snapshot.up,
+            own_stack: key.project == self.parts.stack,
+            mode,
+            containers,
+            host: HostFacts {
+                restart_under_way: others_restart || self.busy.as_ref().is_some_and(|busy| busy.key != *key),
+                recent_restarts: recent().count() as u32,
+                room_at: recent().next().map(|oldest| now.after(HOST_WINDOW - now.since(oldest))),
+            },
+            act_under_way: self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key == *key),
+            journal_writable: self.parts.journal.is_writable(),
+        }
+    }
+
+    /// Writes down who stopped what, as long as the watcher knows it: after a gap nobody else does.
+    async fn remember_stops(&mut self, snapshot: &Snapshot) {
+        if !snapshot.up {
+            return;
+        }
+        let mut changes = Vec::new();
+        for (id, watched) in &snapshot.containers {
+            let container = &watched.container;
+            if !matches!(container.status, Status::Exited | Status::Dead) || container.key().is_none() {
+                continue;
+            }
+            let stopper = match watched.stop {
+                StopCause::Itself => Stopper::Itself,
+                StopCause::Requested { .. } => Stopper::Requested,
+                StopCause::Unknown => continue,
+            };
+            if self.stops.get(id) != Some(&(container.started_at, stopper)) {
+                changes.push(Change::Stop { container_id: id.clone(), started_at: container.started_at, stopper });
+            }
+        }
+        let gone = self.stops.keys().filter(|id| !snapshot.containers.contains_key(*id));
+        changes.extend(gone.map(|id| Change::ForgetStop { container_id: id.clone() }));
+        if changes.is_empty() || !self.commit(changes.clone()).await {
+            return;
+        }
+        for change in changes {
+            match change {
+                Change::Stop { container_id, started_at, stopper } => {
+                    self.stops.insert(container_id, (started_at, stopper));
+                }
+                Change::ForgetStop { container_id } => _ = self.stops.remove(&container_id),
+                _ => (),
+            }
+        }
+    }
+
+    /// Makes a changed incident durable, then true. Says whether that went well.
+    async fn make(&mut self, key: &ServiceKey, changed: Changed, mut with: Vec<Change>) -> bool {
+        let Changed { case, events } = changed;
+        // The incident first: what belongs to it refers to it.
+        let mut changes = vec![Change::Case(Box::new(case.clone()))];
+        changes.extend(events.into_iter().map(Change::Event));
+        changes.append(&mut with);
+        if !self.commit(changes).await {
+            return false;
+        }
+        self.count(self.cases.get(key), &case);
+        if case.is_open() {
+            self.cases.insert(key.clone(), case);
+        } else {
+            self.cases.remove(key);
+            self.due.remove(key);
+        }
+        self.show();
+        true
+    }
+
+    async fn commit(&mut self, changes: Vec<Change>) -> bool {
+        match self.parts.journal.commit(changes).await {
+            Ok(()) => true,
+            Err(error) => {
+                // Told once by the journal itself; here only what depends on it.
+                tracing::debug!(reason = %chain(&error), "a change could not be made durable and is not made");
+                self.parts.metrics.refused(Refusal::JournalUnavailable);
+                self.trouble = true;
+                false
+            }
+        }
+    }
+
+    fn count(&self, before: Option<&Case>, after: &Case) {
+        if let Some(outcome) = after.incident.outcome {
+            self.parts.metrics.incident_closed(outcome);
+        }
+        let ended = |case: &Case| -> BTreeSet<u32> {
+            case.attempts
+                .iter()
+                .filter(|attempt| attempt.attempt.outcome.is_some())
+                .map(|attempt| attempt.attempt.number)
+                .collect()
+        };
+        let known = before.map(ended).unwrap_or_default();
+        for attempt in &after.attempts {
+            if let Some(outcome) = attempt.attempt.outcome
+                && !known.contains(&attempt.attempt.number)
+            {
+                self.parts.metrics.restart_ended(outcome);
+            }
+        }
+        if let Some(why) = after.incident.refusal
+            && before.and_then(|case| case.incident.refusal) != Some(why)
+        {
+            self.parts.metrics.refused(why);
+        }
+    }
+
+    /// Shows the open incidents to metrics, API and the owner.
+    fn show(&self) {
+        self.parts.metrics.show_open(self.cases.values());
+        let states = self.cases.iter().map(|(key, case)| (key.clone(), case.incident.state)).collect();
+        self.parts.outlook.send_replace(Arc::new(Outlook { states }));
+        let told: Vec<tell::Alert> = self.cases.values().filter_map(tell::alert).collect();
+        self.parts.told.send_if_modified(|before| {
+            let changed = **before != told;
+            if changed {
+                *before = Arc::new(told);
+            }
+            changed
+        });
+    }
+
+    fn log(&self, key: &ServiceKey, incident: uuid::Uuid, decision: &Decision) {
+        let (host, project, service) = (&self.parts.host, &key.project, &key.service);
+        match decision {
+            Decision::Wait { why, .. } => {
+                tracing::debug!(host, project, service, %incident, reason = %why, "waiting");
+            }
+            Decision::Restart { .. } => (),
+            Decision::WouldRestart { container_id, why } => {
+                tracing::info!(host, project, service, %incident, container = container_id, reason = %why, "would have restarted it");
+            }
+            Decision::Follow { mode } => tracing::info!(host, project, service, %incident, %mode, "mode changed"),
+            Decision::Verify { .. } => tracing::info!(host, project, service, %incident, "restarted"),
+            Decision::Stabilise => tracing::info!(host, project, service, %incident, "well, must stay so"),
+            Decision::Relapse => tracing::info!(host, project, service, %incident, "did not stay well"),
+            Decision::AttemptEnded { outcome, detail } => {
+                tracing::info!(host, project, service, %incident, %outcome, reason = detail, "attempt ended");
+            }
+            Decision::GiveUp => tracing::warn!(host, project, service, %incident, "gave up: a person is needed"),
+            Decision::Close { outcome, detail } => {
+                tracing::info!(host, project, service, %incident, %outcome, reason = detail, "incident closed");
+            }
+        }
+    }
+}
+
+/// Waits for what runs beside the loop; for ever when nothing does.
+async fn finished(busy: &mut Option<Busy>) -> (ServiceKey, Option<Finished>) {
+    match busy {
+        Some(busy) => {
+            let outcome = (&mut busy.task).await;
+            (busy.key.clone(), outcome.ok())
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes a fresh look in place of the watcher's. When it has stopped since, who did it is not known yet.
+fn refresh(seen: &mut ContainerFacts, fresh: &Arc<Container>) {
+    let stopped = |container: &Container| matches!(container.status, Status::Exited | Status::Dead);
+    if stopped(fresh) && !(stopped(&seen.container) && seen.container.started_at == fresh.started_at) {
+        seen.stop = StopCause::Unknown;
+    }
+    seen.container = Arc::clone(fresh);
+}
