@@ -1,6 +1,8 @@
 //! One golden scrape a fixture tree: the real collectors under the tree's roots, the real Docker client against recorded
 //! answers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use nexus_exporter::snapshot::{self, Snapshot};
 const TREES: [&str; 4] = ["pi4", "pi3-memory-cgroup-off", "psi-off", "hybrid-v1"];
 
 /// What the file systems of all trees answer.
+#[expect(clippy::ptr_arg, reason = "the type of `Ask`")]
 fn ask(path: &PathBuf) -> io::Result<Answer> {
     let path = path.to_string_lossy();
     let point = path.rsplit_once("/root/").map_or("", |(_, point)| point);

@@ -1,5 +1,7 @@
 //! The program itself: exit codes, signals, raw bytes over TCP, Docker coming and going.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
