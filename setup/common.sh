@@ -75,7 +75,8 @@ last_line() {
 reason() {
     local line
     line=$(grep -E '^(error|fatal|E:|nexus:|Error)' "$1" | tail -n 1 | tr -cd '[:print:]' | cut -c 1-200)
-    printf '%s' "${line:-$(last_line "$1" 200)}"
+    line=${line:-$(last_line "$1" 200)}
+    printf '%s' "${line#nexus: }"
 }
 
 stop_jobs() {

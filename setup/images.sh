@@ -95,7 +95,7 @@ has_image() {
 
 pull() {
     "${as_docker[@]}" docker pull "$1" ||
-        { echo "the registry does not give $1: is it away? NEXUS_IMAGE_SOURCE=debian in .env makes the images from Debian packages" && false; }
+        { echo "nexus: the registry does not give $1: is it away? NEXUS_IMAGE_SOURCE=debian in .env makes the images from Debian packages" && false; }
 }
 
 # build_image TAG CONTEXT DOCKERFILE BASE PATH...: built anew only when a file under the paths or the base has changed.

@@ -33,7 +33,8 @@ configure() {
 
 # Compose does not look into the files that it mounts: their hashes, as labels, make it recreate what has new ones.
 compose() {
-    local rendered policy
+    local rendered policy plain=()
+    [ -t 1 ] || plain=(--ansi never)
     rendered=$(setting NEXUS_RENDERED_DIR ./rendered)
     policy=$(setting NEXUS_POLICY_FILE ./healer.yml)
     (
@@ -44,7 +45,7 @@ compose() {
             "NEXUS_HASH_PROMETHEUS=$(content_of prometheus/prometheus.yml prometheus/rules)" \
             "NEXUS_HASH_ALERTMANAGER=$(content_of "$rendered/alertmanager/alertmanager.yml" alertmanager/templates)" \
             "NEXUS_HASH_GRAFANA=$(content_of grafana/provisioning)" \
-            docker compose "$@"
+            docker compose "${plain[@]}" "$@"
     )
 }
 
@@ -73,7 +74,7 @@ why_not_healthy() {
         *"(healthy)"*) ;;
         *)
             compose logs --no-color --no-log-prefix --tail 8 "$service"
-            echo "the service $service is not healthy ($status); ./nexus logs $service says more"
+            echo "nexus: the service $service is not healthy ($status); ./nexus logs $service says more"
             return
             ;;
         esac
@@ -87,7 +88,7 @@ wait_for_migrate() {
     until [ "$("${as_docker[@]}" docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$container")" = "exited 0" ]; do
         if [ "$SECONDS" -ge "$deadline" ]; then
             compose logs --no-color --no-log-prefix --tail 3 migrate
-            echo "the database's schema is not in place; ./nexus logs migrate says more"
+            echo "nexus: the database's schema is not in place; ./nexus logs migrate says more"
             return 1
         fi
         sleep 0.5

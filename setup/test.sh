@@ -127,30 +127,49 @@ finish_images() {
     [ -z "${job_pid[images]:-}" ] || finish images
 }
 
-# The end-to-end test is a program of its own (e2e/): it starts a second stack beside the owner's, from the same images.
+# The end-to-end test starts a second stack beside the owner's, from the same images. The exporter's own look at a real
+# kernel, Docker and promtool comes after it, since it breaks containers of the same image.
 test_e2e() {
-    e2e_test NEXUS_E2E=1
+    e2e_settings NEXUS_E2E=1
+    on_host nexus-e2e stack
+    "${as_docker[@]}" docker tag nexus-test/busybox:1 nexus-test/busybox
+    bring_promtool
+    on_host nexus-exporter live
 }
 
 test_soak() {
-    e2e_test NEXUS_E2E=soak
+    e2e_settings NEXUS_E2E=soak
+    on_host nexus-e2e stack
 }
 
-e2e_test() {
-    local program name settings=("$1")
+settings=()
+e2e_settings() {
+    local name
     finish_images
     step "programs" build_programs
     step "image of the programs" prepare_nexus_image
-    run_cargo test --locked -p nexus-e2e --test '*' --no-run 2>"$logs/e2e-build.log" || {
-        tail -n 20 "$logs/e2e-build.log" >&2
-        die "the end-to-end test does not compile (all of it: $logs/e2e-build.log)"
-    }
+    settings=("$1" "NEXUS_E2E_ROOT=$root" "NEXUS_E2E_BASE_IMAGE=$base_image" "NEXUS_IMAGE_SOURCE=$image_source" "NEXUS_IMAGE_NEXUS=$nexus_image")
     for name in prometheus alertmanager postgres haproxy; do
         settings+=("NEXUS_IMAGE_${name^^}=$(image_of $name)")
     done
-    settings+=("NEXUS_IMAGE_SOURCE=$image_source" "NEXUS_IMAGE_NEXUS=$nexus_image" "NEXUS_E2E_BASE_IMAGE=$base_image" "NEXUS_E2E_ROOT=$root")
-    # On the host, where the stack's ports and Docker's socket are, and as root, since the secrets are other users'.
-    while read -r program; do
-        (cd "$root/e2e" && "${as_root[@]}" env "CARGO_MANIFEST_DIR=$root/e2e" "${settings[@]}" "$program")
-    done < <(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$logs/e2e-build.log")
+}
+
+# on_host PACKAGE TEST: built wherever cargo is, run here and as root: on the host are the stack's ports and Docker's
+# socket, and the secrets are other users'.
+on_host() {
+    local program log=$logs/build-of-$2.log
+    run_cargo test --locked -p "$1" --test "$2" --no-run 2>"$log" || {
+        tail -n 20 "$log" >&2
+        die "the test $2 of $1 does not compile (all of it: $log)"
+    }
+    program=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$log")
+    (cd "$root" && "${as_root[@]}" env "${settings[@]}" "$program")
+}
+
+bring_promtool() {
+    local container
+    container=$("${as_docker[@]}" docker create "$(image_of prometheus)")
+    "${as_docker[@]}" docker cp -L "$container:/bin/promtool" "$cache/promtool"
+    "${as_docker[@]}" docker rm "$container" >/dev/null
+    settings+=("NEXUS_PROMTOOL=$cache/promtool")
 }
