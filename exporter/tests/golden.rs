@@ -26,8 +26,7 @@ const TREES: [&str; 4] = ["pi4", "pi3-memory-cgroup-off", "psi-off", "hybrid-v1"
 fn ask(path: &PathBuf) -> io::Result<Answer> {
     let path = path.to_string_lossy();
     let point = path.rsplit_once("/root/").map_or("", |(_, point)| point);
-    let usage =
-        |size: u64| Usage { size, free: size / 2, available: size / 4, files: 1000, files_free: 400, read_only: false };
+    let usage = |size: u64| Usage { size, free: size / 2, available: size / 4, files: 1000, files_free: 400 };
     let on = |major, minor, size| Ok(Answer { usage: usage(size), major, minor });
     let is_a_vm = path.contains("hybrid-v1");
     match point {

@@ -32,7 +32,8 @@ pub struct Mount {
     pub fs_type: String,
     pub major: u32,
     pub minor: u32,
-    /// The mount is read-only, whatever the file system is.
+    /// The mount or the whole file system, as when the kernel stops writing after errors. What statfs says of it is of the
+    /// exporter's own view of the host, which is read-only on purpose.
     pub read_only: bool,
 }
 
@@ -45,7 +46,6 @@ pub struct Usage {
     pub available: u64,
     pub files: u64,
     pub files_free: u64,
-    pub read_only: bool,
 }
 
 /// What the system calls said of a path.
@@ -103,7 +103,7 @@ impl Mounts {
         let limit = self.timeout.min(left);
         match self.guard.read(&path, limit) {
             Ok(Ok(answer)) if is_another(mount, &answer) => Err("not visible to the exporter".to_owned()),
-            Ok(Ok(answer)) => Ok(Usage { read_only: answer.usage.read_only || mount.read_only, ..answer.usage }),
+            Ok(Ok(answer)) => Ok(answer.usage),
             Ok(Err(error)) => Err(reason(&error)),
             // node_exporter's words for both.
             Err(crate::guard::Refused::TimedOut | crate::guard::Refused::Stuck) => Err("mountpoint timeout".to_owned()),
@@ -140,7 +140,6 @@ pub fn statfs(path: &PathBuf) -> io::Result<Answer> {
             available: bytes(space.f_bavail),
             files: space.f_files,
             files_free: space.f_ffree,
-            read_only: space.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
         },
         major: rustix::fs::major(file.st_dev),
         minor: rustix::fs::minor(file.st_dev),
@@ -162,13 +161,15 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     fields.find(|field| *field == b"-")?;
     let fs_type = String::from_utf8_lossy(fields.next()?).into_owned();
     let device = String::from_utf8_lossy(&unescape(fields.next()?)).into_owned();
+    let file_system_options = fields.next().unwrap_or_default();
+    let is_read_only = |options: &[u8]| options.split(|&byte| byte == b',').any(|option| option == b"ro");
     Some(Mount {
         device,
         point: PathBuf::from(OsString::from_vec(point)),
         fs_type,
         major: major.parse().ok()?,
         minor: minor.parse().ok()?,
-        read_only: options.split(|&byte| byte == b',').any(|option| option == b"ro"),
+        read_only: is_read_only(options) || is_read_only(file_system_options),
     })
 }
 
@@ -252,7 +253,10 @@ const DEVICE_ERROR: Family = Family {
 const FILES: Family = gauge("node_filesystem_files", "Filesystem total file nodes.");
 const FILES_FREE: Family = gauge("node_filesystem_files_free", "Filesystem total free file nodes.");
 const FREE: Family = gauge("node_filesystem_free_bytes", "Filesystem free space in bytes.");
-const READ_ONLY: Family = gauge("node_filesystem_readonly", "Filesystem read-only status.");
+const READ_ONLY: Family = Family {
+    source: "/proc/1/mountinfo: `ro` among the options of the mount or of the file system",
+    ..gauge("node_filesystem_readonly", "Filesystem read-only status.")
+};
 const SIZE: Family = gauge("node_filesystem_size_bytes", "Filesystem size in bytes.");
 pub const FAMILIES: &[Family] = &[AVAILABLE, DEVICE_ERROR, FILES, FILES_FREE, FREE, READ_ONLY, SIZE];
 
@@ -286,11 +290,14 @@ pub fn write(filesystems: &[Filesystem], out: &mut Exposition) {
     write(&FILES, |usage| usage.files.into());
     write(&FILES_FREE, |usage| usage.files_free.into());
     write(&FREE, |usage| usage.free.into());
-    write(&READ_ONLY, |usage| usage.read_only.into());
     write(&SIZE, |usage| usage.size.into());
     let mut family = out.family(&DEVICE_ERROR);
     for (labels, filesystem) in &labelled {
         family.sample_of(labels, &[], filesystem.usage.is_err());
+    }
+    let mut family = out.family(&READ_ONLY);
+    for (labels, filesystem) in labelled.iter().filter(|(_, filesystem)| filesystem.usage.is_ok()) {
+        family.sample_of(labels, &[], filesystem.mount.read_only);
     }
 }
 
@@ -304,6 +311,7 @@ mod tests {
         28 27 179:1 / /boot/firmware rw shared:2 master:3 - vfat /dev/mmcblk0p1 rw\n\
         29 27 0:21 / /proc rw - proc proc rw\n\
         30 27 8:1 / /mnt/my\\040disk ro - ext4 /dev/sda1 rw\n\
+        35 27 8:3 / /failing rw - ext4 /dev/sda3 ro,errors=remount-ro\n\
         31 27 0:40 / /mnt/\xff rw - nfs4 nas:/x rw\n\
         32 27 0:44 / /mnt/\xff rw - tmpfs tmpfs rw\n\
         33 27 nonsense / /x rw - ext4 /dev/sdb1 rw\n\
@@ -313,11 +321,14 @@ mod tests {
     fn mountinfo_with_optional_fields_and_escapes() {
         let mounts = visible(parse(MOUNTINFO));
         let points: Vec<_> = mounts.iter().map(|mount| mount.point.as_os_str().as_bytes()).collect();
-        assert_eq!(points, [b"/".as_slice(), b"/boot/firmware", b"/proc", b"/mnt/my disk", b"/mnt/\xff"]);
+        assert_eq!(points, [b"/".as_slice(), b"/boot/firmware", b"/proc", b"/mnt/my disk", b"/failing", b"/mnt/\xff"]);
         assert_eq!((mounts[1].fs_type.as_str(), mounts[1].device.as_str()), ("vfat", "/dev/mmcblk0p1"));
         assert_eq!((mounts[0].major, mounts[0].minor), (179, 2));
-        assert!(mounts[3].read_only && !mounts[0].read_only);
-        assert_eq!(mounts[4].fs_type, "tmpfs");
+        assert_eq!(
+            mounts.iter().map(|mount| mount.read_only).collect::<Vec<_>>(),
+            [false, false, false, true, true, false]
+        );
+        assert_eq!(mounts[5].fs_type, "tmpfs");
     }
 
     #[test]
@@ -362,7 +373,7 @@ mod tests {
         (folder, roots)
     }
 
-    const USAGE: Usage = Usage { size: 100, free: 50, available: 40, files: 10, files_free: 5, read_only: false };
+    const USAGE: Usage = Usage { size: 100, free: 50, available: 40, files: 10, files_free: 5 };
 
     fn errors(filesystems: &[Filesystem]) -> Vec<(&str, &str)> {
         filesystems.iter().filter_map(|f| Some((f.mount.point.to_str()?, f.usage.as_ref().err()?.as_str()))).collect()
