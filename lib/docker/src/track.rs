@@ -12,14 +12,17 @@ pub enum StopCause {
     Itself,
     /// Somebody asked Docker to stop it: a person, Compose, or Nexus (who has a record of its own requests).
     Requested { at: Timestamp },
-    /// It stopped while nobody watched.
+    /// It stopped while nobody watched, or the event that tells has not come yet.
     Unknown,
 }
 
 /// What the events said about one container since its last start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Track {
-    pub stop: StopCause,
+    /// Of the run that ended last, as far as the events have told; ask [`Track::stop_of_run`].
+    stop: StopCause,
+    /// When the event came that said so.
+    stop_told_at: Option<Timestamp>,
     /// A signal that ends a process was sent through Docker since the last start.
     killed_at: Option<Timestamp>,
     pub oom_events: u64,
@@ -41,30 +44,45 @@ pub(crate) enum Action {
 }
 
 impl Track {
-    /// For a container that runs, or was just created.
-    pub fn running() -> Self {
-        Track { stop: StopCause::Itself, killed_at: None, oom_events: 0 }
-    }
-
-    /// For one that was found stopped.
-    pub fn found_stopped() -> Self {
-        Track { stop: StopCause::Unknown, killed_at: None, oom_events: 0 }
+    /// Nothing is known of it yet.
+    pub fn new() -> Self {
+        Track { stop: StopCause::Unknown, stop_told_at: None, killed_at: None, oom_events: 0 }
     }
 
     pub fn apply(&mut self, action: Action, at: Timestamp) {
         match action {
-            Action::Start => (self.stop, self.killed_at) = (StopCause::Itself, None),
-            Action::Kill { ends: true } => self.killed_at = Some(at),
-            Action::Stop => self.stop = StopCause::Requested { at },
-            Action::Die => {
-                self.stop = match self.killed_at {
-                    Some(at) => StopCause::Requested { at },
-                    None => StopCause::Itself,
-                }
+            Action::Start => (self.stop, self.stop_told_at, self.killed_at) = (StopCause::Unknown, None, None),
+            // Inspect may show it stopped before the `die` that follows is told.
+            Action::Kill { ends: true } => {
+                self.killed_at = Some(at);
+                self.told(StopCause::Requested { at }, at);
             }
+            Action::Stop => self.told(StopCause::Requested { at }, at),
+            Action::Die => match self.killed_at {
+                Some(killed_at) => self.told(StopCause::Requested { at: killed_at }, at),
+                None => self.told(StopCause::Itself, at),
+            },
             Action::Oom => self.oom_events += 1,
             Action::Kill { ends: false } | Action::Destroy | Action::Other => (),
         }
+    }
+
+    fn told(&mut self, stop: StopCause, at: Timestamp) {
+        (self.stop, self.stop_told_at) = (stop, Some(at));
+    }
+
+    /// Who stopped the run that began at `started_at`. Inspect runs ahead of the events: what they said so far may be about
+    /// the run before, and then it is not known yet.
+    pub fn stop_of_run(&self, started_at: Option<Timestamp>) -> StopCause {
+        match (self.stop_told_at, started_at) {
+            (Some(told_at), Some(started_at)) if told_at < started_at => StopCause::Unknown,
+            _ => self.stop,
+        }
+    }
+
+    /// It stopped without an event that was seen.
+    pub fn missed_the_end(&mut self) {
+        (self.stop, self.stop_told_at) = (StopCause::Unknown, None);
     }
 }
 
@@ -118,14 +136,16 @@ mod tests {
     #[test]
     fn the_cause_of_a_stop_is_told_by_the_events_before_it() {
         let check = |events: &[(&str, Option<&str>)], stop_signal: Option<&str>, expected: StopCause| {
-            let mut track = Track::running();
+            let mut track = Track::new();
             for (action, signal) in events {
                 track.apply(Action::parse(action, *signal, stop_signal), AT);
             }
-            assert_eq!(track.stop, expected, "{events:?}");
+            assert_eq!(track.stop_of_run(None), expected, "{events:?}");
         };
+        check(&[], None, StopCause::Unknown); // inspect may show the end before it is told
         check(&[("die", None)], None, StopCause::Itself);
         check(&[("oom", None), ("die", None)], None, StopCause::Itself);
+        check(&[("kill", Some("15"))], None, REQUESTED); // the same, in the middle of a stop
         check(&[("kill", Some("15")), ("die", None), ("stop", None)], None, REQUESTED);
         check(&[("kill", Some("15")), ("kill", Some("9")), ("die", None), ("stop", None)], None, REQUESTED);
         check(&[("kill", Some("9")), ("die", None)], None, REQUESTED);
@@ -133,16 +153,30 @@ mod tests {
         check(&[("kill", Some("10")), ("die", None)], Some("SIGUSR1"), REQUESTED);
         check(&[("kill", Some("28")), ("die", None)], Some("SIGWINCH"), REQUESTED);
         check(&[("die", None), ("stop", None)], None, REQUESTED); // the kill was lost in a gap
-        check(&[("kill", Some("15")), ("die", None), ("stop", None), ("start", None)], None, StopCause::Itself);
+        check(&[("kill", Some("15")), ("die", None), ("stop", None), ("start", None)], None, StopCause::Unknown);
         check(&[("kill", Some("15")), ("start", None), ("die", None)], None, StopCause::Itself);
     }
 
     #[test]
+    fn what_was_said_of_one_run_says_nothing_of_the_next() {
+        let at = |second| Timestamp::from_second(second).unwrap_or(AT);
+        let mut track = Track::new();
+        track.apply(Action::Start, at(10));
+        track.apply(Action::Die, at(20));
+        assert_eq!(track.stop_of_run(Some(at(10))), StopCause::Itself);
+        assert_eq!(track.stop_of_run(Some(at(21))), StopCause::Unknown);
+        track.apply(Action::Start, at(21));
+        track.apply(Action::Kill { ends: true }, at(30));
+        assert_eq!(track.stop_of_run(Some(at(21))), StopCause::Requested { at: at(30) });
+        assert_eq!(track.stop_of_run(Some(at(31))), StopCause::Unknown);
+    }
+
+    #[test]
     fn a_container_found_stopped_is_nobodys_until_it_starts() {
-        let mut track = Track::found_stopped();
-        assert_eq!(track.stop, StopCause::Unknown);
+        let mut track = Track::new();
+        assert_eq!(track.stop_of_run(None), StopCause::Unknown);
         track.apply(Action::Start, AT);
         track.apply(Action::Die, AT);
-        assert_eq!(track.stop, StopCause::Itself);
+        assert_eq!(track.stop_of_run(None), StopCause::Itself);
     }
 }

@@ -75,7 +75,15 @@ impl Watcher {
     pub fn spawn(docker: Arc<Docker>, stack: String) -> Watcher {
         let (sender, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let events_seen = Arc::new(AtomicU64::new(0));
-        let state = State { docker, stack, containers: BTreeMap::new(), engine: None, last_event_nanos: 0, sender };
+        let state = State {
+            docker,
+            stack,
+            containers: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            engine: None,
+            last_event_nanos: 0,
+            sender,
+        };
         let task = tokio::spawn(state.run(Arc::clone(&events_seen)));
         Watcher { snapshots, events_seen, _task: Arc::new(AbortOnDrop(task)) }
     }
@@ -96,15 +104,12 @@ impl Watcher {
     }
 }
 
-struct Known {
-    container: Arc<Container>,
-    track: Track,
-}
-
 struct State {
     docker: Arc<Docker>,
     stack: String,
-    containers: BTreeMap<String, Known>,
+    containers: BTreeMap<String, Arc<Container>>,
+    /// What the events said, by container; also of one that is not inspected yet, since a new container may end before.
+    tracks: BTreeMap<String, Track>,
     engine: Option<EngineInfo>,
     last_event_nanos: i64,
     sender: watch::Sender<Arc<Snapshot>>,
@@ -174,7 +179,7 @@ impl State {
                     }
                     events_seen.fetch_add(taken as u64, Ordering::Relaxed);
                     for id in touched {
-                        self.inspect(&id, Track::running()).await?;
+                        self.inspect(&id).await?;
                     }
                     self.publish(None);
                 }
@@ -193,16 +198,14 @@ impl State {
         }
         self.last_event_nanos = self.last_event_nanos.max(event.at_nanos);
         let at = Timestamp::from_nanosecond(i128::from(event.at_nanos)).unwrap_or(Timestamp::UNIX_EPOCH);
-        let known = self.containers.get_mut(&event.id);
-        let stop_signal = known.as_ref().and_then(|known| known.container.stop_signal.clone());
-        let action = Action::parse(&event.action, event.signal.as_deref(), stop_signal.as_deref());
-        if let Some(known) = known {
-            known.track.apply(action, at);
-        }
+        let stop_signal = self.containers.get(&event.id).and_then(|known| known.stop_signal.as_deref());
+        let action = Action::parse(&event.action, event.signal.as_deref(), stop_signal);
         if action == Action::Destroy {
             self.containers.remove(&event.id);
+            self.tracks.remove(&event.id);
             touched.remove(&event.id);
         } else {
+            self.tracks.entry(event.id.clone()).or_insert_with(Track::new).apply(action, at);
             touched.insert(event.id);
         }
     }
@@ -217,44 +220,35 @@ impl State {
             .collect();
         let before = self.containers.len();
         self.containers.retain(|id, _| listed.contains_key(id.as_str()));
+        self.tracks.retain(|id, _| listed.contains_key(id.as_str()));
         let mut changed = self.containers.len() != before;
         for (id, listed) in listed {
-            if self.containers.get(id).is_some_and(|known| agrees(listed, &known.container)) {
+            if self.containers.get(id).is_some_and(|known| agrees(listed, known)) {
                 continue;
             }
-            let was_running = self.containers.get(id).is_some_and(|known| runs(known.container.status));
-            let found = if listed.state == "created" || listed.state == "running" {
-                Track::running()
-            } else {
-                Track::found_stopped()
-            };
-            self.inspect(id, found).await?;
+            let was_running = self.containers.get(id).is_some_and(|known| runs(known.status));
+            self.inspect(id).await?;
             // It stopped without an event that we saw; a replay that still comes corrects this.
             if was_running
-                && let Some(known) = self.containers.get_mut(id)
-                && matches!(known.container.status, Status::Exited | Status::Dead)
-                && known.track.stop == StopCause::Itself
+                && let Some(known) = self.containers.get(id)
+                && matches!(known.status, Status::Exited | Status::Dead)
+                && self.stop_of(known) == StopCause::Itself
+                && let Some(track) = self.tracks.get_mut(id)
             {
-                known.track.stop = StopCause::Unknown;
+                track.missed_the_end();
             }
             changed = true;
         }
         Ok(changed)
     }
 
-    /// Reads a container anew. `found` is what to think of one that is not known yet.
-    async fn inspect(&mut self, id: &str, found: Track) -> Result<(), DockerError> {
+    /// Reads a container anew.
+    async fn inspect(&mut self, id: &str) -> Result<(), DockerError> {
         match self.docker.inspect(id).await {
             Ok(container) if container.stack() != self.stack => {
                 self.containers.remove(id);
             }
-            Ok(container) => {
-                let container = Arc::new(container);
-                match self.containers.get_mut(id) {
-                    Some(known) => known.container = container,
-                    None => _ = self.containers.insert(id.to_owned(), Known { container, track: found }),
-                }
-            }
+            Ok(container) => _ = self.containers.insert(id.to_owned(), Arc::new(container)),
             Err(DockerError::NotFound { .. }) => {
                 self.containers.remove(id);
             }
@@ -268,11 +262,15 @@ impl State {
         Ok(())
     }
 
+    fn stop_of(&self, container: &Container) -> StopCause {
+        self.tracks.get(&container.id).map_or(StopCause::Unknown, |track| track.stop_of_run(container.started_at))
+    }
+
     fn publish(&self, error: Option<String>) {
-        let watched = |known: &Known| Watched {
-            container: Arc::clone(&known.container),
-            stop: known.track.stop,
-            oom_events: known.track.oom_events,
+        let watched = |container: &Arc<Container>| Watched {
+            container: Arc::clone(container),
+            stop: self.stop_of(container),
+            oom_events: self.tracks.get(&container.id).map_or(0, |track| track.oom_events),
         };
         self.sender.send_replace(Arc::new(Snapshot {
             up: error.is_none(),
