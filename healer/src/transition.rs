@@ -89,7 +89,8 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
     case.memory.containers.insert(container.id.clone());
     case.incident.attempts = case.attempts.len() as u32;
     case.incident.state = IncidentState::Restarting;
-    case.incident.refusal = None;
+    // What every further prompt is answered with, written here so that it costs no commit of its own.
+    case.incident.refusal = Some(Refusal::Verifying);
     case.incident.next_attempt_at = None;
     changed.tell(now, "intent", format!("attempt {number}: restart {}", container.name));
     changed.revised()
@@ -190,7 +191,7 @@ impl Changed {
 
     fn verify(&mut self, started_at: Option<Timestamp>, deadline: &Now, now: &Now) {
         self.case.incident.state = IncidentState::Verifying;
-        self.case.incident.refusal = None;
+        self.case.incident.refusal = Some(Refusal::Verifying);
         if let Some(attempt) = self.case.open_attempt_mut() {
             attempt.attempt.started_at_after = started_at;
             attempt.memory.deadline = Some(deadline.clone());
@@ -200,12 +201,13 @@ impl Changed {
     }
 
     fn stabilise(&mut self, now: &Now) {
+        let judged = self.case.open_attempt().is_some();
         let incident = &mut self.case.incident;
         // In shadow mode and after giving up the state says more than that it is well at the moment.
         if !matches!(incident.state, IncidentState::Watching | IncidentState::GaveUp) {
             incident.state = IncidentState::Stabilising;
         }
-        incident.refusal = None;
+        incident.refusal = Some(if judged { Refusal::Verifying } else { Refusal::AlreadyWell });
         incident.next_attempt_at = None;
         self.case.memory.well_since = Some(now.clone());
         self.tell(now, "verified", "well; it must stay so for a while".to_owned());
@@ -230,7 +232,7 @@ impl Changed {
         open.attempt.revision += 1;
         let (number, container_id) = (open.attempt.number, open.attempt.container_id.clone());
         let incident = &mut self.case.incident;
-        incident.refusal = None;
+        incident.refusal = (outcome != AttemptOutcome::Helped).then_some(Refusal::CoolingDown);
         if outcome == AttemptOutcome::Helped {
             // Stays in the stabilising window: the service as a whole says what comes next.
             self.tell(now, "helped", format!("attempt {number} helped: {detail}"));

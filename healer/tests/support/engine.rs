@@ -1,0 +1,410 @@
+//! A Docker engine that answers as engines of API 1.41 do, restarts what it is told to, and misbehaves on demand.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::broadcast,
+};
+
+/// How a container takes a restart.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Temper {
+    /// It is healthy afterwards.
+    Mends,
+    /// It is unhealthy again at once.
+    StaysIll,
+    /// It exits again at once.
+    Exits(i64),
+    /// It stays in its start phase.
+    Dawdles,
+    /// The engine answers 500 and leaves it stopped.
+    Refuses,
+    /// The engine drops the call and does nothing.
+    Ignores,
+    /// The engine restarts it, and never answers.
+    Mute,
+}
+
+#[derive(Clone, Debug)]
+pub struct Fake {
+    pub name: String,
+    pub status: &'static str,
+    pub health: Option<&'static str>,
+    pub exit_code: i64,
+    pub labels: BTreeMap<String, String>,
+    pub image: String,
+    pub restart_policy: &'static str,
+    pub temper: Temper,
+    /// How long it takes to stop.
+    pub stops_in: Duration,
+    pub started_at: Timestamp,
+    pub log: Vec<String>,
+    /// Answers no inspect.
+    pub hangs: bool,
+}
+
+impl Fake {
+    pub fn service(project: &str, service: &str) -> Self {
+        let labels = [
+            ("com.docker.compose.project", project),
+            ("com.docker.compose.service", service),
+            ("com.docker.compose.oneoff", "False"),
+            ("nexus.heal", "true"),
+        ];
+        Self {
+            name: format!("{project}-{service}-1"),
+            status: "running",
+            health: Some("healthy"),
+            exit_code: 0,
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            image: "shop/web:1".to_owned(),
+            restart_policy: "unless-stopped",
+            temper: Temper::Mends,
+            stops_in: Duration::ZERO,
+            started_at: Timestamp::now(),
+            log: vec!["listening".to_owned(), "login with password=hunter2 failed".to_owned()],
+            hangs: false,
+        }
+    }
+
+    pub fn ill(self) -> Self {
+        Self { health: Some("unhealthy"), ..self }
+    }
+
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn without_label(mut self, name: &str) -> Self {
+        self.labels.remove(name);
+        self
+    }
+
+    fn inspected(&self, id: &str) -> Value {
+        let running = self.status == "running";
+        let mut state = json!({
+            "Status": self.status, "Running": running, "Paused": self.status == "paused", "Restarting": false,
+            "OOMKilled": false, "Dead": false, "Pid": if running { 4711 } else { 0 }, "ExitCode": self.exit_code,
+            "Error": "", "StartedAt": self.started_at,
+            "FinishedAt": if running { json!("0001-01-01T00:00:00Z") } else { json!(Timestamp::now()) },
+        });
+        if let Some(health) = self.health {
+            state["Health"] = json!({ "Status": health, "FailingStreak": 3, "Log": [
+                { "Start": self.started_at, "End": self.started_at, "ExitCode": 1, "Output": "GET /?token=abcdef 500\n" },
+            ]});
+        }
+        json!({
+            "Id": id, "Name": format!("/{}", self.name), "Created": self.started_at, "Image": "sha256:aa", "RestartCount": 0,
+            "Path": "sh", "Args": ["--password", "hunter2"], "State": state,
+            "HostConfig": {
+                "NetworkMode": "shop_default", "RestartPolicy": { "Name": self.restart_policy, "MaximumRetryCount": 0 },
+                "Memory": 0, "CgroupParent": "", "AutoRemove": false, "LogConfig": { "Type": "json-file" },
+            },
+            "Config": {
+                "Image": self.image, "Env": ["PASSWORD=hunter2"], "Labels": self.labels, "StopTimeout": 1,
+                "Healthcheck": self.health.map(|_| json!({ "Test": ["CMD", "x"], "Interval": 500_000_000, "Retries": 1,
+                    "Timeout": 500_000_000 })),
+            },
+        })
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    containers: BTreeMap<String, Fake>,
+    /// Ids in the order in which restarts were begun.
+    restarts: Vec<(String, Timestamp)>,
+    under_way: u32,
+    most_at_once: u32,
+    /// Answers nothing at all.
+    hung: bool,
+}
+
+#[derive(Clone)]
+pub struct Engine {
+    folder: Arc<tempfile::TempDir>,
+    known: Arc<Mutex<Known>>,
+    told: Arc<Mutex<Vec<(i128, String)>>>,
+    events: broadcast::Sender<String>,
+}
+
+impl Engine {
+    pub fn start() -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
+        let engine = Self { folder, known: Arc::default(), told: Arc::default(), events: broadcast::channel(256).0 };
+        let serving = engine.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serving.clone().answer(stream));
+            }
+        });
+        engine
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("docker.sock")
+    }
+
+    /// Creates or changes a container, and says so.
+    pub fn set(&self, id: &str, fake: Fake) {
+        let attributes = attributes(&fake);
+        self.known.lock().unwrap().containers.insert(id.to_owned(), fake);
+        self.event(id, "update", attributes);
+    }
+
+    pub fn change(&self, id: &str, change: impl FnOnce(&mut Fake)) {
+        let mut fake = self.container(id);
+        change(&mut fake);
+        self.set(id, fake);
+    }
+
+    pub fn container(&self, id: &str) -> Fake {
+        self.known.lock().unwrap().containers[id].clone()
+    }
+
+    pub fn remove(&self, id: &str) {
+        let fake = self.known.lock().unwrap().containers.remove(id).unwrap();
+        self.event(id, "destroy", attributes(&fake));
+    }
+
+    /// The process ends by itself.
+    pub fn exit(&self, id: &str, code: i64) {
+        let attributes = self.stop_at(id, code);
+        self.event(id, "die", attributes);
+    }
+
+    /// `docker stop`, by a person.
+    pub fn stop(&self, id: &str) {
+        let attributes = self.stop_at(id, 137);
+        let mut with_signal = attributes.clone();
+        with_signal["signal"] = json!("15");
+        self.event(id, "kill", with_signal);
+        self.event(id, "die", attributes.clone());
+        self.event(id, "stop", attributes);
+    }
+
+    fn stop_at(&self, id: &str, code: i64) -> Value {
+        let mut known = self.known.lock().unwrap();
+        let fake = known.containers.get_mut(id).unwrap();
+        (fake.status, fake.exit_code, fake.health) = ("exited", code, fake.health.map(|_| "unhealthy"));
+        attributes(fake)
+    }
+
+    pub fn hang(&self, hung: bool) {
+        self.known.lock().unwrap().hung = hung;
+        if hung {
+            // An empty line closes the streams.
+            _ = self.events.send(String::new());
+        }
+    }
+
+    /// How often each container was restarted.
+    pub fn restarts(&self, id: &str) -> usize {
+        self.known.lock().unwrap().restarts.iter().filter(|(restarted, _)| restarted == id).count()
+    }
+
+    pub fn all_restarts(&self) -> Vec<(String, Timestamp)> {
+        self.known.lock().unwrap().restarts.clone()
+    }
+
+    pub fn most_restarts_at_once(&self) -> u32 {
+        self.known.lock().unwrap().most_at_once
+    }
+
+    fn event(&self, id: &str, action: &str, attributes: Value) {
+        let mut told = self.told.lock().unwrap();
+        let nanos = Timestamp::now().as_nanosecond();
+        let event = json!({
+            "Type": "container", "Action": action, "Actor": { "ID": id, "Attributes": attributes }, "timeNano": nanos as i64,
+        });
+        let line = format!("{event}\n");
+        told.push((nanos, line.clone()));
+        _ = self.events.send(line);
+    }
+
+    async fn answer(self, mut stream: UnixStream) {
+        let mut lines = BufReader::new(&mut stream).lines();
+        let Ok(Some(request)) = lines.next_line().await else { return };
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line.is_empty() {
+                break;
+            }
+        }
+        if self.known.lock().unwrap().hung {
+            _ = stream.read(&mut [0; 64]).await;
+            return;
+        }
+        let mut words = request.split_whitespace();
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let path = target.strip_prefix("/v1.41").unwrap_or(target);
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let (status, body) = match (method, &parts[..]) {
+            ("GET", ["version"] | [_, "version"]) => {
+                (200, json!({ "Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12" }))
+            }
+            ("GET", ["info"]) => (200, json!({ "CgroupDriver": "cgroupfs", "CgroupVersion": "1" })),
+            ("GET", ["events"]) => return self.stream_events(stream, query).await,
+            ("GET", ["containers", "json"]) => (200, self.list()),
+            ("GET", ["containers", id, "json"]) => {
+                let found = self.known.lock().unwrap().containers.get(*id).cloned();
+                match found {
+                    Some(fake) if fake.hangs => {
+                        _ = stream.read(&mut [0; 64]).await;
+                        return;
+                    }
+                    Some(fake) => (200, fake.inspected(id)),
+                    None => missing(id),
+                }
+            }
+            ("GET", ["containers", id, "logs"]) => {
+                let found = self.known.lock().unwrap().containers.get(*id).cloned();
+                match found {
+                    Some(fake) => return send_log(stream, &fake.log).await,
+                    None => missing(id),
+                }
+            }
+            ("POST", ["containers", id, "restart"]) => match self.restart(id).await {
+                Some(answer) => answer,
+                None => {
+                    _ = stream.read(&mut [0; 64]).await;
+                    return;
+                }
+            },
+            _ => (403, json!({ "message": format!("the proxy lets {method} {path} not through") })),
+        };
+        send(stream, status, &body).await;
+    }
+
+    fn list(&self) -> Value {
+        let known = self.known.lock().unwrap();
+        let row = |(id, fake): (&String, &Fake)| {
+            let health = fake.health.map(|word| format!(" ({word})")).unwrap_or_default();
+            let status = if fake.status == "running" { format!("Up 5 minutes{health}") } else { "Exited".to_owned() };
+            json!({ "Id": id, "State": fake.status, "Status": status, "Labels": fake.labels })
+        };
+        known.containers.iter().map(row).collect()
+    }
+
+    async fn stream_events(&self, mut stream: UnixStream, query: &str) {
+        let since = query.split('&').find_map(|word| word.strip_prefix("since=")).unwrap_or_default();
+        let since: i128 = since.replace('.', "").parse().unwrap_or(0);
+        let (mut subscription, missed) = {
+            let told = self.told.lock().unwrap();
+            let missed: String = told.iter().filter(|(at, _)| *at > since).map(|(_, event)| event.as_str()).collect();
+            (self.events.subscribe(), missed)
+        };
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n".to_owned();
+        _ = stream.write_all((head + &missed).as_bytes()).await;
+        while let Ok(event) = subscription.recv().await {
+            if event.is_empty() || stream.write_all(event.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// `None`: no answer ever.
+    async fn restart(&self, id: &str) -> Option<(u16, Value)> {
+        let fake = {
+            let mut known = self.known.lock().unwrap();
+            let Some(fake) = known.containers.get(id).cloned() else { return Some(missing(id)) };
+            if fake.temper == Temper::Ignores {
+                known.restarts.push((id.to_owned(), Timestamp::now()));
+                return None;
+            }
+            known.restarts.push((id.to_owned(), Timestamp::now()));
+            known.under_way += 1;
+            known.most_at_once = known.most_at_once.max(known.under_way);
+            fake
+        };
+        // Like the engine, goes on when the caller has gone.
+        let engine = self.clone();
+        let name = id.to_owned();
+        let work = tokio::spawn(async move { engine.carry_out(&name, fake).await });
+        work.await.unwrap()
+    }
+
+    async fn carry_out(&self, id: &str, fake: Fake) -> Option<(u16, Value)> {
+        let was_running = fake.status == "running";
+        if was_running {
+            let mut with_signal = attributes(&fake);
+            with_signal["signal"] = json!("15");
+            self.event(id, "kill", with_signal);
+        }
+        tokio::time::sleep(fake.stops_in).await;
+        if was_running {
+            let attributes = self.stop_at(id, 137);
+            self.event(id, "die", attributes.clone());
+            self.event(id, "stop", attributes);
+        }
+        if fake.temper == Temper::Refuses {
+            self.known.lock().unwrap().under_way -= 1;
+            return Some((500, json!({ "message": "driver failed: port 80 is taken, token=abcdef" })));
+        }
+        let attributes = {
+            let mut known = self.known.lock().unwrap();
+            let fake = known.containers.get_mut(id).unwrap();
+            fake.started_at = Timestamp::now();
+            (fake.status, fake.exit_code) = ("running", 0);
+            let health = match fake.temper {
+                Temper::Mends | Temper::Mute => "healthy",
+                Temper::StaysIll => "unhealthy",
+                _ => "starting",
+            };
+            fake.health = fake.health.map(|_| health);
+            attributes(fake)
+        };
+        self.event(id, "start", attributes.clone());
+        self.event(id, "restart", attributes);
+        if let Temper::Exits(code) = fake.temper {
+            self.exit(id, code);
+        }
+        self.known.lock().unwrap().under_way -= 1;
+        (fake.temper != Temper::Mute).then_some((204, Value::Null))
+    }
+}
+
+fn attributes(fake: &Fake) -> Value {
+    let mut attributes = json!(fake.labels);
+    attributes["name"] = json!(fake.name);
+    attributes
+}
+
+fn missing(id: &str) -> (u16, Value) {
+    (404, json!({ "message": format!("No such container: {id}") }))
+}
+
+async fn send(mut stream: UnixStream, status: u16, body: &Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    _ = stream.write_all((head + &body).as_bytes()).await;
+}
+
+/// In the frames of a container without a terminal: stream, three zeros, length, text.
+async fn send_log(mut stream: UnixStream, lines: &[String]) {
+    let mut body = Vec::new();
+    for line in lines {
+        let text = format!("2026-01-02T03:04:05.000000006Z {line}\n");
+        body.extend([1, 0, 0, 0]);
+        body.extend((text.len() as u32).to_be_bytes());
+        body.extend(text.as_bytes());
+    }
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    _ = stream.write_all(head.as_bytes()).await;
+    _ = stream.write_all(&body).await;
+}

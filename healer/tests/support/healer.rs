@@ -1,0 +1,309 @@
+//! The healer as a child process.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{Json, Router, extract::State, routing::post};
+use nexus_model::api::{IncidentDetail, IncidentList, ServiceList};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{PATIENCE, engine::Engine, eventually};
+
+pub const WEBHOOK_TOKEN: &str = "webhook-secret";
+pub const API_TOKEN: &str = "api-secret";
+
+/// Fast enough for a test, and the budget small.
+pub const POLICY: &str = "healing:\n  attempts: 3\n  told_after: 2\n  base_delay: 1s\n  max_delay: 2s\n  stable_for: 1s\n  \
+                          verify_margin: 1s\n  well_after_giving_up: 1s\n  stop_timeout: 1s\n  \
+                          restarts_per_10_minutes: 1000\n";
+
+/// A folder with everything that a healer needs, and the healer while it runs.
+pub struct Healer {
+    pub folder: tempfile::TempDir,
+    socket: PathBuf,
+    alertmanager: Option<String>,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Healer {
+    /// Prepared, not started.
+    pub fn new(engine: &Engine) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("webhook"), WEBHOOK_TOKEN).unwrap();
+        std::fs::write(folder.path().join("api"), API_TOKEN).unwrap();
+        std::fs::write(folder.path().join("healer.yml"), POLICY).unwrap();
+        Self { folder, socket: engine.socket(), alertmanager: None, running: None }
+    }
+
+    pub async fn started(engine: &Engine) -> Self {
+        let mut healer = Self::new(engine);
+        healer.start().await;
+        healer
+    }
+
+    pub fn policy(&self, text: &str) {
+        std::fs::write(self.folder.path().join("healer.yml"), text).unwrap();
+    }
+
+    pub fn tells(&mut self, alertmanager: &Alertmanager) {
+        self.alertmanager = Some(alertmanager.url.clone());
+    }
+
+    /// The command line as it is started, to be changed by tests of mistakes.
+    pub fn command(&self) -> Command {
+        let file = |name: &str| self.folder.path().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nexus-healer"));
+        command
+            .env_clear()
+            .args(["--web.listen-address", "127.0.0.1:0", "--host.name", "pi", "--log.level", "debug"])
+            .arg("--webhook.token-file")
+            .arg(file("webhook"))
+            .arg("--api.token-file")
+            .arg(file("api"))
+            .arg("--policy.file")
+            .arg(file("healer.yml"))
+            .arg("--journal.path")
+            .arg(file("journal.db"))
+            .arg("--docker.socket")
+            .arg(&self.socket)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .stdin(Stdio::null());
+        if let Some(url) = &self.alertmanager {
+            command.args(["--alertmanager.url", url]);
+        }
+        command
+    }
+
+    pub async fn start(&mut self) {
+        let mut child = self.command().spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let writing = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut log = writing.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let address = eventually("the address of the healer", async || {
+            let log = log.lock().unwrap();
+            let address = log.split("address=").nth(1)?;
+            address.split_whitespace().next()?.parse().ok()
+        });
+        let address = address.await;
+        self.running = Some(Running { child, address, log });
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let mut running = self.running.take().unwrap();
+        running.child.kill().unwrap();
+        running.child.wait().unwrap();
+    }
+
+    /// SIGTERM, as Docker sends it. Gives the exit status and the log.
+    pub fn stop(&mut self) -> (ExitStatus, String) {
+        let mut running = self.running.take().unwrap();
+        let id = rustix::process::Pid::from_child(&running.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let began = Instant::now();
+        loop {
+            if let Some(status) = running.child.try_wait().unwrap() {
+                std::thread::sleep(Duration::from_millis(50));
+                let log = running.log.lock().unwrap().clone();
+                return (status, log);
+            }
+            assert!(began.elapsed() < PATIENCE, "the healer does not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().address
+    }
+
+    pub fn log(&self) -> String {
+        self.running.as_ref().unwrap().log.lock().unwrap().clone()
+    }
+
+    /// Resident memory in KiB: (private, shared with files).
+    pub fn resident(&self) -> (u64, u64) {
+        let pid = self.running.as_ref().unwrap().child.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let kib = |name: &str| -> u64 {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        (kib("RssAnon"), kib("RssFile"))
+    }
+
+    /// Sends bytes as they are, gives the answer as text.
+    pub async fn raw(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address()).await.unwrap();
+        // The server may answer and close before it has read everything.
+        _ = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub async fn request(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\n{token}Content-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = self.raw(request.as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+        (status.unwrap_or_else(|| panic!("no answer: {answer:?}")), body.to_owned())
+    }
+
+    pub async fn post(&self, body: &Value) -> (u16, String) {
+        self.request("POST", "/webhook", Some(WEBHOOK_TOKEN), &body.to_string()).await
+    }
+
+    /// An alert for a service, as the rules make it.
+    pub async fn alert(&self, project: &str, service: &str) {
+        let (status, answer) = self.post(&payload(&[firing(project, service)])).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    pub async fn api(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.request(method, path, Some(API_TOKEN), body).await
+    }
+
+    pub async fn incidents(&self) -> IncidentList {
+        let (status, body) = self.api("GET", "/api/v1/incidents", "").await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    pub async fn services(&self) -> ServiceList {
+        let (_, body) = self.api("GET", "/api/v1/services", "").await;
+        serde_json::from_str(&body).unwrap_or(ServiceList { services: Vec::new() })
+    }
+
+    /// The newest incident of a service once it satisfies `wanted`.
+    pub async fn incident(
+        &self,
+        service: &str,
+        what: &str,
+        wanted: impl Fn(&IncidentDetail) -> bool,
+    ) -> IncidentDetail {
+        let detail = eventually(what, async || {
+            let list = self.incidents().await;
+            let incident = list.incidents.into_iter().find(|incident| incident.service == service)?;
+            let (_, body) = self.api("GET", &format!("/api/v1/incidents/{}", incident.id), "").await;
+            let detail: IncidentDetail = serde_json::from_str(&body).unwrap();
+            wanted(&detail).then_some(detail)
+        });
+        match tokio::time::timeout(2 * PATIENCE, detail).await {
+            Ok(detail) => detail,
+            Err(_) => panic!("never came: {what}\n{}", self.log()),
+        }
+    }
+
+    /// Waits until Docker has shown a service to the healer.
+    pub async fn sees(&self, service: &str, state: &str, health: &str) {
+        eventually(&format!("{service} {state} {health} in the services"), async || {
+            let list = self.services().await;
+            let found = list.services.into_iter().find(|view| view.service == service)?;
+            found.containers.iter().any(|it| it.state == state && it.health == health).then_some(())
+        })
+        .await;
+    }
+
+    /// The value of a metric, by the beginning of its line.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let (_, body) = self.request("GET", "/metrics", None, "").await;
+        let line = body.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Waits until an alert was looked into and refused for this reason.
+    pub async fn refused(&self, reason: &str) {
+        let name = format!("nexus_healer_refusals_total{{reason=\"{reason}\"}}");
+        eventually(&format!("a refusal because of {reason}"), async || {
+            self.metric(&name).await.filter(|count| *count >= 1.0)
+        })
+        .await;
+    }
+}
+
+impl Drop for Healer {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            if std::thread::panicking() {
+                eprintln!("log of the healer:\n{}", running.log.lock().unwrap());
+            }
+            _ = running.child.kill();
+            _ = running.child.wait();
+        }
+    }
+}
+
+pub fn firing(project: &str, service: &str) -> Value {
+    json!({
+        "status": "firing",
+        "labels": {
+            "alertname": "ContainerUnhealthy", "heal": "restart", "severity": "none", "host": "pi",
+            "project": project, "service": service, "name": format!("{project}-{service}-1"),
+        },
+        "annotations": {}, "startsAt": "2026-01-02T03:04:05Z", "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "", "fingerprint": "9a3f1d2c4b5e6f70",
+    })
+}
+
+pub fn payload(alerts: &[Value]) -> Value {
+    json!({
+        "version": "4", "groupKey": "{}:{}", "truncatedAlerts": 0, "status": "firing", "receiver": "healer",
+        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "alerts": alerts,
+    })
+}
+
+/// Takes what the healer posts.
+pub struct Alertmanager {
+    pub url: String,
+    posts: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Alertmanager {
+    pub async fn start() -> Self {
+        async fn take(State(posts): State<Arc<Mutex<Vec<Value>>>>, Json(body): Json<Vec<Value>>) {
+            posts.lock().unwrap().extend(body);
+        }
+        let posts = Arc::default();
+        let listener = nexus_web::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app =
+            Router::new().route("/api/v2/alerts", post(take).get(|| async { "[]" })).with_state(Arc::clone(&posts));
+        tokio::spawn(nexus_web::serve(listener, app, nexus_web::Limits::default(), std::future::pending()));
+        Self { url, posts }
+    }
+
+    /// The alerts of one name in the order in which they were posted.
+    pub fn told(&self, name: &str) -> Vec<Value> {
+        let posts = self.posts.lock().unwrap();
+        posts.iter().filter(|alert| alert["labels"]["alertname"] == name).cloned().collect()
+    }
+}
