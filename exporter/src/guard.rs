@@ -7,10 +7,10 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Each costs a thread that can't be ended. A host with more dead mounts than this needs no finer report.
 const MOST_STUCK: usize = 8;
@@ -21,10 +21,21 @@ pub enum Refused {
     TimedOut,
     #[error("still does not answer")]
     Stuck,
+    #[error("not asked: others did not answer in time")]
+    NotAsked,
     #[error("not asked: too many others do not answer")]
     TooManyStuck,
-    #[error("no thread could be started")]
+    #[error("the reading thread ended or could not be started")]
     NoThread,
+}
+
+/// How long reads may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Each of them.
+    pub each: Duration,
+    /// All of one call together; what is left then is not asked.
+    pub all: Duration,
 }
 
 /// Runs `read` for keys, never more than one read of a key at a time.
@@ -38,7 +49,7 @@ pub struct Guard<K, R> {
 
 #[derive(Debug)]
 struct Worker<K, R> {
-    keys: SyncSender<K>,
+    batches: SyncSender<Vec<K>>,
     results: Receiver<R>,
 }
 
@@ -48,62 +59,91 @@ impl<K: Clone + Eq + Hash + Send + 'static, R: Send + 'static> Guard<K, R> {
         Guard { name, read, worker: None, stuck: Arc::default() }
     }
 
-    /// The result of `read(key)`, if it comes within `limit`.
-    pub fn read(&mut self, key: &K, limit: Duration) -> Result<R, Refused> {
-        {
-            let stuck = lock(&self.stuck);
+    /// `read` of each key, in their order.
+    pub fn read(&mut self, keys: &[K], limits: Limits) -> Vec<Result<R, Refused>> {
+        let deadline = Instant::now() + limits.all;
+        let mut answers: Vec<Result<R, Refused>> = keys.iter().map(|_| Err(Refused::NotAsked)).collect();
+        let mut left: Vec<usize> = Vec::with_capacity(keys.len());
+        let stuck = lock(&self.stuck).clone();
+        for (at, key) in keys.iter().enumerate() {
             if stuck.contains(key) {
-                return Err(Refused::Stuck);
-            }
-            if self.worker.is_none() && stuck.len() >= MOST_STUCK {
-                return Err(Refused::TooManyStuck);
+                answers[at] = Err(Refused::Stuck);
+            } else {
+                left.push(at);
             }
         }
-        let worker = match self.worker.take() {
-            Some(worker) => worker,
-            None => self.start()?,
-        };
-        if worker.keys.send(key.clone()).is_err() {
-            // It ended, which only a panic of `read` does; the next ask starts another.
-            return Err(Refused::NoThread);
-        }
-        match worker.results.recv_timeout(limit) {
-            Ok(result) => {
+        // Once round, unless a read hangs.
+        while !left.is_empty() && Instant::now() < deadline {
+            let worker = match self.worker() {
+                Ok(worker) => worker,
+                Err(refused) => {
+                    left.iter().for_each(|&at| answers[at] = Err(refused));
+                    break;
+                }
+            };
+            // Fails when the thread has ended, which shows at the first result.
+            _ = worker.batches.send(left.iter().map(|&at| keys[at].clone()).collect());
+            let mut ended = false;
+            let mut done = 0;
+            for &at in &left {
+                let limit = limits.each.min(deadline.saturating_duration_since(Instant::now()));
+                answers[at] = self.wait(&worker, &keys[at], limit);
+                done += 1;
+                if answers[at].is_err() {
+                    ended = true;
+                    break;
+                }
+            }
+            left.drain(..done);
+            if !ended {
                 self.worker = Some(worker);
-                Ok(result)
             }
+        }
+        answers
+    }
+
+    /// Waits for the next result, which is that of `key`. After an error the worker is not to be used again.
+    fn wait(&self, worker: &Worker<K, R>, key: &K, limit: Duration) -> Result<R, Refused> {
+        match worker.results.recv_timeout(limit) {
+            Ok(result) => Ok(result),
+            // Only a panic of `read` ends the thread.
             Err(RecvTimeoutError::Disconnected) => Err(Refused::NoThread),
             Err(RecvTimeoutError::Timeout) => {
                 // Under the lock the thread has either sent its result, or will find itself abandoned and free the key.
                 let mut stuck = lock(&self.stuck);
-                if let Ok(result) = worker.results.try_recv() {
-                    self.worker = Some(worker);
-                    return Ok(result);
-                }
-                stuck.insert(key.clone());
-                drop(worker);
-                Err(Refused::TimedOut)
+                worker.results.try_recv().map_err(|_| {
+                    stuck.insert(key.clone());
+                    Refused::TimedOut
+                })
             }
         }
     }
 
-    fn start(&self) -> Result<Worker<K, R>, Refused> {
-        let (keys, asked) = sync_channel::<K>(1);
-        let (sender, results) = sync_channel(1);
+    fn worker(&mut self) -> Result<Worker<K, R>, Refused> {
+        if let Some(worker) = self.worker.take() {
+            return Ok(worker);
+        }
+        if lock(&self.stuck).len() >= MOST_STUCK {
+            return Err(Refused::TooManyStuck);
+        }
+        let (batches, asked) = sync_channel::<Vec<K>>(1);
+        // Never holds more than one batch. Bounded, a full one would make the thread wait while it holds the lock.
+        let (sender, results) = channel();
         let (read, stuck) = (self.read, Arc::clone(&self.stuck));
         let work = move || {
-            while let Ok(key) = asked.recv() {
-                let result = read(&key);
-                let mut stuck = lock(&stuck);
-                // There is room for one result and it is taken before the next key is sent: this never waits.
-                if sender.send(result).is_err() {
-                    stuck.remove(&key);
-                    return;
+            while let Ok(batch) = asked.recv() {
+                for key in batch {
+                    let result = read(&key);
+                    let mut stuck = lock(&stuck);
+                    if sender.send(result).is_err() {
+                        stuck.remove(&key);
+                        return;
+                    }
                 }
             }
         };
         match thread::Builder::new().name(self.name.to_owned()).spawn(work) {
-            Ok(_) => Ok(Worker { keys, results }),
+            Ok(_) => Ok(Worker { batches, results }),
             Err(error) => {
                 tracing::warn!(thread = self.name, reason = %error, "can't start a thread");
                 Err(Refused::NoThread)
@@ -154,6 +194,10 @@ mod tests {
         }
     }
 
+    fn limits(each: Duration) -> Limits {
+        Limits { each, all: LONG }
+    }
+
     #[test]
     fn a_read_that_hangs_holds_up_nobody_else_and_recovers() {
         static GATE: Gate = Gate::new();
@@ -163,33 +207,43 @@ mod tests {
             }
             key * 10
         });
-        assert_eq!(guard.read(&0, LONG), Ok(0));
-        assert_eq!(guard.read(&1, SHORT), Err(Refused::TimedOut));
+        assert_eq!(guard.read(&[0, 2], limits(LONG)), [Ok(0), Ok(20)]);
+        assert_eq!(guard.read(&[0, 1, 2], limits(SHORT)), [Ok(0), Err(Refused::TimedOut), Ok(20)]);
         for _ in 0..100 {
-            assert_eq!(guard.read(&1, LONG), Err(Refused::Stuck));
-            assert_eq!(guard.read(&2, LONG), Ok(20));
+            assert_eq!(guard.read(&[0, 1, 2], limits(LONG)), [Ok(0), Err(Refused::Stuck), Ok(20)]);
         }
         assert_eq!(GATE.waiting.load(Ordering::SeqCst), 1);
         GATE.open();
         let deadline = Instant::now() + LONG;
-        while guard.read(&1, LONG) == Err(Refused::Stuck) {
+        while guard.read(&[1], limits(LONG)) == [Err(Refused::Stuck)] {
             assert!(Instant::now() < deadline, "the key is freed when the read returns");
             thread::yield_now();
         }
-        assert_eq!(guard.read(&1, LONG), Ok(10));
+        assert_eq!(guard.read(&[0, 1], limits(LONG)), [Ok(0), Ok(10)]);
     }
 
     #[test]
     fn the_number_of_stuck_threads_is_bounded() {
         static GATE: Gate = Gate::new();
         let mut guard = Guard::new("test", |_: &usize| GATE.pass());
-        for key in 0..MOST_STUCK {
-            assert_eq!(guard.read(&key, SHORT), Err(Refused::TimedOut));
-        }
-        for key in MOST_STUCK..MOST_STUCK + 20 {
-            assert_eq!(guard.read(&key, SHORT), Err(Refused::TooManyStuck));
-        }
+        let keys: Vec<usize> = (0..MOST_STUCK + 20).collect();
+        let first = guard.read(&keys, limits(SHORT));
+        assert!(first[..MOST_STUCK].iter().all(|answer| *answer == Err(Refused::TimedOut)));
+        assert!(first[MOST_STUCK..].iter().all(|answer| *answer == Err(Refused::TooManyStuck)));
+        let second = guard.read(&keys, limits(SHORT));
+        assert!(second[..MOST_STUCK].iter().all(|answer| *answer == Err(Refused::Stuck)));
         assert_eq!(GATE.waiting.load(Ordering::SeqCst), MOST_STUCK);
+        GATE.open();
+    }
+
+    #[test]
+    fn all_reads_together_keep_within_their_limit() {
+        static GATE: Gate = Gate::new();
+        let mut guard = Guard::new("test", |_: &u32| GATE.pass());
+        let begin = Instant::now();
+        let answers = guard.read(&[1, 2, 3], Limits { each: LONG, all: SHORT });
+        assert_eq!(answers, [Err(Refused::TimedOut), Err(Refused::NotAsked), Err(Refused::NotAsked)]);
+        assert!(begin.elapsed() < LONG);
         GATE.open();
     }
 
@@ -199,7 +253,7 @@ mod tests {
             assert_ne!(*key, 1);
             *key
         });
-        assert_eq!(guard.read(&1, LONG), Err(Refused::NoThread));
-        assert_eq!(guard.read(&2, LONG), Ok(2));
+        assert_eq!(guard.read(&[0, 1, 2], limits(LONG)), [Ok(0), Err(Refused::NoThread), Ok(2)]);
+        assert_eq!(guard.read(&[2], limits(LONG)), [Ok(2)]);
     }
 }

@@ -112,21 +112,22 @@ fn memory(folder: &Path, reader: &mut Reader) -> Memory {
 }
 
 /// runc's order: the BFQ scheduler's own count where it is in use, else that of the throttling layer, which sees all
-/// I/O of any scheduler; each with the groups below where the kernel has it.
+/// I/O of any scheduler; with the groups below where the kernel has it.
 fn io(folder: &Path, reader: &mut Reader) -> Vec<DeviceIo> {
     for family in ["blkio.bfq", "blkio.throttle"] {
         for suffix in ["_recursive", ""] {
             let mut devices = Vec::new();
             let file = |name: &str| folder.join(format!("{family}.{name}{suffix}"));
-            if let Ok(text) = reader.text(&file("io_service_bytes")) {
-                add(&mut devices, text, |device| (&mut device.read_bytes, &mut device.written_bytes));
+            let Ok(bytes) = reader.text(&file("io_service_bytes")) else { continue };
+            add(&mut devices, bytes, |device| (&mut device.read_bytes, &mut device.written_bytes));
+            if devices.is_empty() {
+                // Nothing was counted here, with or without the groups below.
+                break;
             }
-            if let Ok(text) = reader.text(&file("io_serviced")) {
-                add(&mut devices, text, |device| (&mut device.reads, &mut device.writes));
+            if let Ok(operations) = reader.text(&file("io_serviced")) {
+                add(&mut devices, operations, |device| (&mut device.reads, &mut device.writes));
             }
-            if !devices.is_empty() {
-                return devices;
-            }
+            return devices;
         }
     }
     Vec::new()

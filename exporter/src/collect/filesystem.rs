@@ -9,12 +9,12 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{CollectError, Reader, Roots};
 use crate::exposition::{Exposition, Labels, Value};
 use crate::family::{Family, Kind};
-use crate::guard::Guard;
+use crate::guard::{Guard, Limits, Refused};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filesystem {
@@ -83,32 +83,27 @@ impl Mounts {
         if mounts.is_empty() {
             return Err(CollectError::malformed(&path, "no mount found"));
         }
-        let deadline = Instant::now() + BUDGET;
-        let wanted = mounts.into_iter().filter(|mount| !is_left_out(mount));
-        Ok(wanted
-            .map(|mount| {
-                let usage = self.ask(&roots.rootfs, &mount, deadline);
-                Filesystem { mount, usage }
-            })
-            .collect())
+        let mounts: Vec<Mount> = mounts.into_iter().filter(|mount| !is_left_out(mount)).collect();
+        let paths: Vec<PathBuf> = mounts.iter().map(|mount| below(&roots.rootfs, &mount.point)).collect();
+        let answers = self.guard.read(&paths, Limits { each: self.timeout, all: BUDGET });
+        let filesystem = |(mount, answer)| Filesystem { usage: usage(&mount, answer), mount };
+        Ok(mounts.into_iter().zip(answers).map(filesystem).collect())
     }
+}
 
-    fn ask(&mut self, rootfs: &Path, mount: &Mount, deadline: Instant) -> Result<Usage, String> {
-        let below_root = mount.point.strip_prefix("/").unwrap_or(&mount.point);
-        let path = rootfs.join(below_root);
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err("not asked: others did not answer in time".to_owned());
-        }
-        let limit = self.timeout.min(left);
-        match self.guard.read(&path, limit) {
-            Ok(Ok(answer)) if is_another(mount, &answer) => Err("not visible to the exporter".to_owned()),
-            Ok(Ok(answer)) => Ok(answer.usage),
-            Ok(Err(error)) => Err(reason(&error)),
-            // node_exporter's words for both.
-            Err(crate::guard::Refused::TimedOut | crate::guard::Refused::Stuck) => Err("mountpoint timeout".to_owned()),
-            Err(other) => Err(other.to_string()),
-        }
+/// Where a path of the host is, seen from here.
+fn below(rootfs: &Path, point: &Path) -> PathBuf {
+    rootfs.join(point.strip_prefix("/").unwrap_or(point))
+}
+
+fn usage(mount: &Mount, answer: Result<io::Result<Answer>, Refused>) -> Result<Usage, String> {
+    match answer {
+        Ok(Ok(answer)) if is_another(mount, &answer) => Err("not visible to the exporter".to_owned()),
+        Ok(Ok(answer)) => Ok(answer.usage),
+        Ok(Err(error)) => Err(reason(&error)),
+        // node_exporter's words for both.
+        Err(Refused::TimedOut | Refused::Stuck) => Err("mountpoint timeout".to_owned()),
+        Err(other) => Err(other.to_string()),
     }
 }
 
