@@ -33,7 +33,7 @@ pub async fn a_hopeless_service_is_retried_slower_and_slower_told_about_and_give
         Ok((detail.incident.state == IncidentState::GaveUp).then_some(detail))
     })
     .await?;
-    ensure!(detail.attempts.len() == 4, "{} attempts, the policy allows 4", detail.attempts.len());
+    ensure!(detail.attempts.len() == 5, "{} attempts, the policy allows 5", detail.attempts.len());
     for attempt in &detail.attempts {
         ensure!(attempt.outcome == Some(AttemptOutcome::DidNotHelp), "{attempt:?}");
     }
@@ -74,7 +74,7 @@ pub async fn a_hopeless_service_is_retried_slower_and_slower_told_about_and_give
 
     let row = format!("SELECT state || '|' || failed_attempts FROM incidents WHERE id = '{}'", incident.id);
     eventually("the row in Postgres says so", seconds(60), async || {
-        Ok((stack.sql_value(&row).await? == "gave_up|4").then_some(()))
+        Ok((stack.sql_value(&row).await? == "gave_up|5").then_some(()))
     })
     .await?;
     let texts: Vec<String> = stack.telegram.messages(&project.name).into_iter().map(|message| message.text).collect();

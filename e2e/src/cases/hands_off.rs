@@ -25,8 +25,10 @@ async fn refused(stack: &Stack, project: &Project<'_>, alert: &str, reason: &str
     let metric = format!("nexus_healer_refusals_total{{reason=\"{reason}\"}}");
     let container = project.container("web").await?;
     let before = stack.healer_metric(&metric).await?;
-    stack.prompt(alert, &container, Some((&project.name, "web"))).await?;
+    // Again and again: just after its start a container is too young for any verdict but that.
     eventually(format!("the healer says no: {reason}"), seconds(60), async || {
+        stack.prompt(alert, &container, Some((&project.name, "web"))).await?;
+        tokio::time::sleep(seconds(1)).await;
         Ok((stack.healer_metric(&metric).await? > before).then_some(()))
     })
     .await

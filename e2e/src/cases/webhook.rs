@@ -33,8 +33,9 @@ pub async fn a_wrong_token_or_a_malformed_body_leaves_no_trace(stack: &Stack) ->
         let code = stack.webhook(Some(&token), malformed.to_owned()).await?;
         ensure!(code == 400, "{malformed:?} is answered {code}");
     }
-    let huge = stack.webhook(Some(&token), vec![b' '; 5 << 20]).await?;
-    ensure!(huge == 413, "5 MiB are answered {huge}");
+    // One byte too many: with more, the refusal could be lost in the noise of what is still being sent.
+    let huge = stack.webhook(Some(&token), vec![b' '; (4 << 20) + 1]).await?;
+    ensure!(huge == 413, "more than 4 MiB are answered {huge}");
 
     // The right one works, so the test would have seen a trace of the others.
     ensure!(stack.webhook(Some(&token), post("TheRightOne")).await? == 200, "the right token is refused");
