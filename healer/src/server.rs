@@ -76,6 +76,7 @@ pub fn router(app: App, webhook_token: Secret, api_token: Secret) -> Router {
     let webhook = Router::new()
         .route("/webhook", post(webhook::receive))
         .layer(DefaultBodyLimit::max(webhook::MAX_BODY))
+        .layer(middleware::from_fn(announced))
         .with_state(app.clone());
     let counted =
         require_bearer(webhook, webhook_token).layer(middleware::from_fn_with_state(Arc::clone(&app.metrics), count));
@@ -107,6 +108,15 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         (self.0, Json(ApiError { error: self.1 })).into_response()
     }
+}
+
+/// Turns away a body whose announced length is too large, without waiting for it.
+async fn announced(request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > webhook::MAX_BODY as u64) {
+        return Problem(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {} bytes", webhook::MAX_BODY)).into_response();
+    }
+    next.run(request).await
 }
 
 async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {

@@ -71,7 +71,9 @@ impl Healer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nexus-healer"));
         command
             .env_clear()
-            .args(["--web.listen-address", "127.0.0.1:0", "--host.name", "pi", "--log.level", "debug"])
+            .args(["--host.name", "pi"])
+            .env("NEXUS_HEALER_LISTEN", "127.0.0.1:0")
+            .env("NEXUS_LOG", "debug")
             .arg("--webhook.token-file")
             .arg(file("webhook"))
             .arg("--api.token-file")
@@ -92,7 +94,13 @@ impl Healer {
     }
 
     pub async fn start(&mut self) {
-        let mut child = self.command().spawn().unwrap();
+        let command = self.command();
+        self.start_as(command).await;
+    }
+
+    pub async fn start_as(&mut self, mut command: Command) {
+        command.env("NEXUS_HEALER_LISTEN", "127.0.0.1:0").stderr(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let writing = Arc::clone(&log);
@@ -153,6 +161,14 @@ impl Healer {
             line.split_whitespace().nth(1).unwrap().parse().unwrap()
         };
         (kib("RssAnon"), kib("RssFile"))
+    }
+
+    /// From now on no file of it can grow beyond this many bytes. Lifting the limit needs the hard one to be left alone.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+        let pid = Pid::from_child(&self.running.as_ref().unwrap().child);
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum }).unwrap();
     }
 
     /// Sends bytes as they are, gives the answer as text.
