@@ -36,8 +36,17 @@ Raspberry Pi OS; `nexus_memory_cgroup_enabled` is 0 then), no `node_pressure_*` 
 Every family of containers has the labels `id` (the cgroup path, `/docker/ID` when it does not run), `name`, `image`,
 `project` and `service` (Docker Compose's, empty outside it). In OpenMetrics a counter is declared without `_total`.
 
-Tried on amd64 with cgroup v1 (hybrid). cgroup v2, thermal zones and a Raspberry Pi's files are tested with fixtures
-only so far.
+Known limits:
+
+- Tried on amd64 with cgroup v1 (hybrid). cgroup v2, thermal zones and a Raspberry Pi's files are tested with fixtures
+  only so far.
+- On cgroup v1 the kernel does not charge what is written through the page cache to the container, and some kernels
+  count no block I/O per container at all: `container_fs_*` are then absent or too small.
+- `container_health_state` is absent for a container without a health check, where cAdvisor 0.60 has -1.
+- In the exporter's own container a mount of the host that something else covers there (the host's /run) has
+  `node_filesystem_device_error` 1 and no figures.
+- A read of /sys that never returns holds up all later scrapes; they are answered with 503 after nine seconds. Mounts
+  that hang don't: they are read on a thread of their own.
 ";
 
 fn table(out: &mut String, families: &[Family]) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nexus_docker::{Docker, Watcher};
 use nexus_exporter::collect::filesystem::{Answer, Usage};
-use nexus_exporter::collect::{Collector, Selection};
+use nexus_exporter::collect::{Collector, Roots, Selection};
 use nexus_exporter::exposition::Format;
 use nexus_exporter::gather::Gatherer;
 use nexus_exporter::snapshot::{self, Snapshot};
@@ -46,8 +46,12 @@ fn ask(path: &PathBuf) -> io::Result<Answer> {
 
 /// Runs a scrape of a tree, at a fixed time.
 fn scrape(tree: &str) -> Snapshot {
-    let folder = support::fixture(tree);
-    let engine = support::Engine::start(&folder.join("docker.json"));
+    scrape_under(tree, support::roots(&support::fixture(tree)))
+}
+
+/// With Docker's word from `tree`, and the kernel's from below `roots`.
+fn scrape_under(tree: &str, roots: Roots) -> Snapshot {
+    let engine = support::Engine::start(&support::fixture(tree).join("docker.json"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let seen = runtime.block_on(async {
         let docker = Docker::connect(&engine.socket, Duration::from_secs(10));
@@ -57,7 +61,7 @@ fn scrape(tree: &str) -> Snapshot {
         tokio::time::timeout(support::SOON, seen).await.expect("the recorded engine is up").unwrap().clone()
     });
     let docker = Box::new(move || Arc::clone(&seen));
-    let mut gatherer = Gatherer::new(support::roots(&folder), ask, Duration::from_millis(100), docker);
+    let mut gatherer = Gatherer::new(roots, ask, Duration::from_millis(100), docker);
     gatherer.gather(Selection::all(), Timestamp::from_second(1_767_326_400).unwrap())
 }
 
@@ -164,4 +168,18 @@ fn what_is_off_is_absent_and_never_zero() {
     assert!(!no_psi.contains("node_pressure_"));
     assert!(no_psi.contains("\nnode_scrape_collector_success{collector=\"pressure\"} 0\n"));
     assert!(no_psi.contains("\nnode_scrape_collector_success{collector=\"cpu\"} 1\n"));
+}
+
+#[test]
+fn a_running_container_without_a_group_is_a_fault_and_one_that_ended_is_none() {
+    // Docker's word and /proc of one host, cgroup files of another. Process 4711 is there, 4800 is not.
+    let other = support::roots(&support::fixture("psi-off"));
+    let roots = Roots { sysfs: other.sysfs, ..support::roots(&support::fixture("pi4")) };
+    let snapshot = scrape_under("pi4", roots);
+    let outcome = snapshot.outcomes.iter().find(|outcome| outcome.collector == Collector::Container).unwrap();
+    let fault = outcome.fault.as_ref().unwrap();
+    assert_eq!(fault.to_string(), "no control group found for shop-web-1");
+    let body = snapshot.render(Format::Text);
+    assert!(body.contains("\nnode_scrape_collector_success{collector=\"container\"} 0\n"));
+    assert!(body.contains("\ndocker_container_state{") && !body.contains("\ncontainer_cpu_"));
 }

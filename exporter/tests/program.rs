@@ -176,12 +176,10 @@ fn without_docker_the_host_is_served_and_the_fault_told_once() {
     for _ in 0..20 {
         let body = program.get("/metrics", "");
         assert!(body.contains("\ndocker_up 0\n") && body.contains("\nnode_load1 0.42\n"));
-        assert!(body.contains("\nnode_scrape_collector_success{collector=\"container\"} 0\n"));
         assert!(body.contains("\nnexus_memory_cgroup_enabled 1\n"));
         assert!(!body.contains("\ndocker_container_") && !body.contains("\ndocker_info"));
     }
     assert_eq!(program.logged("/nonexistent/docker.sock"), 1, "{:?}", program.log);
-    assert_eq!(program.logged("collector=\"container\""), 1, "{:?}", program.log);
 }
 
 #[test]
@@ -196,7 +194,6 @@ fn when_docker_goes_its_word_goes_and_the_kernels_stays() {
     program.has_within_time("docker_up 0");
     let body = program.get("/metrics", "");
     assert!(!body.contains("\ndocker_container_state{") && body.contains("\ncontainer_memory_rss{"));
-    assert!(body.contains("\nnode_scrape_collector_success{collector=\"container\"} 0\n"));
 }
 
 #[test]

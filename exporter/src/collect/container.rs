@@ -21,8 +21,8 @@ use crate::cgroup::{Hierarchy, Place, Usage, Wanted};
 use oom::OomCounter;
 pub use write::{FAMILIES, write};
 
-pub const ABSENCE: &str = "success is 0 while Docker does not answer, or when the group of a running container \
-    can't be found; everything else is still served.";
+pub const ABSENCE: &str = "success is 0 when the control group of a running container can't be found. While Docker does \
+    not answer, `docker_up` is 0, all other `docker_*` are absent, and `container_*` go on for the containers known last.";
 
 #[derive(Clone, Debug)]
 pub struct Containers {
@@ -144,16 +144,13 @@ impl Known {
 }
 
 impl Containers {
-    /// Why this reading is not a full success, if it is not.
+    /// Why this reading is not a full success, if it is not. That Docker does not answer is what `docker_up` says, and
+    /// one cause shall raise one alert.
     pub fn fault(&self) -> Option<CollectError> {
-        let what = if !self.docker_up {
-            "docker does not answer".to_owned()
-        } else if !self.lost.is_empty() {
-            format!("no control group found for {}", self.lost.join(", "))
-        } else {
+        if self.lost.is_empty() {
             return None;
-        };
-        Some(CollectError::Failed { what })
+        }
+        Some(CollectError::Failed { what: format!("no control group found for {}", self.lost.join(", ")) })
     }
 }
 

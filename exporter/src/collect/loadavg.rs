@@ -21,9 +21,9 @@ fn parse(text: &str) -> Option<Loadavg> {
     Some(Loadavg { one: words.next()??, five: words.next()??, fifteen: words.next()?? })
 }
 
-const LOAD1: Family = gauge("node_load1", "1m load average.", "first number");
-const LOAD5: Family = gauge("node_load5", "5m load average.", "second number");
-const LOAD15: Family = gauge("node_load15", "15m load average.", "third number");
+const LOAD1: Family = gauge("node_load1", "1m load average.", "/proc/loadavg, first number");
+const LOAD5: Family = gauge("node_load5", "5m load average.", "/proc/loadavg, second number");
+const LOAD15: Family = gauge("node_load15", "15m load average.", "/proc/loadavg, third number");
 pub const FAMILIES: &[Family] = &[LOAD1, LOAD5, LOAD15];
 
 const fn gauge(name: &'static str, help: &'static str, source: &'static str) -> Family {

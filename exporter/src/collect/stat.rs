@@ -43,19 +43,21 @@ fn parse(text: &str) -> Stat {
     stat
 }
 
-const BOOT_TIME: Family = family("node_boot_time_seconds", Kind::Gauge, "Node boot time, in unixtime.", "btime");
+const BOOT_TIME: Family =
+    family("node_boot_time_seconds", Kind::Gauge, "Node boot time, in unixtime.", "/proc/stat, btime");
 const CONTEXT_SWITCHES: Family =
-    family("node_context_switches_total", Kind::Counter, "Total number of context switches.", "ctxt");
-const FORKS: Family = family("node_forks_total", Kind::Counter, "Total number of forks.", "processes");
-const INTERRUPTS: Family = family("node_intr_total", Kind::Counter, "Total number of interrupts serviced.", "intr");
+    family("node_context_switches_total", Kind::Counter, "Total number of context switches.", "/proc/stat, ctxt");
+const FORKS: Family = family("node_forks_total", Kind::Counter, "Total number of forks.", "/proc/stat, processes");
+const INTERRUPTS: Family =
+    family("node_intr_total", Kind::Counter, "Total number of interrupts serviced.", "/proc/stat, intr");
 const PROCS_BLOCKED: Family = family(
     "node_procs_blocked",
     Kind::Gauge,
     "Number of processes blocked waiting for I/O to complete.",
-    "procs_blocked",
+    "/proc/stat, procs_blocked",
 );
 const PROCS_RUNNING: Family =
-    family("node_procs_running", Kind::Gauge, "Number of processes in runnable state.", "procs_running");
+    family("node_procs_running", Kind::Gauge, "Number of processes in runnable state.", "/proc/stat, procs_running");
 pub const FAMILIES: &[Family] = &[BOOT_TIME, CONTEXT_SWITCHES, FORKS, INTERRUPTS, PROCS_BLOCKED, PROCS_RUNNING];
 
 const fn family(name: &'static str, kind: Kind, help: &'static str, source: &'static str) -> Family {
