@@ -70,15 +70,9 @@ pub struct Labels(String);
 
 impl Labels {
     pub fn new(pairs: &[(&str, &str)]) -> Self {
-        let mut labels = Labels::default();
-        for (name, value) in pairs {
-            labels.push(name, value);
-        }
-        labels
-    }
-
-    fn push(&mut self, name: &str, value: &str) {
-        push_pair(&mut self.0, name, value);
+        let mut out = String::new();
+        push_pairs(&mut out, pairs);
+        Labels(out)
     }
 }
 
@@ -97,15 +91,11 @@ impl Exposition {
 
     /// Opens a family for its samples.
     pub fn family(&mut self, family: &Family) -> FamilyWriter<'_> {
-        self.open(family.name, family.kind, family.help)
+        self.named_family(family.name, family.kind, family.help)
     }
 
     /// Opens a family whose name is known only now. `name` must be a valid metric name.
     pub fn named_family(&mut self, name: &str, kind: Kind, help: &str) -> FamilyWriter<'_> {
-        self.open(name, kind, help)
-    }
-
-    fn open(&mut self, name: &str, kind: Kind, help: &str) -> FamilyWriter<'_> {
         // OpenMetrics names a counter's family without the `_total` of its samples; a counter that has none in its name
         // could not be told from a gauge there, so it is declared unknown.
         let base = name.strip_suffix("_total");
@@ -161,14 +151,11 @@ impl FamilyWriter<'_> {
         self.out.push_str(&self.name);
         if !block.0.is_empty() || !more.is_empty() {
             self.out.push('{');
-            let begin = self.out.len();
             self.out.push_str(&block.0);
-            for (name, value) in more {
-                if self.out.len() > begin {
-                    self.out.push(',');
-                }
-                push_first_pair(self.out, name, value);
+            if !block.0.is_empty() && !more.is_empty() {
+                self.out.push(',');
             }
+            push_pairs(self.out, more);
             self.out.push('}');
         }
         self.out.push(' ');
@@ -177,18 +164,11 @@ impl FamilyWriter<'_> {
     }
 }
 
-fn push_pair(out: &mut String, name: &str, value: &str) {
-    if !out.is_empty() {
-        out.push(',');
+fn push_pairs(out: &mut String, pairs: &[(&str, &str)]) {
+    for (at, (name, value)) in pairs.iter().enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        _ = write!(out, "{comma}{name}=\"{}\"", Escaped { text: value, quotes: true });
     }
-    push_first_pair(out, name, value);
-}
-
-fn push_first_pair(out: &mut String, name: &str, value: &str) {
-    out.push_str(name);
-    out.push_str("=\"");
-    _ = write!(out, "{}", Escaped { text: value, quotes: true });
-    out.push('"');
 }
 
 fn push_value(out: &mut String, value: Value) {

@@ -20,9 +20,9 @@ pub struct Gatherer {
     roots: Roots,
     docker: DockerView,
     reader: Reader,
-    cpu: cpu::Memory,
+    cpu: cpu::Kept,
     mounts: Mounts,
-    containers: container::Memory,
+    containers: container::Kept,
     /// Collectors whose fault has been told, so that it is told once.
     faulty: Selection,
 }
@@ -33,9 +33,9 @@ impl Gatherer {
             roots,
             docker,
             reader: Reader::default(),
-            cpu: cpu::Memory::default(),
+            cpu: cpu::Kept::default(),
             mounts: Mounts::new(ask, mount_timeout),
-            containers: container::Memory::default(),
+            containers: container::Kept::default(),
             faulty: Selection::NONE,
         }
     }
@@ -59,8 +59,12 @@ impl Gatherer {
             outcomes: Vec::new(),
         };
         snapshot.outcomes = asked.outcomes;
-        if let Some(containers) = &snapshot.container {
-            asked_fault(&mut snapshot.outcomes, Collector::Container, containers.fault());
+        // A reading that is not complete is served, and told.
+        if let Some(fault) = snapshot.container.as_ref().and_then(container::Containers::fault) {
+            let mut outcomes = snapshot.outcomes.iter_mut();
+            if let Some(outcome) = outcomes.find(|outcome| outcome.collector == Collector::Container) {
+                outcome.fault = Some(CollectError::Failed { what: fault });
+            }
         }
         self.tell(&snapshot);
         snapshot
@@ -108,12 +112,6 @@ impl Asked {
         };
         self.outcomes.push(Outcome { collector, took: begin.elapsed(), fault });
         found
-    }
-}
-
-fn asked_fault(outcomes: &mut [Outcome], collector: Collector, fault: Option<CollectError>) {
-    if let Some(outcome) = outcomes.iter_mut().find(|outcome| outcome.collector == collector) {
-        outcome.fault = outcome.fault.take().or(fault);
     }
 }
 

@@ -3,7 +3,7 @@
 //! One named thread serves all keys, one after the other. When a read does not return in time its key is stuck: the
 //! thread is left to it, later asks for the key are refused at once, and another thread is started for the other keys. The
 //! stuck thread frees its key and ends when the read returns at last. So there are never more threads than stuck keys and
-//! one, and no more stuck keys than [`MOST_STUCK`].
+//! one, and no more stuck keys than `MOST_STUCK`.
 
 use std::collections::HashSet;
 use std::hash::Hash;

@@ -35,7 +35,7 @@ pub struct Containers {
     /// Kernel names of block devices, by (major, minor).
     pub devices: HashMap<(u32, u32), String>,
     pub now: Timestamp,
-    /// Running containers whose group could not be found.
+    /// Running containers whose group could not be found. One that ended between Docker's last word and now is none.
     pub lost: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct Reading {
 
 /// What is kept between scrapes, by container id.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct Kept {
     known: HashMap<String, Known>,
 }
 
@@ -67,7 +67,7 @@ struct Known {
     oom: OomCounter,
 }
 
-impl Memory {
+impl Kept {
     pub fn read(
         &mut self,
         docker: &Snapshot,
@@ -82,34 +82,24 @@ impl Memory {
         let mut containers = Vec::with_capacity(docker.containers.len());
         for (id, watched) in &docker.containers {
             let known = self.known.entry(id.clone()).or_default();
-            let container = &watched.container;
+            let Watched { container, stop, oom_events } = watched;
             let place = hierarchy.as_ref().and_then(|hierarchy| known.place(hierarchy, container, roots, reader));
-            let usage = match (&hierarchy, place) {
-                (Some(hierarchy), Some(place)) => Some(hierarchy.usage(place, reader)),
-                _ => None,
-            };
+            let path = place.map_or_else(|| format!("/docker/{id}"), |place| place.path.clone());
+            let usage = hierarchy.as_ref().zip(place).map(|(hierarchy, place)| hierarchy.usage(place, reader));
             // A group that is gone by now answers nothing at all.
             let usage = usage.filter(|usage| *usage != Usage::default());
-            let id = match place {
-                Some(place) => place.path.clone(),
-                None => format!("/docker/{id}"),
-            };
-            if usage.is_none() && container.pid != 0 && !process_is_gone(container.pid, roots) {
-                lost.push(container.name.clone());
+            if usage.is_none() {
+                known.place = None;
+                if container.pid != 0 && roots.proc(&container.pid.to_string()).exists() {
+                    lost.push(container.name.clone());
+                }
             }
             let interfaces = usage.is_some().then(|| interfaces(container, roots, reader)).flatten();
-            let oom_events = memory_cgroup_enabled
-                .unwrap_or(false)
-                .then(|| known.oom.count(container.started_at, oom_kills(usage.as_ref()), watched.oom_events));
-            let Watched { container, stop, .. } = watched;
-            containers.push(Reading {
-                id,
-                container: Arc::clone(container),
-                stop: *stop,
-                usage,
-                oom_events,
-                interfaces,
-            });
+            let kills = usage.as_ref().and_then(|usage| usage.memory.oom_kills);
+            let oom_events = (memory_cgroup_enabled == Some(true))
+                .then(|| known.oom.count(container.started_at, kills, *oom_events));
+            let container = Arc::clone(container);
+            containers.push(Reading { id: path, container, stop: *stop, usage, oom_events, interfaces });
         }
         let devices = reader.text(&roots.proc("diskstats")).map(diskstats::names).unwrap_or_default();
         Ok(Containers {
@@ -125,7 +115,7 @@ impl Memory {
 }
 
 impl Known {
-    /// Where the container's group is, looked for once in its life. `None` when it does not run.
+    /// Where the container's group is, looked for once in a run as long as it is there. `None` when it does not run.
     fn place(
         &mut self,
         hierarchy: &Hierarchy,
@@ -146,21 +136,9 @@ impl Known {
 impl Containers {
     /// Why this reading is not a full success, if it is not. That Docker does not answer is what `docker_up` says, and
     /// one cause shall raise one alert.
-    pub fn fault(&self) -> Option<CollectError> {
-        if self.lost.is_empty() {
-            return None;
-        }
-        Some(CollectError::Failed { what: format!("no control group found for {}", self.lost.join(", ")) })
+    pub fn fault(&self) -> Option<String> {
+        (!self.lost.is_empty()).then(|| format!("no control group found for {}", self.lost.join(", ")))
     }
-}
-
-fn oom_kills(usage: Option<&Usage>) -> Option<u64> {
-    usage?.memory.oom_kills
-}
-
-/// Whether the container ended between Docker's last word and now: then there is nothing to find, and no fault.
-fn process_is_gone(pid: u32, roots: &Roots) -> bool {
-    !roots.proc(&pid.to_string()).exists()
 }
 
 fn interfaces(container: &Container, roots: &Roots, reader: &mut Reader) -> Option<Vec<Interface>> {

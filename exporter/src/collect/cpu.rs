@@ -25,22 +25,22 @@ pub struct Cpu {
 /// What the last scrape saw, since the kernel's idle and iowait may go back a little, which Prometheus would take for
 /// a restart of the counter.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct Kept {
     cpus: BTreeMap<u32, Ticks>,
 }
 
 /// Idle going back further than this means that the CPU was unplugged and came back: its counters begin anew.
 const JUMP_BACK_SECONDS: u64 = 3;
 
-pub fn read(roots: &Roots, reader: &mut Reader, memory: &mut Memory) -> Result<Cpu, CollectError> {
+pub fn read(roots: &Roots, reader: &mut Reader, kept: &mut Kept) -> Result<Cpu, CollectError> {
     let path = roots.proc("stat");
     let fresh = parse(reader.require(&path)?);
     if fresh.is_empty() {
         return Err(CollectError::malformed(&path, "no line of a CPU found"));
     }
     let ticks_per_second = rustix::param::clock_ticks_per_second();
-    memory.cpus = never_back(&memory.cpus, fresh, JUMP_BACK_SECONDS * ticks_per_second);
-    Ok(Cpu { cpus: memory.cpus.clone(), ticks_per_second })
+    kept.cpus = never_back(&kept.cpus, fresh, JUMP_BACK_SECONDS * ticks_per_second);
+    Ok(Cpu { cpus: kept.cpus.clone(), ticks_per_second })
 }
 
 fn parse(text: &str) -> BTreeMap<u32, Ticks> {
