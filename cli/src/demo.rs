@@ -67,7 +67,7 @@ impl Hop {
 }
 
 /// Something that happened on the way.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Sight {
     at: Timestamp,
     what: String,
@@ -273,14 +273,15 @@ fn sights(seen: &Seen, broken_at: Timestamp) -> Vec<Sight> {
         }
         see(detail.incident.opened_at, "the healer opens an incident", Some(Hop::Incident));
         for event in detail.events.iter().filter(|event| event.kind != "opened") {
-            see(event.at, &format!("healer: {} {}", event.kind.replace('_', " "), event.detail), None);
+            see(event.at, &format!("healer: {}", event.detail), None);
         }
         if let Some(at) = detail.incident.recorded_at {
             let state = if detail.incident.state == IncidentState::Closed { "closed incident" } else { "incident" };
             see(at, &format!("the {state} is in Postgres"), Some(Hop::Recorded));
         }
     }
-    all.sort();
+    // Stable: what happens at the same moment stays in the order of the way.
+    all.sort_by_key(|sight| sight.at);
     all
 }
 

@@ -47,10 +47,8 @@ pub async fn switch(home: &Home, target: &Target, mode: Option<Mode>) -> Result<
 /// `nexus heal list`: each service's mode, and who decided it.
 pub async fn list(home: &Home) -> Result<String> {
     let answer: ServiceList = Part::healer(home)?.get("/api/v1/services", &[]).await?;
-    Ok(match answer.services.as_slice() {
-        [] => NONE.to_owned(),
-        services => list_of(services),
-    })
+    let text = list_of(&answer.services);
+    Ok(if text.is_empty() { NONE.to_owned() } else { text })
 }
 
 /// `nexus services`: what was found, and the command that switches healing on. Printed at the end of `./nexus up`.

@@ -184,39 +184,50 @@ fn evidence_text(evidence: &Evidence, attempts: &[Attempt], paint: Paint) -> Str
     out
 }
 
-/// JSON as indented lines for people: no quotes and braces, one value a line. The API gives it exactly.
+/// JSON as indented lines for people: no quotes and braces, short things on one line. The API gives it exactly.
 fn indented(value: &Value, depth: usize) -> String {
     let pad = " ".repeat(depth);
     match value {
         Value::Object(fields) => fields
             .iter()
-            .map(|(key, value)| match value {
-                Value::Object(inner) if !inner.is_empty() => {
-                    format!("{pad}{}:\n{}", plain(key), indented(value, depth + 2))
-                }
-                Value::Array(inner) if !inner.is_empty() => {
-                    format!("{pad}{}:\n{}", plain(key), indented(value, depth + 2))
-                }
-                _ => format!("{pad}{}: {}\n", plain(key), scalar(value)),
+            .map(|(key, value)| match one_line(value) {
+                Some(line) => format!("{pad}{}: {line}\n", plain(key)),
+                None => format!("{pad}{}:\n{}", plain(key), indented(value, depth + 2)),
             })
             .collect(),
         Value::Array(items) => items
             .iter()
-            .map(|item| match item {
-                Value::Object(fields) => {
-                    let fields: Vec<String> =
-                        fields.iter().map(|(key, value)| format!("{}={}", plain(key), scalar(value))).collect();
-                    format!("{pad}{}\n", fields.join("  "))
-                }
-                other => format!("{pad}{}\n", scalar(other)),
-            })
+            .map(|item| one_line(item).map_or_else(|| indented(item, depth), |line| format!("{pad}{line}\n")))
             .collect(),
         other => format!("{pad}{}\n", scalar(other)),
     }
 }
 
+/// What is short by nature: a single value, a list of numbers, a record of a few single values.
+fn one_line(value: &Value) -> Option<String> {
+    let is_single = |value: &Value| !value.is_object() && !value.is_array();
+    match value {
+        Value::Object(fields) if fields.len() > 4 => None,
+        Value::Object(fields) => {
+            let single = |(key, value): (&String, &Value)| {
+                let lines: Option<Vec<String>> = match value {
+                    Value::Array(lines) => lines.iter().map(|line| is_single(line).then(|| scalar(line))).collect(),
+                    other => is_single(other).then(|| vec![scalar(other)]),
+                };
+                Some(format!("{}={}", plain(key), lines?.join(" / ")))
+            };
+            Some(fields.iter().map(single).collect::<Option<Vec<_>>>()?.join("  "))
+        }
+        Value::Array(items) => {
+            items.iter().all(Value::is_number).then(|| items.iter().map(scalar).collect::<Vec<_>>().join(" "))
+        }
+        other => Some(scalar(other)),
+    }
+}
+
 fn scalar(value: &Value) -> String {
     match value {
+        Value::String(text) if text.is_empty() => "-".to_owned(),
         Value::String(text) => plain(text),
         Value::Null => "-".to_owned(),
         other => plain(&other.to_string()),
@@ -304,7 +315,7 @@ pub mod tests {
             attempt_id: Some(attempt.id),
             kind: EvidenceKind::Logs,
             taken_at: incident.opened_at,
-            body: json!({"lines": ["a\u{1b}[2Jb", "c"], "limits": {"memory": null}, "probes": [{"exit": 1, "output": "no"}]}),
+            body: json!({"lines": ["a\u{1b}[2Jb", "c"], "limits": {"memory": null}, "load": [1.5, 2.0], "probes": [{"exit": 1, "output": ["no", "way"]}]}),
         };
         let event = IncidentEvent {
             id: incident.id,
@@ -324,8 +335,9 @@ pub mod tests {
             "1.0 s  did not help  still unhealthy\n",
             "last lines of the log before attempt 1, ",
             "  lines:\n    a\u{fffd}[2Jb\n    c\n",
-            "  limits:\n    memory: -\n",
-            "  probes:\n    exit=1  output=no\n",
+            "  limits: memory=-\n  lines:\n",
+            "  load: 1.5 2.0\n",
+            "  probes:\n    exit=1  output=no / way\n",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
         }

@@ -152,7 +152,7 @@ fn judge(answers: Answers) -> Report {
     let mut parts = Vec::new();
     let mut part = |name: &'static str, severity: Verdict, answer: Result<(), String>, without: &str| {
         if let Err(reason) = &answer {
-            found.push((severity, format!("{name} {reason}: {without}")));
+            found.push((severity, format!("{name}: {reason}; {without}")));
         }
         parts.push(PartReport { name, up: answer.is_ok(), reason: answer.err() });
     };
@@ -350,7 +350,7 @@ mod tests {
         let down = || PartStatus { state: "down".into(), reason: Some("refuses".into()) };
         let _ = down;
         check(|_| {}, Verdict::Healthy, "");
-        check(|a| a.healer = Err("is away".into()), Verdict::Critical, "healer is away: nothing is healed");
+        check(|a| a.healer = Err("is away".into()), Verdict::Critical, "healer: is away; nothing is healed");
         check(
             |a| {
                 if let Ok(status) = &mut a.healer {
@@ -359,7 +359,7 @@ mod tests {
                 }
             },
             Verdict::Degraded,
-            "postgres refuses: 3 rows wait in the journal, nothing is lost",
+            "postgres: refuses; 3 rows wait in the journal, nothing is lost",
         );
         check(
             |a| {
@@ -370,7 +370,7 @@ mod tests {
             Verdict::Healthy,
             "",
         );
-        check(|a| a.grafana = Some(Err("hangs".into())), Verdict::Degraded, "grafana hangs: no dashboard");
+        check(|a| a.grafana = Some(Err("hangs".into())), Verdict::Degraded, "grafana: hangs; no dashboard");
         check(
             |a| a.incidents = Some(vec![incident(IncidentState::Verifying)]),
             Verdict::Degraded,
@@ -398,7 +398,10 @@ mod tests {
             grafana: None,
         });
         let text = screen(&report, Timestamp::UNIX_EPOCH, Paint::NONE);
-        assert!(text.starts_with("You are needed: healer does not answer: nothing is healed (and 3 more)\n"), "{text}");
+        assert!(
+            text.starts_with("You are needed: healer: does not answer; nothing is healed (and 3 more)\n"),
+            "{text}"
+        );
         assert!(text.contains("is the stack up? run ./nexus up\n"), "{text}");
         assert_eq!(text.matches("unknown: ").count(), 3);
     }
