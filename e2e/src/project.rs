@@ -1,6 +1,7 @@
 //! Compose projects that the cases break.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -94,8 +95,11 @@ pub struct Project<'a> {
 impl<'a> Project<'a> {
     /// Starts the services and waits until each is running and, if it will ever be, healthy.
     pub async fn up(stack: &'a Stack, case: &str, services: &[Service]) -> Result<Project<'a>> {
-        let name = format!("{}-{case}", stack.name);
-        let file = stack.folder().join(format!("{case}.json"));
+        let name = match stack.round.load(Ordering::Relaxed) {
+            0 => format!("{}-{case}", stack.name),
+            round => format!("{}-{case}-{round}", stack.name),
+        };
+        let file = stack.folder().join(format!("{name}.json"));
         let described: Map<String, Value> =
             services.iter().map(|service| (service.name.to_owned(), service.compose(stack))).collect();
         std::fs::write(&file, json!({"name": name, "services": described}).to_string())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
 
 use anyhow::{Context, Result, bail};
 use bollard::Docker;
@@ -51,6 +52,8 @@ pub struct Stack {
     pub telegram: Telegram,
     /// Held for reading by cases that need the healer without a break, for writing by the one that kills it.
     pub healer_stays: RwLock<()>,
+    /// Which time the cases run; 0 but in a soak test. Part of the names of projects, so that no round sees the one before.
+    pub round: AtomicU32,
     root: PathBuf,
     folder: tempfile::TempDir,
     program: PathBuf,
@@ -77,8 +80,11 @@ impl Stack {
         let random = uuid::Uuid::now_v7().simple().to_string();
         let token = format!("{}:{}", 7_000_000_001_u64, &random[12..]);
         let telegram = Telegram::start(&token, CHAT_ID).await?;
-        let folder =
-            tempfile::Builder::new().prefix("nexus-e2e.").tempdir().context("cannot make a temporary folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("nexus-e2e.")
+            .disable_cleanup(keep())
+            .tempdir()
+            .context("cannot make a temporary folder")?;
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(seconds(20))
@@ -89,6 +95,7 @@ impl Stack {
             docker,
             telegram,
             healer_stays: RwLock::new(()),
+            round: AtomicU32::new(0),
             root,
             folder,
             program,
@@ -383,6 +390,11 @@ impl Sample {
     pub fn value(&self) -> f64 {
         self.value.1.parse().unwrap_or(f64::NAN)
     }
+}
+
+/// Whether the stack stays when the test is over, for a look.
+pub fn keep() -> bool {
+    std::env::var_os("NEXUS_E2E_KEEP").is_some()
 }
 
 fn free_ports() -> Result<BTreeMap<&'static str, u16>> {

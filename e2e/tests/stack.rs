@@ -1,20 +1,23 @@
 //! `NEXUS_E2E=1 cargo test -p nexus-e2e --test stack`, or `./nexus test e2e`, which builds what it needs first.
 //!
-//! Without NEXUS_E2E=1 every case is reported as ignored. The stack is started once and always taken down: after a
+//! NEXUS_E2E=soak runs all cases ten times. Without either every case is reported as ignored. The stack is started once and always taken down: after a
 //! failure, a panic, and Ctrl-C. NEXUS_E2E_KEEP=1 leaves it running, for a look.
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nexus_e2e::cases::CASES;
-use nexus_e2e::stack::Stack;
+use nexus_e2e::stack::{Stack, keep};
 use tokio::runtime::Runtime;
 
 /// No case takes longer than a third of this.
 const CASE_LIMIT: Duration = Duration::from_secs(300);
+/// All cases, again and again on the same stack: what fails once in a while shows.
+const SOAK_ROUNDS: u32 = 10;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -28,7 +31,7 @@ fn main() -> ExitCode {
     }
     // They wait for the stack nearly all of the time.
     arguments.test_threads.get_or_insert(CASES.len());
-    match run(&arguments) {
+    match run(&arguments, if wanted == "soak" { SOAK_ROUNDS } else { 1 }) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("the end-to-end test could not run: {error:#}");
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<ExitCode> {
+fn run(arguments: &Arguments, rounds: u32) -> Result<ExitCode> {
     let runtime = Arc::new(
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")?,
     );
@@ -47,12 +50,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let code = match runtime.block_on(stack.start()) {
         Ok(()) => {
             eprintln!("the stack is up after {} s", started.elapsed().as_secs());
-            let trials = CASES.iter().map(|case| {
-                let (runtime, stack) = (Arc::clone(&runtime), Arc::clone(&stack));
-                Trial::test(case.name, move || trial(&runtime, (case.run)(stack)))
+            let failed = (0..rounds).any(|round| {
+                stack.round.store(round, Ordering::Relaxed);
+                let trials = CASES.iter().map(|case| {
+                    let (runtime, stack) = (Arc::clone(&runtime), Arc::clone(&stack));
+                    Trial::test(case.name, move || trial(&runtime, (case.run)(stack)))
+                });
+                libtest_mimic::run(arguments, trials.collect()).has_failed()
             });
-            let conclusion = libtest_mimic::run(arguments, trials.collect());
-            if conclusion.has_failed() { Ok(ExitCode::from(101)) } else { Ok(ExitCode::SUCCESS) }
+            if failed { Ok(ExitCode::from(101)) } else { Ok(ExitCode::SUCCESS) }
         }
         Err(error) => Err(error.context("the stack did not start")),
     };
@@ -62,7 +68,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             Err(error) => eprintln!("{error:#}"),
         }
     }
-    if std::env::var_os("NEXUS_E2E_KEEP").is_none() {
+    if keep() {
+        let folder = stack.folder().display();
+        eprintln!("kept: nexus --directory {} --env-file {folder}/.env status", stack.root().display());
+    } else {
         runtime.block_on(stack.remove_everything()).context("cannot take the stack down")?;
     }
     code
