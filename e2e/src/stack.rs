@@ -60,6 +60,8 @@ pub struct Stack {
     http: reqwest::Client,
     ports: BTreeMap<&'static str, u16>,
     api_token: OnceLock<String>,
+    /// Held as long as the stack may exist.
+    _alone: std::fs::File,
 }
 
 impl Stack {
@@ -67,6 +69,7 @@ impl Stack {
     pub async fn prepare() -> Result<Stack> {
         // Both are installed once a process; a second time is no error worth telling.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let alone = be_alone()?;
         let root = std::env::var_os("NEXUS_E2E_ROOT")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), PathBuf::from)
             .canonicalize()
@@ -102,6 +105,7 @@ impl Stack {
             http,
             ports: free_ports()?,
             api_token: OnceLock::new(),
+            _alone: alone,
         };
         stack.configure(&token).await?;
         Ok(stack)
@@ -163,6 +167,16 @@ impl Stack {
             docker(arguments).await?;
         }
         self.compose(&["down", "--volumes", "--remove-orphans", "--timeout", "5"]).await.map(drop)
+    }
+
+    /// For an end without the usual clean-up: what a case may be starting at this moment goes as well.
+    pub async fn abandon(&self) {
+        for _ in 0..2 {
+            if let Err(error) = self.remove_everything().await {
+                eprintln!("{error:#}");
+            }
+        }
+        let _ = std::fs::remove_dir_all(self.folder());
     }
 
     /// Saves what every service has said, for a look at a failure. Returns the folder.
@@ -390,6 +404,17 @@ impl Sample {
     pub fn value(&self) -> f64 {
         self.value.1.parse().unwrap_or(f64::NAN)
     }
+}
+
+/// There can be only one stack of this name: a second test waits for the first.
+fn be_alone() -> Result<std::fs::File> {
+    let path = std::env::temp_dir().join("nexus-e2e.lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    if file.try_lock().is_err() {
+        eprintln!("waiting for another end-to-end test to end");
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    }
+    Ok(file)
 }
 
 /// Whether the stack stays when the test is over, for a look.

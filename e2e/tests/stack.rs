@@ -100,7 +100,7 @@ fn take_down_when_interrupted(runtime: &Runtime, stack: &Arc<Stack>) {
             _ = terminate.recv() => {}
         }
         eprintln!("interrupted: taking the stack down");
-        let _ = stack.remove_everything().await;
+        stack.abandon().await;
         std::process::exit(130);
     });
 }
