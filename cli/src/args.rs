@@ -130,6 +130,19 @@ pub struct Migrate {
     pub timeout: Duration,
 }
 
+/// What clap says about a wrong command line, without the usage that it repeats below.
+pub fn one_line(error: &clap::Error) -> String {
+    let said = error.render().to_string();
+    let message: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .collect();
+    let message = message.join(" ");
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{}: --help tells what there is", message.trim_start_matches("error: "))
+}
+
 /// `90`, `90s` or `5m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, factor) = match text.strip_suffix('m') {
@@ -190,6 +203,22 @@ mod tests {
             std::fs::read_to_string(path).unwrap() == text,
             "docs/cli.md is stale: run NEXUS_BLESS=1 cargo test -p nexus-cli reference"
         );
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line() {
+        let check = |arguments: &[&str], beginning: &str| {
+            let error = Cli::try_parse_from(std::iter::once(&"nexus").chain(arguments)).unwrap_err();
+            let line = one_line(&error);
+            assert!(line.starts_with(beginning) && !line.contains('\n'), "{line}");
+        };
+        check(&["status", "--jsno"], "unexpected argument '--jsno' found");
+        check(
+            &["selftest", "--timeout", "x"],
+            "invalid value 'x' for '--timeout <TIME>': must be a time such as 90s or 5m",
+        );
+        check(&["heal", "on"], "the following required arguments were not provided: <TARGET>");
+        check(&["nonsense"], "unrecognized subcommand 'nonsense'");
     }
 
     #[test]

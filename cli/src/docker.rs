@@ -46,7 +46,8 @@ async fn run(mut command: Command, input: Option<&str>, what: &str) -> Result<St
     if !status.success() {
         let said = String::from_utf8_lossy(&stderr);
         let last = said.trim().lines().last().unwrap_or("without a word");
-        bail!("{what} failed: {last}");
+        let mend = if said.contains("permission denied") { ": use sudo, or join the group docker" } else { "" };
+        bail!("{what} failed: {last}{mend}");
     }
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }

@@ -35,13 +35,31 @@ use crate::home::Home;
 use crate::text::{Paint, print};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     // reqwest asks for a provider even for plain HTTP. It can only fail when one is installed, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(cli) {
         Ok(code) => code,
         Err(error) => failure::report(&error),
     }
+}
+
+/// Help goes out as it is; a mistake becomes one line, like every other.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let shown = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if shown {
+        // Nobody is left to tell when the output is closed.
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    failure::report(&failure::mistake(args::one_line(error)))
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
