@@ -388,7 +388,7 @@ mod tests {
             Some("/host/srv") => Ok(Answer { usage: USAGE, major: 8, minor: 2 }),
             other => panic!("asked for {other:?}"),
         };
-        let mut mounts = Mounts::new(ask, Duration::from_millis(20));
+        let mut mounts = Mounts::new(ask, Duration::from_millis(500));
         for _ in 0..3 {
             let filesystems = mounts.read(&roots, &mut Reader::default()).unwrap();
             assert_eq!(errors(&filesystems), [("/mnt/nas", "mountpoint timeout")]);
