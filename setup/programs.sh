@@ -63,4 +63,5 @@ build_programs() {
     for name in "${programs[@]}"; do
         cmp -s "$cache/target/release/$name" "$root/bin/$name" || install -m 0755 "$cache/target/release/$name" "$root/bin/$name"
     done
+    "$root/bin/nexus" --version
 }
