@@ -25,6 +25,8 @@ pub(crate) struct Track {
     stop_told_at: Option<Timestamp>,
     /// A signal that ends a process was sent through Docker since the last start.
     killed_at: Option<Timestamp>,
+    /// When the `start` of the run that the events are about was told.
+    start_told_at: Option<Timestamp>,
     pub oom_events: u64,
 }
 
@@ -46,12 +48,15 @@ pub(crate) enum Action {
 impl Track {
     /// Nothing is known of it yet.
     pub fn new() -> Self {
-        Track { stop: StopCause::Unknown, stop_told_at: None, killed_at: None, oom_events: 0 }
+        Track { stop: StopCause::Unknown, stop_told_at: None, killed_at: None, start_told_at: None, oom_events: 0 }
     }
 
     pub fn apply(&mut self, action: Action, at: Timestamp) {
         match action {
-            Action::Start => (self.stop, self.stop_told_at, self.killed_at) = (StopCause::Unknown, None, None),
+            Action::Start => {
+                (self.stop, self.stop_told_at, self.killed_at) = (StopCause::Unknown, None, None);
+                self.start_told_at = Some(at);
+            }
             // Inspect may show it stopped before the `die` that follows is told.
             Action::Kill { ends: true } => {
                 self.killed_at = Some(at);
@@ -73,8 +78,12 @@ impl Track {
 
     /// Who stopped the run that began at `started_at`. Inspect runs ahead of the events: what they said so far may be about
     /// the run before, and then it is not known yet.
+    ///
+    /// Docker notes the start time just before it tells of the start, so the two are compared where both are known: how a
+    /// run ended says nothing by its time, since the wall clock may have been set back meanwhile.
     pub fn stop_of_run(&self, started_at: Option<Timestamp>) -> StopCause {
-        match (self.stop_told_at, started_at) {
+        let told_at = self.start_told_at.or(self.stop_told_at);
+        match (told_at, started_at) {
             (Some(told_at), Some(started_at)) if told_at < started_at => StopCause::Unknown,
             _ => self.stop,
         }
@@ -169,6 +178,15 @@ mod tests {
         track.apply(Action::Kill { ends: true }, at(30));
         assert_eq!(track.stop_of_run(Some(at(21))), StopCause::Requested { at: at(30) });
         assert_eq!(track.stop_of_run(Some(at(31))), StopCause::Unknown);
+    }
+
+    #[test]
+    fn the_clock_may_be_set_back_during_a_run() {
+        let at = |second| Timestamp::from_second(second).unwrap_or(AT);
+        let mut track = Track::new();
+        track.apply(Action::Start, at(3_600));
+        track.apply(Action::Die, at(60));
+        assert_eq!(track.stop_of_run(Some(at(3_599))), StopCause::Itself);
     }
 
     #[test]

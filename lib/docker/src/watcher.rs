@@ -27,6 +27,13 @@ const RESYNC_INTERVAL: Duration = Duration::from_secs(60);
 const RECONNECT_FIRST: Duration = Duration::from_millis(200);
 const RECONNECT_LAST: Duration = Duration::from_secs(5);
 
+/// How long after connecting an event may be one that was seen before the cut. Later ones are all new, whatever their time:
+/// the engine's clock may have been set back.
+const REPLAY_LASTS: Duration = Duration::from_secs(5);
+
+/// Docker tells events out of order by milliseconds.
+const CLOCK_STEP_NANOS: i64 = 1_000_000_000;
+
 /// Events taken at once before what they touched is inspected: bounds the delay of the first in a storm.
 const EVENTS_AT_ONCE: usize = 256;
 
@@ -80,6 +87,7 @@ impl Watcher {
             stack,
             containers: BTreeMap::new(),
             tracks: BTreeMap::new(),
+            stale: BTreeSet::new(),
             engine: None,
             last_event_nanos: 0,
             sender,
@@ -110,6 +118,8 @@ struct State {
     containers: BTreeMap<String, Arc<Container>>,
     /// What the events said, by container; also of one that is not inspected yet, since a new container may end before.
     tracks: BTreeMap<String, Track>,
+    /// Containers of which something was told that no inspect has shown yet.
+    stale: BTreeSet<String>,
     engine: Option<EngineInfo>,
     last_event_nanos: i64,
     sender: watch::Sender<Arc<Snapshot>>,
@@ -153,6 +163,7 @@ impl State {
         // come out of order.
         let seen_until = self.last_event_nanos;
         let mut stream = pin!(self.docker.events(seen_until).await?);
+        let connected = tokio::time::Instant::now();
         self.engine = Some(engine);
         self.resync().await?;
         let returned = !self.sender.borrow().up;
@@ -168,13 +179,15 @@ impl State {
             tokio::select! {
                 event = stream.next() => {
                     let Some(event) = event else { return Ok(()) };
+                    let seen_until = if connected.elapsed() < REPLAY_LASTS { seen_until } else { i64::MIN };
+                    // What is not inspected because a call fails stays stale, and the list looks at it again.
                     let mut touched = BTreeSet::new();
-                    self.take(event?, seen_until, &mut touched);
+                    touched.extend(self.take(event?, seen_until));
                     let mut taken = 1;
                     while taken < EVENTS_AT_ONCE
                         && let Some(Some(event)) = stream.next().now_or_never()
                     {
-                        self.take(event?, seen_until, &mut touched);
+                        touched.extend(self.take(event?, seen_until));
                         taken += 1;
                     }
                     events_seen.fetch_add(taken as u64, Ordering::Relaxed);
@@ -192,21 +205,27 @@ impl State {
         }
     }
 
-    fn take(&mut self, event: Event, seen_until: i64, touched: &mut BTreeSet<String>) {
+    /// Notes what an event says; gives the container if it is to be inspected.
+    fn take(&mut self, event: Event, seen_until: i64) -> Option<String> {
         if event.at_nanos <= seen_until || event.stack.as_deref().unwrap_or(DEFAULT_STACK) != self.stack {
-            return;
+            return None;
         }
-        self.last_event_nanos = self.last_event_nanos.max(event.at_nanos);
+        // Events of one moment may come out of order; a time that is much earlier is a clock that was set back.
+        if event.at_nanos > self.last_event_nanos || event.at_nanos < self.last_event_nanos - CLOCK_STEP_NANOS {
+            self.last_event_nanos = event.at_nanos;
+        }
         let at = Timestamp::from_nanosecond(i128::from(event.at_nanos)).unwrap_or(Timestamp::UNIX_EPOCH);
         let stop_signal = self.containers.get(&event.id).and_then(|known| known.stop_signal.as_deref());
         let action = Action::parse(&event.action, event.signal.as_deref(), stop_signal);
         if action == Action::Destroy {
             self.containers.remove(&event.id);
             self.tracks.remove(&event.id);
-            touched.remove(&event.id);
+            self.stale.remove(&event.id);
+            None
         } else {
             self.tracks.entry(event.id.clone()).or_insert_with(Track::new).apply(action, at);
-            touched.insert(event.id);
+            self.stale.insert(event.id.clone());
+            Some(event.id)
         }
     }
 
@@ -221,9 +240,10 @@ impl State {
         let before = self.containers.len();
         self.containers.retain(|id, _| listed.contains_key(id.as_str()));
         self.tracks.retain(|id, _| listed.contains_key(id.as_str()));
+        self.stale.retain(|id| listed.contains_key(id.as_str()));
         let mut changed = self.containers.len() != before;
         for (id, listed) in listed {
-            if self.containers.get(id).is_some_and(|known| agrees(listed, known)) {
+            if !self.stale.contains(id) && self.containers.get(id).is_some_and(|known| agrees(listed, known)) {
                 continue;
             }
             let was_running = self.containers.get(id).is_some_and(|known| runs(known.status));
@@ -244,7 +264,12 @@ impl State {
 
     /// Reads a container anew.
     async fn inspect(&mut self, id: &str) -> Result<(), DockerError> {
-        match self.docker.inspect(id).await {
+        self.stale.insert(id.to_owned());
+        let answer = self.docker.inspect(id).await;
+        if matches!(answer, Ok(_) | Err(DockerError::NotFound { .. })) {
+            self.stale.remove(id);
+        }
+        match answer {
             Ok(container) if container.stack() != self.stack => {
                 self.containers.remove(id);
             }
@@ -255,7 +280,7 @@ impl State {
             // One container that can't be inspected must not blind us to the others: what was known of it stays, and
             // the next event or list tries again.
             Err(error @ (DockerError::TimedOut { .. } | DockerError::Failed { .. } | DockerError::Refused { .. })) => {
-                tracing::warn!(container = id, reason = chain(&error), "container can't be inspected");
+                tracing::warn!(reason = chain(&error), "container can't be inspected");
             }
             Err(error) => return Err(error),
         }

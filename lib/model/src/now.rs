@@ -15,14 +15,14 @@ pub struct Now {
 }
 
 impl Now {
-    /// The time passed since `earlier`, never negative: by the boot clock within one boot, otherwise by the wall clock.
+    /// The time passed since `earlier`, never negative: by the boot clock within one boot. Across a boot by the wall clock,
+    /// which may stand anywhere on a machine without a battery, but at least as long as this boot has lasted.
     pub fn since(&self, earlier: &Now) -> SignedDuration {
-        let passed = if self.boot_id == earlier.boot_id {
-            self.boottime - earlier.boottime
+        if self.boot_id == earlier.boot_id {
+            (self.boottime - earlier.boottime).max(SignedDuration::ZERO)
         } else {
-            self.wall.duration_since(earlier.wall)
-        };
-        passed.max(SignedDuration::ZERO)
+            self.wall.duration_since(earlier.wall).max(self.boottime)
+        }
     }
 
     /// The moment `delay` after this one.
@@ -36,7 +36,16 @@ impl Now {
 
     /// What is left until `due`, never negative. After a reboot the remainder is judged by the wall clock.
     pub fn until(&self, due: &Now) -> SignedDuration {
-        due.since(self)
+        let left =
+            if self.boot_id == due.boot_id { due.boottime - self.boottime } else { due.wall.duration_since(self.wall) };
+        left.max(SignedDuration::ZERO)
+    }
+
+    /// What is left until `due`, of a wait that was never meant to be longer than `longest`: a wall clock that went back
+    /// over a reboot does not hold it for ever.
+    pub fn until_at_most(&self, due: &Now, longest: SignedDuration) -> SignedDuration {
+        let longest = if self.boot_id == due.boot_id { longest } else { longest - self.boottime };
+        self.until(due).min(longest).max(SignedDuration::ZERO)
     }
 }
 
@@ -61,6 +70,21 @@ mod tests {
         check(at(1000, 10, "a"), at(4605, 15, "a"), 5); // NTP stepped the wall clock by an hour
         check(at(4600, 10, "a"), at(1000, 15, "a"), 5); // and back
         check(at(1000, 500, "a"), at(1060, 3, "b"), 60);
-        check(at(1000, 500, "a"), at(900, 3, "b"), 0); // booted with a clock in the past
+        check(at(1000, 500, "a"), at(900, 3, "b"), 3); // booted with a clock in the past
+    }
+
+    #[test]
+    fn a_wait_ends_although_the_clock_went_back_over_a_reboot() {
+        let due = at(1_600, 600, "a");
+        let longest = SignedDuration::from_secs(600);
+        let check = |now: Now, seconds: i64| {
+            assert_eq!(now.until_at_most(&due, longest), SignedDuration::from_secs(seconds), "{now:?}");
+        };
+        check(at(1_000, 0, "a"), 600);
+        check(at(9_000, 100, "a"), 500); // NTP stepped the wall clock
+        check(at(1_500, 20, "b"), 100);
+        check(at(1_700, 20, "b"), 0);
+        check(at(200, 20, "b"), 580); // a week behind would be the same
+        check(at(780, 600, "b"), 0);
     }
 }
