@@ -30,6 +30,8 @@ pub async fn restart(docker: &Docker, container_id: &str, stop_timeout: SignedDu
     let stop_timeout = Duration::from_secs(stop_timeout.as_secs().unsigned_abs());
     match docker.restart(container_id, stop_timeout).await {
         Ok(()) => Answer::Done,
+        // The socket proxy's own word for "Docker went away while I waited": the restart may have happened.
+        Err(error @ DockerError::Refused { status: 502..=504, .. }) => Answer::Lost(chain(&error)),
         Err(error @ (DockerError::NotFound { .. } | DockerError::Refused { .. })) => Answer::Refused(chain(&error)),
         Err(error) => Answer::Lost(chain(&error)),
     }

@@ -99,14 +99,15 @@ fn inspected(container: &Container) -> Value {
 
 fn probes(container: &Container) -> Vec<Value> {
     let told = |probe: &nexus_docker::Probe| {
-        let lines: Vec<&str> = probe.output.lines().filter(|line| !line.trim().is_empty()).collect();
+        // Redacted whole: what a line means may be said by the lines before it.
+        let mut lines = redact::lines(probe.output.lines().filter(|line| !line.trim().is_empty()));
         // The end of an output says what went wrong.
-        let last = &lines[lines.len().saturating_sub(PROBE_LINES)..];
+        lines.drain(..lines.len().saturating_sub(PROBE_LINES));
         json!({
             "start": probe.start,
             "end": probe.end,
             "exit_code": probe.exit_code,
-            "output": redact::lines(last.iter().copied()),
+            "output": lines,
         })
     };
     container.probes.iter().map(told).collect()

@@ -28,9 +28,13 @@ struct Pattern {
 /// Compiled at first use: an idle healer pays nothing for them. `(?i-u:…)` compares ASCII letters only, which is what
 /// names of secrets are made of, and needs no tables of Unicode.
 static PATTERNS: LazyLock<Result<Vec<Pattern>, regex::Error>> = LazyLock::new(|| {
-    let patterns: [(String, &'static str); 8] = [
+    let patterns: [(String, &'static str); 10] = [
+        // Headers hold several words, and all of them are the secret (RFC 9110, RFC 6265). Up to the quote that one began with.
+        (r#"((?i-u:\b(?:proxy-)?authorization|set-cookie|\bcookie)\\?["']? *[:=] *)[^"']+"#.into(), "$1***"),
         // scheme://user:password@host; the password ends at the last @ before white space or a quote.
         (r#"((?i-u:\b[a-z][a-z0-9+.-]*)://[^ :/@"']*):[^ "']*@"#.into(), "$1:***@"),
+        // scheme://token@host
+        (r#"((?i-u:\b[a-z][a-z0-9+.-]*)://)[^ :/@"'?#]+@"#.into(), "$1***@"),
         (r"(?i-u:\b(bearer|basic|digest|negotiate) +[a-z0-9._~+/=-]{6,})".into(), "$1 ***"),
         // Telegram bot token, also within a URL path (/bot123:abc/).
         (r"[0-9]{6,12}:[A-Za-z0-9_-]{30,}".into(), HIDDEN),
@@ -45,7 +49,7 @@ static PATTERNS: LazyLock<Result<Vec<Pattern>, regex::Error>> = LazyLock::new(||
         // name=value, name: value, "name":"value", name = 'value'.
         (
             format!(
-                r#"((?i-u:[a-z0-9_.-]*{NAMES}[a-z0-9_.-]*)\\?["']? *(?:=>|[:=]) *)(?:\\".*?(?:\\"|$)|"(?:[^"\\]|\\.)*(?:"|$)|'[^']*(?:'|$)|[^ ,;&}})\]]+)"#
+                r#"((?i-u:[a-z0-9_.-]*{NAMES}[a-z0-9_.-]*)\\?["']? *(?:=>|[:=]) *)(?:\\".*?(?:\\"|$)|"(?:[^"\\]|\\.)*(?:"|$)|'[^']*(?:'|$)|[^ ;&}})\]"]+)"#
             ),
             "$1***",
         ),
@@ -77,7 +81,7 @@ pub fn line(text: &str) -> String {
 /// Redacts lines that belong together, so that the body of a private key goes as well.
 pub fn lines<'a>(text: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut within_key = false;
-    let mut kept = Vec::new();
+    let mut kept: Vec<String> = Vec::new();
     for raw in text {
         let begins = raw.contains("-----BEGIN") && raw.contains("PRIVATE KEY");
         let ends = raw.contains("-----END") && raw.contains("PRIVATE KEY");
@@ -86,11 +90,24 @@ pub fn lines<'a>(text: impl IntoIterator<Item = &'a str>) -> Vec<String> {
             within_key = !ends;
         } else if within_key {
             within_key = !ends;
+        } else if ends {
+            // It began before the first of these lines.
+            kept.clear();
+            kept.push(format!("{HIDDEN} (private key)"));
+        } else if is_key_body(raw) {
+            // The middle of one, maybe: neither its beginning nor its end are here.
+            kept.push(HIDDEN.to_owned());
         } else {
             kept.push(line(raw));
         }
     }
     kept
+}
+
+/// A full line of base64 as PEM files have them (RFC 7468: 64 signs), with Docker's time in front or not.
+fn is_key_body(line: &str) -> bool {
+    let body = line.rsplit(' ').next().unwrap_or_default();
+    body.len() >= 64 && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
 }
 
 /// Cuts at a character boundary, with a mark.
@@ -176,7 +193,14 @@ mod tests {
         check("passwd=x", "passwd=***");
         check(":passphrase => \"open sesame\"", ":passphrase => ***");
         check("Cookie: sid=abc", "Cookie: ***");
-        check("Authorization: Bearer abcdefghij", "Authorization: *** ***");
+        check("Cookie: theme=dark; session=abc", "Cookie: ***");
+        check("set-cookie: sid=abc; Path=/", "set-cookie: ***");
+        check("Authorization: Bearer abcdefghij", "Authorization: ***");
+        check("Authorization: Token abc", "Authorization: ***");
+        check(r#"curl -H "Authorization: ApiKey abc" http://a"#, r#"curl -H "Authorization: ***" http://a"#);
+        check(r#"{"authorization":"Token abc","x":1}"#, r#"{"authorization":***,"x":1}"#);
+        check("password=ab,cd next", "password=*** next");
+        check("https://abcdef@host/x", "https://***@host/x");
         check("using bearer abc.def-ghi", "using bearer ***");
         check("Basic dXNlcjpwYXNz", "Basic ***");
         check("postgres://bob:hunter2@db:5432/x", "postgres://bob:***@db:5432/x");
@@ -217,6 +241,9 @@ mod tests {
         let one = ["x -----BEGIN PRIVATE KEY-----abc-----END PRIVATE KEY-----", "after"];
         assert_eq!(lines(one), ["*** (private key)", "after"]);
         assert_eq!(lines(["-----BEGIN OPENSSH PRIVATE KEY-----", "never", "ends"]), ["*** (private key)"]);
+        assert_eq!(lines(["MIIEow", "abc", "-----END PRIVATE KEY-----", "after"]), ["*** (private key)", "after"]);
+        let middle = format!("2026-01-02T03:04:05.1Z {}", "Ab+/".repeat(16));
+        assert_eq!(lines([middle.as_str(), "after"]), ["***", "after"]);
     }
 
     #[test]

@@ -88,8 +88,8 @@ pub struct Worker {
     prompts_wait: bool,
     pruned: Option<Now>,
     trouble: bool,
-    /// After an examination that led to nothing: no other one of this service before.
-    hold: Option<(ServiceKey, Now)>,
+    /// After an examination that led to nothing: no other one of the service before.
+    hold: BTreeMap<ServiceKey, Now>,
 }
 
 struct Busy {
@@ -134,7 +134,7 @@ impl Worker {
             prompts_wait: true,
             pruned: None,
             trouble: false,
-            hold: None,
+            hold: BTreeMap::new(),
             parts,
         };
         worker.show();
@@ -190,12 +190,15 @@ impl Worker {
 
     /// Until when nothing needs to be looked at.
     fn pause(&self) -> Duration {
+        // What is due may be what could not be done: trying again at once would hammer a full disk.
+        if self.trouble {
+            return AFTER_TROUBLE;
+        }
         let now = self.clock.now();
         let next = self.due.values().map(|due| now.until(due)).min();
         // A moment more than what is left, so that it is not a nanosecond too early.
         let next = next.and_then(|left| Duration::try_from(left).ok()).map(|left| left + Duration::from_millis(1));
-        let longest = if self.trouble { AFTER_TROUBLE } else { HEARTBEAT };
-        next.map_or(longest, |left| left.min(longest))
+        next.map_or(HEARTBEAT, |left| left.min(HEARTBEAT))
     }
 
     /// Alerts that wait in the journal: each opens an incident, belongs to an open one, or is refused.
@@ -269,6 +272,7 @@ impl Worker {
             let now = self.clock.now();
             let decision = decide::decide(case, &facts, &self.parts.policy, &now);
             if let Decision::Restart { container_id } = decision {
+                self.due.remove(key);
                 self.examine(key, container_id);
                 return;
             }
@@ -309,25 +313,23 @@ impl Worker {
         if self.busy.is_some() {
             return;
         }
-        if let Some((held, until)) = &self.hold
-            && held == key
-        {
+        if let Some(until) = self.hold.get(key) {
             if self.clock.now().until(until) > SignedDuration::ZERO {
                 self.due.insert(key.clone(), until.clone());
                 return;
             }
-            self.hold = None;
+            self.hold.remove(key);
         }
         let docker = Arc::clone(&self.parts.docker);
         let procfs = self.parts.procfs.clone();
         let task = tokio::spawn(async move {
-            let found = match docker.inspect(&container_id).await {
-                Ok(container) => {
-                    let gathered = evidence::gather(&docker, &container, &procfs).await;
-                    Ok((Arc::new(container), gathered))
-                }
-                Err(error) => Err(error),
+            let look = async {
+                let container = docker.inspect(&container_id).await?;
+                let gathered = evidence::gather(&docker, &container, &procfs).await;
+                // Reading the log takes a while, in which somebody may have stopped it: the last look comes after.
+                Ok((Arc::new(docker.inspect(&container_id).await?), gathered))
             };
+            let found = look.await;
             Finished::Examined { container_id, found }
         });
         self.busy = Some(Busy { key: key.clone(), acting: false, task });
@@ -340,17 +342,25 @@ impl Worker {
             Some(Finished::Examined { container_id, found: Ok((container, gathered)) }) => {
                 self.act(&key, &container_id, container, gathered, &snapshot).await;
             }
-            Some(Finished::Examined { container_id, found: Err(error) }) => {
+            Some(Finished::Examined { found: Err(error), .. }) => {
                 tracing::warn!(
-                    project = key.project, service = key.service, container = container_id,
+                    host = self.parts.host, project = key.project, service = key.service,
                     reason = %chain(&error), "the container can't be examined"
                 );
                 // The watcher finds out what it means.
-                self.hold = Some((key, self.clock.now().after(AFTER_EXAMINATION)));
+                self.hold_off(&key);
             }
             Some(Finished::Acted { answer }) => self.answered(&key, answer, &snapshot).await,
             // The task panicked. What came of the restart is told by the container's start time.
-            None => tracing::error!(project = key.project, service = key.service, "a task broke down"),
+            None => {
+                tracing::error!(
+                    host = self.parts.host,
+                    project = key.project,
+                    service = key.service,
+                    "a task broke down"
+                );
+                self.hold_off(&key);
+            }
         }
     }
 
@@ -364,23 +374,24 @@ impl Worker {
         snapshot: &Snapshot,
     ) {
         let Some(case) = self.cases.get(key) else { return };
+        let now = self.clock.now();
         let mut facts = self.facts(key, snapshot);
+        // What the watcher has heard meanwhile counts as well: it knows who stopped a container, and inspect does not.
+        if !is_restart_of(&decide::decide(case, &facts, &self.parts.policy, &now), container_id) {
+            self.hold_off(key);
+            return;
+        }
         if let Some(seen) = facts.containers.iter_mut().find(|seen| seen.container.id == container_id) {
             refresh(seen, &container);
         }
-        let now = self.clock.now();
-        match decide::decide(case, &facts, &self.parts.policy, &now) {
-            Decision::Restart { container_id: still } if still == container_id => (),
-            other => {
-                tracing::debug!(
-                    project = key.project,
-                    service = key.service,
-                    ?other,
-                    "decided otherwise on a second look"
-                );
-                self.hold = Some((key.clone(), now.after(AFTER_EXAMINATION)));
-                return;
-            }
+        let decision = decide::decide(case, &facts, &self.parts.policy, &now);
+        if !is_restart_of(&decision, container_id) {
+            tracing::debug!(
+                host = self.parts.host, project = key.project, service = key.service, reason = ?decision,
+                "decided otherwise on a second look"
+            );
+            self.hold_off(key);
+            return;
         }
         let stop_timeout = act::stop_timeout(&container, &self.parts.policy.healing);
         let mut changed = transition::intend(case, &container, stop_timeout, &now);
@@ -389,12 +400,16 @@ impl Worker {
         let Some(attempt) = changed.case.open_attempt().map(|attempt| attempt.attempt.clone()) else { return };
         let evidence = gathered.rows(incident, attempt.id, &now).into_iter().map(Change::Evidence).collect();
         if !self.make(key, changed, evidence).await {
+            self.hold_off(key);
             return;
+        }
+        while self.restarts.front().is_some_and(|oldest| now.since(oldest) >= HOST_WINDOW) {
+            self.restarts.pop_front();
         }
         self.restarts.push_back(now);
         tracing::info!(
             host = self.parts.host, project = key.project, service = key.service, %incident, attempt = attempt.number,
-            container = container.name, "restarting"
+            "restarting"
         );
         let docker = Arc::clone(&self.parts.docker);
         let id = container_id.to_owned();
@@ -422,6 +437,10 @@ impl Worker {
                 );
             }
         }
+    }
+
+    fn hold_off(&mut self, key: &ServiceKey) {
+        self.hold.insert(key.clone(), self.clock.now().after(AFTER_EXAMINATION));
     }
 
     fn facts(&self, key: &ServiceKey, snapshot: &Snapshot) -> Facts {
@@ -497,6 +516,7 @@ impl Worker {
         } else {
             self.cases.remove(key);
             self.due.remove(key);
+            self.hold.remove(key);
         }
         self.show();
         true
@@ -590,6 +610,10 @@ async fn finished(busy: &mut Option<Busy>) -> (ServiceKey, Option<Finished>) {
         }
         None => std::future::pending().await,
     }
+}
+
+fn is_restart_of(decision: &Decision, container_id: &str) -> bool {
+    matches!(decision, Decision::Restart { container_id: other } if other == container_id)
 }
 
 /// Takes a fresh look in place of the watcher's. When it has stopped since, who did it is not known yet.

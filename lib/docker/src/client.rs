@@ -162,18 +162,27 @@ impl Docker {
         let read = async {
             let mut stream = client.logs(id, Some(options));
             let mut text = Vec::new();
+            let mut cut_off = false;
             while let Some(chunk) = stream.next().await {
                 text.extend_from_slice(&chunk?.into_bytes());
                 // The tail is what matters: drop from the front once twice the limit is held.
                 if text.len() > 2 * max_bytes {
                     text.drain(..text.len() - max_bytes);
+                    cut_off = true;
                 }
+            }
+            cut_off |= text.len() > max_bytes;
+            text.drain(..text.len().saturating_sub(max_bytes));
+            // Half a line would lack its beginning, which may say that the rest is a secret.
+            if cut_off {
+                let whole = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| end + 1);
+                text.drain(..whole);
             }
             Ok(text)
         };
         let text = self.within(&format!("give the log of container {id}"), self.timeout, read).await;
         let text = text.map_err(|error| error.of_container(id))?;
-        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(max_bytes)..]);
+        let text = String::from_utf8_lossy(&text);
         let mut kept: Vec<String> = text.lines().map(|line| cut(line, LOG_LINE_LIMIT)).collect();
         if kept.len() > lines as usize {
             kept.drain(..kept.len() - lines as usize);
