@@ -90,6 +90,8 @@ impl Stack {
             .context("cannot make a temporary folder")?;
         let http = reqwest::Client::builder()
             .no_proxy()
+            // A server may close after a refusal, and a healer may have died since: no connection is used twice.
+            .pool_max_idle_per_host(0)
             .timeout(seconds(20))
             .build()
             .context("cannot set up the HTTP client")?;
