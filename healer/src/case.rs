@@ -54,6 +54,10 @@ pub struct TryMemory {
     pub deadline: Option<Now>,
     /// When the next attempt on the same container is due, set when this one has failed.
     pub retry: Option<Now>,
+    /// It ended with the container stopped and not started anew: then it is ours to start, whatever the events say of
+    /// who stopped it.
+    #[serde(default)]
+    pub left_stopped: bool,
 }
 
 impl Case {
@@ -80,6 +84,15 @@ impl Case {
         let fruitless =
             |attempt: &&Try| attempt.attempt.outcome.is_some_and(|outcome| outcome != AttemptOutcome::Helped);
         self.attempts_on(container_id).filter(fruitless).count() as u32
+    }
+
+    /// Whether the run of a container that began at `started_at` was stopped by a restart of ours that has not started it
+    /// again. A restart that was asked for and left no trace while the container ran on has no claim on it.
+    pub fn stopped_by_us(&self, container_id: &str, started_at: Option<Timestamp>) -> bool {
+        self.attempts_on(container_id).any(|attempt| {
+            let open = attempt.attempt.outcome.is_none();
+            attempt.attempt.started_at_before == started_at && (open || attempt.memory.left_stopped)
+        })
     }
 
     pub fn is_open(&self) -> bool {

@@ -340,4 +340,6 @@ impl<'a> Service<'a> {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

@@ -120,9 +120,7 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
         Status::Restarting => Condition::Aside(Refusal::DockerRestarting),
         Status::Removing => Condition::Aside(Refusal::Gone),
         Status::Exited | Status::Dead => {
-            let ours = case.is_some_and(|case| {
-                case.attempts_on(&container.id).any(|attempt| attempt.attempt.started_at_before == container.started_at)
-            });
+            let ours = case.is_some_and(|case| case.stopped_by_us(&container.id, container.started_at));
             // Stopped by a restart of ours that never started it again: our duty, whatever the events say.
             if ours {
                 return Condition::Ill(problem(container));
@@ -234,6 +232,12 @@ mod tests {
         let stopped = ContainerFacts { container: exited(0).into(), stop: requested };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts.push(crate::testing::attempt(1, "c1", at(0)));
+        assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
+        // Ended without a trace while it ran on: a stop after that is somebody else's.
+        case.attempts[0].attempt.outcome = Some(nexus_model::AttemptOutcome::Interrupted);
+        assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
+        // Ended with it stopped: ours to start.
+        case.attempts[0].memory.left_stopped = true;
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
         // Once it has started anew, a later stop is somebody else's again.
         let later = with(exited(0), |it| it.started_at = wall(5));

@@ -143,6 +143,12 @@ pub fn attempt(number: u32, container_id: &str, intended: Now) -> Try {
             detail: None,
             revision: 1,
         },
-        memory: TryMemory { intended, stop_timeout: SignedDuration::from_secs(10), deadline: None, retry: None },
+        memory: TryMemory {
+            intended,
+            stop_timeout: SignedDuration::from_secs(10),
+            deadline: None,
+            retry: None,
+            left_stopped: false,
+        },
     }
 }

@@ -2,7 +2,7 @@
 //! before it becomes true.
 
 use jiff::Timestamp;
-use nexus_docker::Container;
+use nexus_docker::{Container, Status};
 use nexus_model::{
     Attempt, AttemptOutcome, Incident, IncidentEvent, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey,
 };
@@ -84,7 +84,7 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
             detail: None,
             revision: 1,
         },
-        memory: TryMemory { intended: now.clone(), stop_timeout, deadline: None, retry: None },
+        memory: TryMemory { intended: now.clone(), stop_timeout, deadline: None, retry: None, left_stopped: false },
     });
     case.memory.containers.insert(container.id.clone());
     case.incident.attempts = case.attempts.len() as u32;
@@ -115,7 +115,9 @@ pub fn apply(
         Decision::Verify { started_at, deadline } => changed.verify(*started_at, deadline, now),
         Decision::Stabilise => changed.stabilise(now),
         Decision::Relapse => changed.relapse(now),
-        Decision::AttemptEnded { outcome, detail } => changed.attempt_ended(*outcome, detail, healing, now, random),
+        Decision::AttemptEnded { outcome, detail } => {
+            changed.attempt_ended(*outcome, detail, facts, healing, now, random);
+        }
         Decision::GiveUp => changed.give_up(now),
         Decision::Close { outcome, detail } => changed.close(*outcome, detail, now),
     }
@@ -224,8 +226,25 @@ impl Changed {
         self.tell(now, "relapse", "it did not stay well".to_owned());
     }
 
-    fn attempt_ended(&mut self, outcome: AttemptOutcome, detail: &str, healing: &Healing, now: &Now, random: f64) {
+    fn attempt_ended(
+        &mut self,
+        outcome: AttemptOutcome,
+        detail: &str,
+        facts: &Facts,
+        healing: &Healing,
+        now: &Now,
+        random: f64,
+    ) {
         let Some(open) = self.case.open_attempt_mut() else { return };
+        open.memory.left_stopped = match outcome {
+            // Docker stops first and fails then; the watcher may not have seen it yet.
+            AttemptOutcome::Failed => true,
+            _ => facts.container(&open.attempt.container_id).is_some_and(|seen| {
+                let container = &seen.container;
+                matches!(container.status, Status::Exited | Status::Dead)
+                    && container.started_at == open.attempt.started_at_before
+            }),
+        };
         open.attempt.outcome = Some(outcome);
         open.attempt.finished_at = Some(now.wall);
         open.attempt.detail = Some(detail.to_owned());

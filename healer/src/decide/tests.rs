@@ -257,6 +257,7 @@ mod an_attempt {
         interrupted.incident.state = IncidentState::Backoff;
         interrupted.attempts[0].attempt.outcome = Some(AttemptOutcome::Interrupted);
         interrupted.attempts[0].memory.retry = Some(at(40));
+        interrupted.attempts[0].memory.left_stopped = true;
         assert_eq!(decide(&interrupted, &left, &Policy::default(), &at(40)), restart("c1"));
     }
 

@@ -27,8 +27,8 @@ pub use store::{Change, Prompt, Store, Table, Waiting};
 const QUEUE: usize = 512;
 /// Requests committed together at most.
 const BATCH: usize = 256;
-/// How long a webhook waits for a place in the queue.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a webhook waits for the disk. Alertmanager itself waits ten seconds.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -111,14 +111,10 @@ impl Journal {
         answer.await.map_err(|_| JournalError::Closed)?
     }
 
-    /// The same for what somebody waits for: when the journal can't keep up it says so instead.
+    /// The same for what somebody waits for: when the journal can't keep up it says so instead. The change may still be
+    /// made then; who sends it again does no harm.
     pub async fn commit_or_refuse(&self, changes: Vec<Change>) -> Result<(), JournalError> {
-        let (done, answer) = oneshot::channel();
-        match self.requests.send_timeout(Request::Write { changes, done }, PATIENCE).await {
-            Ok(()) => answer.await.map_err(|_| JournalError::Closed)?,
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(JournalError::Full),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(JournalError::Closed),
-        }
+        tokio::time::timeout(PATIENCE, self.commit(changes)).await.unwrap_or(Err(JournalError::Full))
     }
 
     /// Reads what is committed.
@@ -187,7 +183,7 @@ fn run(
             next = if writes.len() < BATCH { incoming.try_recv().ok() } else { None };
         }
         if !writes.is_empty() {
-            let well = write(&store, writes);
+            let (answers, well) = write(&store, writes);
             if writable.swap(well, Ordering::Relaxed) != well {
                 if well {
                     tracing::info!(file = %file.display(), "the journal can be written again");
@@ -196,6 +192,11 @@ fn run(
                 }
             }
             committed.send_modify(|count| *count += 1);
+            // Last, so that who is answered sees all of it.
+            for (result, done) in answers {
+                // Who asked may have gone: the change stands nevertheless.
+                _ = done.send(result);
+            }
         }
         for read in reads {
             read(&store);
@@ -210,11 +211,13 @@ fn run(
     }
 }
 
-type Write = (Vec<Change>, oneshot::Sender<Result<(), JournalError>>);
+type Done = oneshot::Sender<Result<(), JournalError>>;
+/// What to tell whom.
+type Answers = Vec<(Result<(), JournalError>, Done)>;
 
-/// One transaction for all, one savepoint each, so that one that fails takes no other with it. Says whether the disk took
-/// it.
-fn write(store: &Store, writes: Vec<Write>) -> bool {
+/// One transaction for all, one savepoint each, so that one that fails takes no other with it. Gives the answers, and
+/// whether the disk took it.
+fn write(store: &Store, writes: Vec<(Vec<Change>, Done)>) -> (Answers, bool) {
     let mut failed = store.begin().err();
     let mut answers = Vec::with_capacity(writes.len());
     for (changes, done) in writes {
@@ -228,19 +231,15 @@ fn write(store: &Store, writes: Vec<Write>) -> bool {
         failed = store.commit().err();
     }
     let mut well = failed.is_none();
-    for (result, done) in answers {
-        let result = match (&failed, result) {
-            (Some(error), Ok(())) => Err(JournalError::Commit(error.to_string())),
-            (_, result) => result,
-        };
-        // A change that was refused for its content does not say that the disk is full.
-        if let Err(JournalError::Write(error)) = &result {
-            well &= !is_disk(error);
+    for (result, _) in &mut answers {
+        match (&failed, &*result) {
+            (Some(error), Ok(())) => *result = Err(JournalError::Commit(error.to_string())),
+            // A change that was refused for its content does not say that the disk is full.
+            (_, Err(JournalError::Write(error))) => well &= !is_disk(error),
+            _ => (),
         }
-        // Who asked may have gone: the change stands nevertheless.
-        _ = done.send(result);
     }
-    well
+    (answers, well)
 }
 
 fn is_disk(error: &rusqlite::Error) -> bool {
@@ -250,3 +249,6 @@ fn is_disk(error: &rusqlite::Error) -> bool {
         Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen)
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,7 +222,7 @@ impl Store {
         let finding: String =
             connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(opening)?;
         if finding != "ok" {
-            return Err(JournalError::Damaged { file: file(), finding });
+            return Err(JournalError::Damaged { file: file(), finding: finding.replace('\n', " ") });
         }
         // The exclusive lock is taken by the first write, here.
         let transaction = connection.unchecked_transaction().map_err(opening)?;

@@ -32,6 +32,8 @@ pub struct Healer {
     pub folder: tempfile::TempDir,
     socket: PathBuf,
     alertmanager: Option<String>,
+    /// URL of the database, the password for it in the file `password`.
+    pub database: Option<String>,
     running: Option<Running>,
 }
 
@@ -48,7 +50,7 @@ impl Healer {
         std::fs::write(folder.path().join("webhook"), WEBHOOK_TOKEN).unwrap();
         std::fs::write(folder.path().join("api"), API_TOKEN).unwrap();
         std::fs::write(folder.path().join("healer.yml"), POLICY).unwrap();
-        Self { folder, socket: engine.socket(), alertmanager: None, running: None }
+        Self { folder, socket: engine.socket(), alertmanager: None, database: None, running: None }
     }
 
     pub async fn started(engine: &Engine) -> Self {
@@ -89,6 +91,9 @@ impl Healer {
             .stdin(Stdio::null());
         if let Some(url) = &self.alertmanager {
             command.args(["--alertmanager.url", url]);
+        }
+        if let Some(url) = &self.database {
+            command.args(["--database.url", url]).arg("--database.password-file").arg(file("password"));
         }
         command
     }

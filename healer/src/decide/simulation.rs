@@ -1,0 +1,451 @@
+//! The decisions in a world of virtual time: services that fall ill, mend, are stopped by people and recreated, a healer
+//! that is killed, a disk that fills, a Docker that goes away, clocks that jump. Whatever the order, the promises hold.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use nexus_docker::{Health, Status, StopCause};
+use nexus_model::{IncidentState, api::ModeSource};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    facts::HostFacts,
+    modes::Effective,
+    testing::{at, container},
+    transition::{self, Changed},
+};
+
+const SERVICES: usize = 3;
+const MOST: u32 = 6;
+/// How long Docker takes for a restart: longer than the shortest backoff, shorter than what an intent is granted.
+const RESTART_TAKES: SignedDuration = SignedDuration::from_secs(15);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Pass(u16),
+    FallIll(usize),
+    Mend(usize),
+    Exit(usize),
+    HumanStops(usize),
+    HumanStarts(usize),
+    Pause(usize),
+    Recreate(usize),
+    /// Whether a restart from now on makes it well.
+    Temper(usize, bool),
+    Mode(usize, Mode),
+    Alert(usize),
+    /// kill -9; whether Docker had heard of a restart under way.
+    Crash(bool),
+    Docker(bool),
+    Disk(bool),
+    /// NTP steps the wall clock by so many minutes.
+    WallJump(i16),
+    Reboot(i16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let service = || 0..SERVICES;
+    let mode = prop_oneof![8 => Just(Mode::Heal), 1 => Just(Mode::Shadow), 1 => Just(Mode::Off)];
+    prop_oneof![
+        6 => (1..900_u16).prop_map(Step::Pass),
+        4 => service().prop_map(Step::FallIll),
+        1 => service().prop_map(Step::Mend),
+        2 => service().prop_map(Step::Exit),
+        1 => service().prop_map(Step::HumanStops),
+        1 => service().prop_map(Step::HumanStarts),
+        1 => service().prop_map(Step::Pause),
+        1 => service().prop_map(Step::Recreate),
+        2 => (service(), any::<bool>()).prop_map(|(service, mends)| Step::Temper(service, mends)),
+        1 => (service(), mode).prop_map(|(service, mode)| Step::Mode(service, mode)),
+        6 => service().prop_map(Step::Alert),
+        2 => any::<bool>().prop_map(Step::Crash),
+        1 => any::<bool>().prop_map(Step::Docker),
+        1 => any::<bool>().prop_map(Step::Disk),
+        1 => (-90..90_i16).prop_map(Step::WallJump),
+        1 => (-90..90_i16).prop_map(Step::Reboot),
+    ]
+}
+
+struct Fake {
+    container: Container,
+    stop: StopCause,
+    mends: bool,
+    mode: Mode,
+    /// A human stopped it while an intent of ours stood: then the recorded intent wins.
+    ambiguous: bool,
+}
+
+/// What the healer has asked Docker for.
+struct Call {
+    service: usize,
+    done_at: Now,
+    /// The healer that asked still lives and waits for the answer.
+    waited_for: bool,
+}
+
+struct World {
+    now: Now,
+    fakes: Vec<Fake>,
+    created: u32,
+    docker_up: bool,
+    disk_ok: bool,
+    policy: Policy,
+    // What is on the disk; the healer keeps nothing else, but for the call that it waits for.
+    cases: BTreeMap<usize, Case>,
+    prompts: [bool; SERVICES],
+    restarts: Vec<Now>,
+    call: Option<Call>,
+    randomness: u32,
+}
+
+impl World {
+    fn new(policy: Policy) -> Self {
+        let fake = |index: usize| Fake {
+            container: Container {
+                id: format!("c{index}-0"),
+                name: format!("shop-s{index}-1"),
+                health: Health::Healthy,
+                started_at: Some(at(-100).wall),
+                ..container()
+            },
+            stop: StopCause::Unknown,
+            mends: true,
+            mode: Mode::Heal,
+            ambiguous: false,
+        };
+        Self {
+            now: at(0),
+            fakes: (0..SERVICES).map(fake).collect(),
+            created: 0,
+            docker_up: true,
+            disk_ok: true,
+            policy,
+            cases: BTreeMap::new(),
+            prompts: [false; SERVICES],
+            restarts: Vec::new(),
+            call: None,
+            randomness: 1,
+        }
+    }
+
+    /// Start times are told apart by Docker's clock, which is the wall clock; two starts are never at the same moment.
+    fn fresh_start(&mut self) -> Option<Timestamp> {
+        self.randomness = self.randomness.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+        Some(self.now.wall + SignedDuration::from_nanos(i64::from(self.randomness)))
+    }
+
+    fn random(&mut self) -> f64 {
+        self.randomness = self.randomness.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+        f64::from(self.randomness) / f64::from(u32::MAX)
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Pass(seconds) => self.pass(SignedDuration::from_secs(seconds.into())),
+            Step::FallIll(it) => self.set_health(it, Health::Unhealthy),
+            Step::Mend(it) => self.set_health(it, Health::Healthy),
+            Step::Exit(it) => self.end(it, StopCause::Itself),
+            Step::HumanStops(it) => self.end(it, StopCause::Requested { at: self.now.wall }),
+            Step::HumanStarts(it) => {
+                // Docker does one thing at a time to a container.
+                let busy = self.call.as_ref().is_some_and(|call| call.service == it);
+                if self.fakes[it].container.status != Status::Running && !busy {
+                    self.start(it, Health::Healthy);
+                }
+            }
+            Step::Pause(it) => {
+                if self.fakes[it].container.status == Status::Running {
+                    self.fakes[it].container.status = Status::Paused;
+                }
+            }
+            Step::Recreate(it) => {
+                self.created += 1;
+                // The old container is removed, and with it whatever Docker was doing to it.
+                self.call = self.call.take().filter(|call| call.service != it);
+                self.fakes[it].container.id = format!("c{it}-{}", self.created);
+                self.start(it, Health::Healthy);
+            }
+            Step::Temper(it, mends) => self.fakes[it].mends = mends,
+            Step::Mode(it, mode) => self.fakes[it].mode = mode,
+            // Without room on the disk the webhook answers 503 and Alertmanager keeps the alert.
+            Step::Alert(it) => self.prompts[it] |= self.disk_ok,
+            Step::Crash(docker_heard) => {
+                if let Some(call) = &mut self.call {
+                    call.waited_for = false;
+                    if !docker_heard {
+                        self.call = None;
+                    }
+                }
+            }
+            Step::Docker(up) => self.docker_up = up,
+            Step::Disk(ok) => self.disk_ok = ok,
+            Step::WallJump(minutes) => self.now.wall += SignedDuration::from_mins(minutes.into()),
+            Step::Reboot(minutes) => {
+                self.now.wall += SignedDuration::from_mins(minutes.into());
+                self.now.boottime = SignedDuration::from_secs(20);
+                self.now.boot_id.push('+');
+                // Docker comes back with the boot, and starts what was running.
+                self.call = None;
+                for it in 0..SERVICES {
+                    if self.fakes[it].container.status == Status::Running {
+                        let health = self.fakes[it].container.health;
+                        self.start(it, health);
+                    }
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn set_health(&mut self, it: usize, health: Health) {
+        if self.fakes[it].container.status == Status::Running {
+            self.fakes[it].container.health = health;
+        }
+    }
+
+    fn end(&mut self, it: usize, stop: StopCause) {
+        if self.fakes[it].container.status == Status::Running {
+            let restarting = self.cases.get(&it).is_some_and(Case::is_restarting);
+            let fake = &mut self.fakes[it];
+            (fake.container.status, fake.container.exit_code, fake.stop) = (Status::Exited, 1, stop);
+            fake.ambiguous = restarting;
+        }
+    }
+
+    fn start(&mut self, it: usize, health: Health) {
+        let started_at = self.fresh_start();
+        let fake = &mut self.fakes[it];
+        (fake.container.status, fake.container.health, fake.stop) = (Status::Running, health, StopCause::Unknown);
+        fake.container.started_at = started_at;
+    }
+
+    /// Lets time pass, from one moment at which something is due to the next.
+    fn pass(&mut self, duration: SignedDuration) {
+        let end = self.now.after(duration);
+        for _ in 0..10_000 {
+            self.settle();
+            let left = self.now.until(&end);
+            if left == SignedDuration::ZERO {
+                return;
+            }
+            let due = self.cases.keys().filter_map(|&it| self.due(it)).map(|due| self.now.until(&due));
+            let call = self.call.as_ref().map(|call| self.now.until(&call.done_at));
+            let next = due.chain(call).filter(|next| *next > SignedDuration::ZERO).min().unwrap_or(left);
+            self.now = self.now.after(next.min(left));
+            if self.call.as_ref().is_some_and(|call| self.now.until(&call.done_at) == SignedDuration::ZERO) {
+                self.docker_carries_out();
+            }
+        }
+        panic!("time stands still");
+    }
+
+    fn due(&self, it: usize) -> Option<Now> {
+        match decide(self.cases.get(&it)?, &self.facts(it), &self.policy, &self.now) {
+            Decision::Wait { until, .. } => until,
+            _ => None,
+        }
+    }
+
+    fn docker_carries_out(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        let mends = self.fakes[call.service].mends;
+        self.start(call.service, if mends { Health::Healthy } else { Health::Unhealthy });
+    }
+
+    fn facts(&self, it: usize) -> Facts {
+        let fake = &self.fakes[it];
+        let recent = || self.restarts.iter().filter(|then| self.now.since(then) < SignedDuration::from_mins(10));
+        let oldest = recent().next();
+        let restarting = self.cases.iter().any(|(&other, case)| other != it && case.is_restarting());
+        Facts {
+            docker_up: self.docker_up,
+            own_stack: false,
+            mode: Effective { mode: fake.mode, source: ModeSource::Label, protected: false },
+            containers: vec![ContainerFacts { container: fake.container.clone().into(), stop: fake.stop }],
+            host: HostFacts {
+                restart_under_way: restarting,
+                recent_restarts: recent().count() as u32,
+                room_at: oldest.map(|then| self.now.after(SignedDuration::from_mins(10) - self.now.since(then))),
+            },
+            act_under_way: self.call.as_ref().is_some_and(|call| call.service == it && call.waited_for),
+            journal_writable: self.disk_ok,
+        }
+    }
+
+    /// The worker's loop, once everything has been decided.
+    fn settle(&mut self) {
+        for it in 0..SERVICES {
+            if self.prompts[it] && !self.cases.contains_key(&it) {
+                match admit(&self.facts(it)) {
+                    Ok(found) => {
+                        let key = nexus_model::ServiceKey::new("shop", format!("s{it}"));
+                        let opened = transition::open("pi", &key, "A", self.now.wall, found, &self.now);
+                        self.commit(it, opened);
+                    }
+                    // Kept until Docker answers.
+                    Err(Refusal::DockerUnavailable) => continue,
+                    Err(_) => (),
+                }
+            }
+            if self.docker_up && self.disk_ok {
+                self.prompts[it] = false;
+            }
+            for round in 0.. {
+                assert!(round < 16, "decisions go round in circles: {:?}", self.cases[&it]);
+                let Some(case) = self.cases.get(&it).cloned() else { break };
+                let facts = self.facts(it);
+                let decision = decide(&case, &facts, &self.policy, &self.now);
+                if let Decision::Restart { container_id } = &decision {
+                    self.restart(it, &case, container_id, &facts);
+                    break;
+                }
+                let random = self.random();
+                let healing = self.policy.healing.clone();
+                let changed = transition::apply(&case, &decision, &facts, &healing, &self.now, random);
+                let waits = matches!(decision, Decision::Wait { .. });
+                if !changed.is_some_and(|changed| self.commit(it, changed)) || waits {
+                    break;
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn commit(&mut self, it: usize, changed: Changed) -> bool {
+        if !self.disk_ok {
+            return false;
+        }
+        if changed.case.is_open() {
+            self.cases.insert(it, changed.case);
+        } else {
+            let attempts = &changed.case.attempts;
+            assert!(attempts.iter().all(|attempt| attempt.attempt.outcome.is_some()), "closed with an open attempt");
+            if matches!(changed.case.incident.outcome, Some(Outcome::Recovered | Outcome::RecoveredByItself))
+                && let Some(since) = &changed.case.memory.well_since
+                && since.boot_id == self.now.boot_id
+            {
+                let stable_for = self.policy.healing.stable_for;
+                assert!(self.now.since(since) >= stable_for, "closed before it had been well for long enough");
+            }
+            self.cases.remove(&it);
+        }
+        true
+    }
+
+    /// The act itself, with everything that must hold at this moment.
+    fn restart(&mut self, it: usize, case: &Case, container_id: &str, facts: &Facts) {
+        let fake = &self.fakes[it];
+        assert_eq!(fake.container.id, container_id);
+        assert_eq!(fake.mode, Mode::Heal, "switched off or to shadow");
+        assert!(self.docker_up && self.disk_ok);
+        let unhealthy = fake.container.status == Status::Running && fake.container.health == Health::Unhealthy;
+        let down = fake.container.status == Status::Exited;
+        assert!(unhealthy || down, "it is not ill: {:?}", fake.container.status);
+        let by_human = matches!(fake.stop, StopCause::Requested { .. });
+        assert!(!(down && by_human) || fake.ambiguous, "a human stopped it");
+        assert!(case.attempts_on(container_id).count() < MOST as usize, "over budget");
+        assert!(self.call.is_none() || !self.call.as_ref().is_some_and(|call| call.waited_for), "two at once");
+        // A call of a healer that was killed may still be under way; then no other one may be made on its container.
+        let lost = self.call.as_ref().filter(|call| call.service == it);
+        assert!(lost.is_none(), "twice for one intent");
+        let fruitless = case.attempts_on(container_id).next_back();
+        let fruitless = fruitless.filter(|last| last.attempt.outcome != Some(AttemptOutcome::Helped));
+        if let Some(last) = fruitless
+            && last.memory.intended.boot_id == self.now.boot_id
+        {
+            let least = self.policy.healing.base_delay / 2;
+            assert!(self.now.since(&last.memory.intended) >= least, "without backoff");
+        }
+        let recent = facts.host.recent_restarts;
+        assert!(recent < self.policy.healing.restarts_per_10_minutes, "over the brake of the host");
+        let changed = transition::intend(case, &fake.container, SignedDuration::from_secs(1), &self.now);
+        if self.commit(it, changed) {
+            self.restarts.push(self.now.clone());
+            let done_at = self.now.after(RESTART_TAKES);
+            self.call = Some(Call { service: it, done_at, waited_for: true });
+        }
+    }
+
+    fn check(&self) {
+        let restarting = self.cases.values().filter(|case| case.is_restarting()).count();
+        assert!(restarting <= 1, "{restarting} restarts at once");
+        for case in self.cases.values() {
+            assert!(case.attempts.iter().filter(|attempt| attempt.attempt.outcome.is_none()).count() <= 1);
+            for attempt in &case.attempts {
+                assert!(case.attempts_on(&attempt.attempt.container_id).count() <= MOST as usize, "over budget");
+            }
+            assert_eq!(case.incident.attempts as usize, case.attempts.len());
+            assert!(case.incident.failed_attempts <= case.incident.attempts);
+            assert!((case.incident.state == IncidentState::Closed) == case.incident.outcome.is_some());
+        }
+    }
+
+    fn hours(&mut self, hours: u16) {
+        for _ in 0..hours {
+            self.take(&Step::Pass(3_600));
+        }
+    }
+}
+
+fn policy() -> Policy {
+    Policy::default()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_promises_hold_whatever_happens(steps in proptest::collection::vec(step(), 1..80)) {
+        let mut world = World::new(policy());
+        for step in &steps {
+            world.take(step);
+        }
+        // Everything comes back and is well: every incident comes to an end.
+        for step in [Step::Docker(true), Step::Disk(true)] {
+            world.take(&step);
+        }
+        for it in 0..SERVICES {
+            world.take(&Step::HumanStarts(it));
+            world.take(&Step::Mend(it));
+            world.take(&Step::Temper(it, true));
+        }
+        world.hours(3);
+        prop_assert!(world.cases.is_empty(), "{:?}", world.cases);
+        // And deciding again after success does nothing.
+        let before = world.restarts.len();
+        for it in 0..SERVICES {
+            world.take(&Step::Alert(it));
+            let refused = admit(&world.facts(it));
+            prop_assert!(matches!(refused, Err(Refusal::AlreadyWell | Refusal::OptedOut)), "{refused:?}");
+        }
+        world.hours(1);
+        prop_assert_eq!(world.restarts.len(), before);
+    }
+
+    #[test]
+    fn what_never_gets_well_is_given_up(crashes in proptest::collection::vec((1..900_u16, any::<bool>()), 0..20)) {
+        let mut world = World::new(policy());
+        world.take(&Step::Temper(0, false));
+        world.take(&Step::FallIll(0));
+        world.take(&Step::Alert(0));
+        for (seconds, docker_heard) in crashes {
+            world.take(&Step::Pass(seconds));
+            world.take(&Step::Crash(docker_heard));
+            world.take(&Step::Alert(0));
+        }
+        world.hours(3);
+        prop_assert_eq!(world.cases[&0].incident.state, IncidentState::GaveUp);
+        prop_assert_eq!(world.restarts.len(), MOST as usize, "the budget, no more and no less, whoever was killed");
+        // The owner mends it: forgiven, with a fresh budget for the next time.
+        world.take(&Step::Mend(0));
+        world.hours(1);
+        prop_assert!(world.cases.is_empty());
+        world.take(&Step::Temper(0, true));
+        world.take(&Step::FallIll(0));
+        world.take(&Step::Alert(0));
+        world.hours(1);
+        prop_assert!(world.cases.is_empty());
+        prop_assert_eq!(world.restarts.len(), MOST as usize + 1);
+    }
+}
