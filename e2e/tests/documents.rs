@@ -42,12 +42,10 @@ fn links(text: &str) -> Vec<String> {
         if in_code {
             continue;
         }
-        // Every second piece between backticks is code.
+        // Every second piece between backticks is code; of [`file`](file) the target is in the piece behind it.
         for prose in line.split('`').step_by(2) {
             found.extend(prose.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())));
         }
-        // A link whose text is code: [`file`](file).
-        found.extend(line.split("`](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())));
     }
     found
 }
