@@ -1,6 +1,6 @@
 //! Handlers of the API: what people and agents ask the healer. Routes and status codes are in [`crate::server`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -27,6 +27,9 @@ use crate::{
     modes::Switches,
     server::{App, Problem},
 };
+
+/// How long the answer to a switch waits for the journal.
+const SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,7 +84,7 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
     }
     let snapshot = known_snapshot(&app)?;
     let matches = |key: &ServiceKey| key.project == project && service.as_ref().is_none_or(|it| *it == key.service);
-    let _one_at_a_time = app.switching.lock().await;
+    let one_at_a_time = Arc::clone(&app.switching).lock_owned().await;
     let mut switches = Switches::clone(&app.switches.borrow());
     // A switch can be taken back after its service is gone.
     let stale = mode.is_none()
@@ -94,11 +97,21 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
     }
     let at = Timestamp::now();
     let change = Change::Switch { project: project.clone(), service: service.clone(), mode, at };
-    app.journal
-        .commit_or_refuse(vec![change])
-        .await
-        .map_err(|error| Problem(StatusCode::SERVICE_UNAVAILABLE, chain(&error)))?;
     switches.set(&project, service.as_deref(), mode);
+    let switches = Arc::new(switches);
+    // In a task of its own: whoever asked may go, and what is on the disk must be what is in force.
+    let (journal, in_force, switched) = (app.journal.clone(), app.switches.clone(), Arc::clone(&switches));
+    let made = tokio::spawn(async move {
+        let _one_at_a_time = one_at_a_time;
+        journal.commit(vec![change]).await.map(|()| _ = in_force.send_replace(switched))
+    });
+    let made = tokio::time::timeout(SWITCH_TIMEOUT, made).await;
+    let refused = |why: String| Problem(StatusCode::SERVICE_UNAVAILABLE, why);
+    match made {
+        Ok(Ok(made)) => made.map_err(|error| refused(chain(&error)))?,
+        Ok(Err(_)) => return Err(refused("the task that switches broke down".to_owned())),
+        Err(_) => return Err(refused("the journal is slow; the switch takes effect when it is written".to_owned())),
+    }
     tracing::info!(
         project,
         service = service.as_deref().unwrap_or("*"),
@@ -106,7 +119,6 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
         "healing was switched"
     );
     let services = views(&app, &snapshot, &switches, matches);
-    app.switches.send_replace(switches.into());
     Ok(Json(ServiceList { services }).into_response())
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
+use nexus_docker::StopCause;
 use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Now, ServiceKey};
 use serde::{Deserialize, Serialize};
 
@@ -88,11 +89,17 @@ impl Case {
 
     /// Whether the run of a container that began at `started_at` was stopped by a restart of ours that has not started it
     /// again. A restart that was asked for and left no trace while the container ran on has no claim on it.
-    pub fn stopped_by_us(&self, container_id: &str, started_at: Option<Timestamp>) -> bool {
-        self.attempts_on(container_id).any(|attempt| {
-            let open = attempt.attempt.outcome.is_none();
-            attempt.attempt.started_at_before == started_at && (open || attempt.memory.left_stopped)
-        })
+    /// Nor has one that Docker refused, on a stop that was asked for after the refusal.
+    pub fn stopped_by_us(&self, container_id: &str, started_at: Option<Timestamp>, stop: StopCause) -> bool {
+        self.attempts_on(container_id).filter(|attempt| attempt.attempt.started_at_before == started_at).any(
+            |attempt| {
+                let stopped_later = match (stop, attempt.attempt.finished_at) {
+                    (StopCause::Requested { at }, Some(finished_at)) => at > finished_at,
+                    _ => false,
+                };
+                attempt.attempt.outcome.is_none() || (attempt.memory.left_stopped && !stopped_later)
+            },
+        )
     }
 
     pub fn is_open(&self) -> bool {

@@ -209,8 +209,7 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
             continue;
         }
         let retry = case.attempts_on(id).next_back().and_then(|attempt| attempt.memory.retry.as_ref());
-        // A due time further off than the longest delay comes from a clock that was wrong.
-        let left = retry.map_or(SignedDuration::ZERO, |retry| now.until(retry).min(healing.max_delay));
+        let left = retry.map_or(SignedDuration::ZERO, |retry| now.until_at_most(retry, healing.max_delay));
         if next.is_none_or(|(least, _)| left < least) {
             next = Some((left, id));
         }
@@ -243,9 +242,10 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
     if case.memory.would_be >= healing.attempts {
         return Decision::Wait { why, until: None };
     }
-    let left = case.memory.would_be_due.as_ref().map_or(SignedDuration::ZERO, |due| now.until(due));
     // The longest that can have been set: see `would_be_delay`.
-    if left > SignedDuration::ZERO && left <= healing.max_delay.saturating_add(SignedDuration::from_hours(1)) {
+    let longest = healing.max_delay.saturating_add(SignedDuration::from_hours(1));
+    let left = case.memory.would_be_due.as_ref().map_or(SignedDuration::ZERO, |due| now.until_at_most(due, longest));
+    if left > SignedDuration::ZERO {
         return Decision::Wait { why, until: Some(now.after(left)) };
     }
     match service.ill.first() {

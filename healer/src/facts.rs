@@ -120,7 +120,7 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
         Status::Restarting => Condition::Aside(Refusal::DockerRestarting),
         Status::Removing => Condition::Aside(Refusal::Gone),
         Status::Exited | Status::Dead => {
-            let ours = case.is_some_and(|case| case.stopped_by_us(&container.id, container.started_at));
+            let ours = case.is_some_and(|case| case.stopped_by_us(&container.id, container.started_at, seen.stop));
             // Stopped by a restart of ours that never started it again: our duty, whatever the events say.
             if ours {
                 return Condition::Ill(problem(container));
@@ -238,6 +238,11 @@ mod tests {
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         // Ended with it stopped: ours to start.
         case.attempts[0].memory.left_stopped = true;
+        assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
+        // It ran on after docker refused the restart, and was stopped later: not ours.
+        case.attempts[0].attempt.finished_at = Some(at(0).wall);
+        assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
+        case.attempts[0].attempt.finished_at = Some(at(2).wall);
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
         // Once it has started anew, a later stop is somebody else's again.
         let later = with(exited(0), |it| it.started_at = wall(5));

@@ -7,7 +7,7 @@ use nexus_docker::{Docker, Watcher};
 use nexus_model::api::PartStatus;
 use nexus_web::{Limits, Secret};
 use tokio::sync::{Mutex, Notify, oneshot, watch};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     config::Config,
@@ -52,15 +52,15 @@ pub fn healthcheck(config: &Config) -> Result<(), Failure> {
 
 /// Runs the healer until it is told to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
-    let filter = EnvFilter::builder()
-        .parse(&config.log)
+    let filter: Targets = config
+        .log
+        .parse()
         .map_err(|error| wrong(anyhow!("--log.level {:?} is not understood: {error}", config.log)))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     runtime()?.block_on(async {
         let settings = Settings::read(config)?;
         let listener = nexus_web::bind(config.listen).await.map_err(anyhow::Error::from)?;
@@ -189,7 +189,7 @@ impl Settings {
             metrics,
             prompts,
             switches,
-            switching: Mutex::new(()),
+            switching: Arc::new(Mutex::new(())),
             outlook: outlook_seen,
             postgres: postgres_seen,
             alertmanager: alertmanager_seen,

@@ -51,7 +51,7 @@ pub struct AppParts {
     pub prompts: Arc<Notify>,
     pub switches: watch::Sender<Arc<Switches>>,
     /// One change of the switches at a time, so that memory and journal agree.
-    pub switching: Mutex<()>,
+    pub switching: Arc<Mutex<()>>,
     /// The worker's open incidents.
     pub outlook: watch::Receiver<Arc<Outlook>>,
     pub postgres: watch::Receiver<PartStatus>,

@@ -159,15 +159,16 @@ mod acting {
         let mut stepped = at(20);
         stepped.wall = at(-3600).wall;
         assert_eq!(decide(&case, &permitted(), &Policy::default(), &stepped), restart("c1"));
-        // A reboot with a clock far in the past: never longer than the longest delay.
-        let mut rebooted = at(0);
-        (rebooted.boot_id, rebooted.wall) = ("another".into(), at(-1_000_000).wall);
-        let Decision::Wait { why: Refusal::CoolingDown, until: Some(until) } =
-            decide(&case, &permitted(), &Policy::default(), &rebooted)
-        else {
-            panic!("waits")
+        // A reboot with a clock far in the past: after the longest delay within this boot it goes on all the same.
+        let rebooted = |seconds: i64| Now {
+            wall: at(-1_000_000 + seconds).wall,
+            boottime: SignedDuration::from_secs(seconds),
+            boot_id: "another".into(),
         };
-        assert_eq!(rebooted.until(&until), Healing::default().max_delay);
+        let longest = Healing::default().max_delay;
+        let first = decide(&case, &permitted(), &Policy::default(), &rebooted(10));
+        assert_eq!(first, Decision::Wait { why: Refusal::CoolingDown, until: Some(rebooted(longest.as_secs())) });
+        assert_eq!(decide(&case, &permitted(), &Policy::default(), &rebooted(longest.as_secs())), restart("c1"));
     }
 
     #[test]

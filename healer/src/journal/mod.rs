@@ -79,7 +79,7 @@ enum Request {
 pub struct Journal {
     requests: mpsc::Sender<Request>,
     writable: Arc<AtomicBool>,
-    /// Counts commits of rows that Postgres wants, so that the copier wakes up.
+    /// Counts writes, those of the copier included, so that the copier wakes up.
     commits: watch::Receiver<u64>,
 }
 
@@ -218,22 +218,30 @@ type Answers = Vec<(Result<(), JournalError>, Done)>;
 /// One transaction for all, one savepoint each, so that one that fails takes no other with it. Gives the answers, and
 /// whether the disk took it.
 fn write(store: &Store, writes: Vec<(Vec<Change>, Done)>) -> (Answers, bool) {
-    let mut failed = store.begin().err();
+    let mut failed = store.begin().err().map(|error| error.to_string());
     let mut answers = Vec::with_capacity(writes.len());
     for (changes, done) in writes {
         let result = match &failed {
             None => store.savepoint(|| changes.iter().try_for_each(|change| store.apply(change))),
-            Some(error) => Err(JournalError::Commit(error.to_string())),
+            Some(error) => Err(JournalError::Commit(error.clone())),
         };
+        // A full disk makes SQLite roll back the whole transaction by itself. What came after would be one of its own,
+        // and be kept although its sender is told that nothing was.
+        if failed.is_none() && store.rolled_back() {
+            failed = Some(match &result {
+                Err(error) => crate::evidence::chain(error),
+                Ok(()) => "the transaction was rolled back".to_owned(),
+            });
+        }
         answers.push((result, done));
     }
     if failed.is_none() {
-        failed = store.commit().err();
+        failed = store.commit().err().map(|error| error.to_string());
     }
     let mut well = failed.is_none();
     for (result, _) in &mut answers {
         match (&failed, &*result) {
-            (Some(error), Ok(())) => *result = Err(JournalError::Commit(error.to_string())),
+            (Some(error), Ok(())) => *result = Err(JournalError::Commit(error.clone())),
             // A change that was refused for its content does not say that the disk is full.
             (_, Err(JournalError::Write(error))) => well &= !is_disk(error),
             _ => (),

@@ -219,8 +219,7 @@ impl Store {
                  PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 4194304; PRAGMA trusted_schema = OFF;",
             )
             .map_err(opening)?;
-        let finding: String =
-            connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(opening)?;
+        let finding: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(opening)?;
         if finding != "ok" {
             return Err(JournalError::Damaged { file: file(), finding: finding.replace('\n', " ") });
         }
@@ -442,8 +441,14 @@ impl Store {
         self.connection.execute_batch("SAVEPOINT one").map_err(JournalError::Write)?;
         let result = work();
         let end = if result.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
-        self.connection.execute_batch(end).map_err(JournalError::Write)?;
-        result
+        let ended = self.connection.execute_batch(end).map_err(JournalError::Write);
+        // The first thing that went wrong is the one to tell.
+        result.and(ended)
+    }
+
+    /// Whether SQLite has ended the transaction by itself (<https://www.sqlite.org/c3ref/get_autocommit.html>).
+    pub(super) fn rolled_back(&self) -> bool {
+        self.connection.is_autocommit()
     }
 
     pub(super) fn close(self) -> Result<(), rusqlite::Error> {

@@ -188,6 +188,33 @@ async fn a_full_disk_refuses_and_room_heals_it() {
     assert!(opened.journal.is_writable());
 }
 
+#[test]
+fn a_disk_that_fills_up_within_a_commit_keeps_nothing_that_was_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("journal.db")).unwrap();
+    let incidents: Vec<Case> = (1..=3).map(|number| of_service(&format!("s{number}"), number)).collect();
+    store.begin().unwrap();
+    store.savepoint(|| store.apply(&put(&incidents[0]))).unwrap();
+    store.commit().unwrap();
+    let pages: i64 = store.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    store.connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 1), [], |_| Ok(())).unwrap();
+    let huge = IncidentEvent { detail: "x".repeat(200_000), ..event(incidents[0].incident.id, 9) };
+    let done = || oneshot::channel().0;
+    let writes = vec![
+        (vec![put(&incidents[1])], done()),
+        (vec![Change::Event(huge)], done()),
+        (vec![put(&incidents[2])], done()),
+    ];
+    let (answers, well) = write(&store, writes);
+    assert!(!well && answers.iter().all(|(result, _)| result.is_err()), "the disk rolled all of it back");
+    let kept: Vec<String> = store.open_cases().unwrap().into_iter().map(|case| case.incident.service).collect();
+    assert_eq!(kept, ["s1"]);
+    // And it goes on as if nothing had been.
+    store.connection.query_row("PRAGMA max_page_count = 100000", [], |_| Ok(())).unwrap();
+    let (answers, well) = write(&store, vec![(vec![put(&incidents[2])], done())]);
+    assert!(well && answers[0].0.is_ok());
+}
+
 #[tokio::test]
 async fn closing_commits_what_waits_and_folds_the_log_in() {
     let Opened { journal, thread, folder } = open();
