@@ -72,13 +72,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 5] = [
-        Outcome::Recovered,
-        Outcome::RecoveredByItself,
-        Outcome::Gone,
-        Outcome::StoppedByHuman,
-        Outcome::SwitchedOff,
-    ];
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Recovered, Outcome::RecoveredByItself, Outcome::Gone, Outcome::StoppedByHuman, Outcome::SwitchedOff];
 }
 
 /// How one restart went.
