@@ -184,6 +184,7 @@ impl Metrics {
 
     /// The open incidents, after one of them has changed.
     pub fn show_open<'a>(&self, cases: impl Iterator<Item = &'a Case>) {
+        // On the one thread of the runtime and without an await: no scrape comes in between.
         self.gave_up.clear();
         self.failed_attempts.clear();
         let mut open = 0;

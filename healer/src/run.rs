@@ -6,7 +6,10 @@ use anyhow::{Context, anyhow};
 use nexus_docker::{Docker, Watcher};
 use nexus_model::api::PartStatus;
 use nexus_web::{Limits, Secret};
-use tokio::sync::{Mutex, Notify, oneshot, watch};
+use tokio::{
+    sync::{Mutex, Notify, oneshot, watch},
+    task::JoinHandle,
+};
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
@@ -133,7 +136,7 @@ impl Settings {
         let (postgres, postgres_seen) = watch::channel(part(database.is_some()));
         let (alertmanager, alertmanager_seen) = watch::channel(part(config.alertmanager_url().is_some()));
 
-        let notifier = match config.alertmanager_url() {
+        let mut notifier = match config.alertmanager_url() {
             Some(url) => {
                 let notifier = Notifier::new(url, told_seen, alertmanager, Arc::clone(&metrics));
                 Some(tokio::spawn(notifier.map_err(anyhow::Error::from)?.run()))
@@ -145,7 +148,7 @@ impl Settings {
         };
         let (stop_copier, copier_stops) = oneshot::channel::<()>();
         let copies_wanted = database.is_some();
-        let copier = match database {
+        let mut copier = match database {
             Some(database) => {
                 let copier = Copier::new(database, journal.clone(), postgres, Arc::clone(&metrics));
                 Some(tokio::spawn(copier.run(async {
@@ -198,18 +201,21 @@ impl Settings {
         let address = listener.local_addr().context("reading the listen address")?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), host, stack = config.stack, %address, "healer started");
 
-        // A worker that ends by itself has broken down; serving on would only take alerts that nobody looks into.
-        let mut broken = false;
+        // What ends by itself has broken down. Serving on would only take alerts that nobody looks into, or tells of.
+        let mut broken = None;
         let over = async {
             tokio::select! {
                 () = shutdown => (),
-                _ = &mut worker => broken = true,
+                _ = &mut worker => broken = Some("worker"),
+                () = ended(&mut notifier) => broken = Some("notifier"),
+                () = ended(&mut copier) => broken = Some("copier"),
+                () = journal.ended() => broken = Some("journal"),
             }
         };
         nexus_web::serve(listener, router, Limits::default(), over).await;
 
         tracing::info!("stopping");
-        if !broken {
+        if broken != Some("worker") {
             // Gone already is as good.
             _ = stop_worker.send(());
             _ = worker.await;
@@ -218,7 +224,9 @@ impl Settings {
         if let Some(notifier) = notifier {
             notifier.abort();
         }
-        if let Some(copier) = copier {
+        if let Some(copier) = copier
+            && broken != Some("copier")
+        {
             _ = stop_copier.send(());
             if tokio::time::timeout(FLUSH_DEADLINE, copier).await.is_err() {
                 tracing::info!("postgres does not take the last rows in time; they are copied after the next start");
@@ -226,6 +234,17 @@ impl Settings {
         }
         journal_thread.close().await;
         tracing::info!("stopped");
-        if broken { Err(Failure::Other(anyhow!("the worker broke down; see the log above"))) } else { Ok(()) }
+        match broken {
+            Some(part) => Err(Failure::Other(anyhow!("the {part} broke down; see the log above"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Completes when a task has ended; never where there is none.
+async fn ended(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        Some(task) => _ = task.await,
+        None => std::future::pending().await,
     }
 }

@@ -13,10 +13,10 @@
 //! | `GET /api/v1/selftest/{nonce}` | api | 200 · 404 not received (yet) |
 //! | `GET /api/v1/status` | api | 200, the healer about itself |
 //!
-//! API answers are the types of `nexus_model::api`; what is not a success carries `{"error": …}`, but for 401 and 413,
-//! which are answered before a body is looked at.
+//! API answers are the types of `nexus_model::api`; what is not a success carries `{"error": …}`, but for 401, 405, 413 and
+//! the 503 of a request that took too long, which are answered before a handler has its say.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -34,7 +34,15 @@ use nexus_model::{
 use nexus_web::{Secret, require_bearer};
 use tokio::sync::{Mutex, Notify, watch};
 
-use crate::{api, journal::Journal, metrics::Metrics, modes::Switches, policy::Policy, webhook, worker::Outlook};
+use crate::{
+    api,
+    journal::{Journal, JournalError},
+    metrics::Metrics,
+    modes::Switches,
+    policy::Policy,
+    webhook,
+    worker::Outlook,
+};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -134,10 +142,15 @@ async fn readyz(State(app): State<App>) -> Response {
     }
 }
 
+/// How long a scrape waits for the journal: well below Prometheus's time-out.
+const PENDING_TIMEOUT: Duration = Duration::from_secs(2);
+
 async fn metrics(State(app): State<App>) -> Response {
     app.metrics.docker_up.set(app.watcher.snapshot().up.into());
     app.metrics.journal_writable.set(app.journal.is_writable().into());
-    match app.journal.read(|store| store.pending_count()).await {
+    // A disk that hangs must not hide that it does.
+    let pending = tokio::time::timeout(PENDING_TIMEOUT, app.journal.read(|store| store.pending_count())).await;
+    match pending.unwrap_or(Err(JournalError::Full)) {
         Ok(pending) => _ = app.metrics.pending_rows.set(i64::try_from(pending).unwrap_or(i64::MAX)),
         Err(error) => tracing::warn!(reason = %crate::evidence::chain(&error), "counting what waits to be copied"),
     }

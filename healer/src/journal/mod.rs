@@ -139,6 +139,11 @@ impl Journal {
         if self.is_writable() { Ok(()) } else { self.commit(vec![Change::Probe]).await }
     }
 
+    /// Completes when the thread has ended, which before the shutdown only a bug makes it do.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
+    }
+
     /// Changes when there may be something to copy.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
