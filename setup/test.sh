@@ -47,7 +47,7 @@ test_unit() {
     run_clippy
     no_foreign_tls
     run_deny
-    run_cargo test --locked --workspace
+    run_cargo test --locked --workspace --no-fail-fast
 }
 
 # A newer clippy than the pinned one has lints that this code has never met: they are shown, but only the pinned one denies.
