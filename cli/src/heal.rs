@@ -132,6 +132,7 @@ pub fn refusal_words(refusal: Refusal) -> &'static str {
         Refusal::AlreadyWell => "it is well",
         Refusal::ShadowMode => "watched only: healing is not switched on",
         Refusal::OptedOut => "healing is switched off for it",
+        Refusal::Silenced => "its alerts are silenced in Alertmanager",
         Refusal::ProtectedImage => "a database: needs its own yes",
         Refusal::StoppedByHuman => "somebody stopped it",
         Refusal::StoppedByUnknown => "stopped while nobody watched",

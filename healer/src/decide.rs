@@ -25,6 +25,9 @@ const RESTART_MARGIN: SignedDuration = SignedDuration::from_secs(20);
 /// When to look again while the journal can't be written.
 const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
+/// When to ask again whether a silence still stands.
+const SILENCE_RETRY: SignedDuration = SignedDuration::from_mins(1);
+
 /// What to do next about an open incident.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -229,6 +232,9 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
     }
     if facts.host.recent_restarts >= healing.restarts_per_10_minutes {
         return Decision::Wait { why: Refusal::HostLimit, until: facts.host.room_at.clone() };
+    }
+    if facts.silenced {
+        return Decision::Wait { why: Refusal::Silenced, until: Some(now.after(SILENCE_RETRY)) };
     }
     if !facts.journal_writable {
         return Decision::Wait { why: Refusal::JournalUnavailable, until: Some(now.after(JOURNAL_RETRY)) };

@@ -26,6 +26,8 @@ pub struct Facts {
     /// A restart that this very process asked for has not come back yet.
     pub act_under_way: bool,
     pub journal_writable: bool,
+    /// A silence covers its alerts, as far as Alertmanager was asked: only before a restart is.
+    pub silenced: bool,
 }
 
 #[derive(Clone, Debug)]

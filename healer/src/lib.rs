@@ -6,6 +6,7 @@
 //! act on a timer without an incident, or act on anything that is not a Compose service.
 
 pub mod act;
+pub mod alertmanager;
 pub mod api;
 pub mod backoff;
 pub mod case;

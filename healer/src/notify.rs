@@ -10,14 +10,17 @@ use nexus_model::api::PartStatus;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{evidence::chain, metrics::Metrics, tell::Alert};
+use crate::{
+    alertmanager::{Alertmanager, AlertmanagerError},
+    evidence::chain,
+    metrics::Metrics,
+    tell::Alert,
+};
 
 /// How often an alert that is true is posted again.
 const RENEW: Duration = Duration::from_secs(60);
 /// How long Alertmanager believes a post.
 const ALIVE: SignedDuration = SignedDuration::from_mins(5);
-/// For one post.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause after a failed post: doubled from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);
@@ -25,21 +28,8 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 /// The alerts that are true now.
 pub type Told = Arc<Vec<Alert>>;
 
-#[derive(Debug, thiserror::Error)]
-pub enum NotifyError {
-    #[error("the address of alertmanager, {url}, is wrong: write it as http://alertmanager:9093")]
-    Url { url: String },
-    #[error("preparing to talk to alertmanager")]
-    Client(#[source] reqwest::Error),
-    #[error("alertmanager does not answer")]
-    Unreachable(#[source] reqwest::Error),
-    #[error("alertmanager refused with status {status}: {body}")]
-    Refused { status: u16, body: String },
-}
-
 pub struct Notifier {
-    client: reqwest::Client,
-    url: reqwest::Url,
+    alertmanager: Alertmanager,
     told: watch::Receiver<Told>,
     status: watch::Sender<PartStatus>,
     metrics: Arc<Metrics>,
@@ -49,24 +39,12 @@ pub struct Notifier {
 
 impl Notifier {
     pub fn new(
-        url: &str,
+        alertmanager: Alertmanager,
         told: watch::Receiver<Told>,
         status: watch::Sender<PartStatus>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, NotifyError> {
-        let url = endpoint(url)?;
-        let client = reqwest::Client::builder()
-            .timeout(DEADLINE)
-            // It is a neighbour in the compose network; a proxy for the world must not come in between.
-            .no_proxy()
-            .build()
-            .map_err(NotifyError::Client)?;
-        Ok(Self { client, url, told, status, metrics, standing: BTreeMap::new() })
-    }
-
-    /// Whether an address can be one of Alertmanager's.
-    pub fn check(url: &str) -> Result<(), NotifyError> {
-        endpoint(url).map(|_| ())
+    ) -> Self {
+        Self { alertmanager, told, status, metrics, standing: BTreeMap::new() }
     }
 
     /// Runs until the worker, who says what is true, is gone.
@@ -94,19 +72,18 @@ impl Notifier {
     }
 
     /// Posts what is true and ends what is not any more.
-    async fn post(&mut self, told: &[Alert], now: Timestamp) -> Result<(), NotifyError> {
+    async fn post(&mut self, told: &[Alert], now: Timestamp) -> Result<(), AlertmanagerError> {
         let true_now: BTreeMap<_, _> = told.iter().map(|alert| (alert.labels.clone(), alert.clone())).collect();
         let over = self.standing.iter().filter(|(labels, _)| !true_now.contains_key(*labels));
         let over: Vec<Value> = over.map(|(_, alert)| wire(alert, now, SignedDuration::ZERO)).collect();
         let body: Vec<Value> = true_now.values().map(|alert| wire(alert, now, ALIVE)).chain(over).collect();
         if body.is_empty() {
             // Nothing to say; whether Alertmanager is there is asked nevertheless, so that the status is true.
-            self.ask().await?;
+            self.alertmanager.ask().await?;
         } else {
             // Before the answer is known: a post that got through without one must be ended as well.
             self.standing.extend(true_now.iter().map(|(labels, alert)| (labels.clone(), alert.clone())));
-            let answer = self.client.post(self.url.clone()).json(&body).send().await;
-            self.take(answer).await?;
+            self.alertmanager.post(&body).await?;
         }
         self.standing = true_now;
         if self.status.borrow().state != "up" {
@@ -117,25 +94,7 @@ impl Notifier {
         Ok(())
     }
 
-    async fn ask(&self) -> Result<(), NotifyError> {
-        // Limited to nothing by a filter that matches nothing, so that the answer is small.
-        let mut url = self.url.clone();
-        url.set_query(Some("filter=alertname%3D%22%22"));
-        let answer = self.client.get(url).send().await;
-        self.take(answer).await
-    }
-
-    async fn take(&self, answer: Result<reqwest::Response, reqwest::Error>) -> Result<(), NotifyError> {
-        let answer = answer.map_err(|error| NotifyError::Unreachable(error.without_url()))?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let body = answer.text().await.unwrap_or_default();
-        Err(NotifyError::Refused { status: status.as_u16(), body: crate::redact::cut(body.trim(), 300) })
-    }
-
-    fn failed(&self, error: &NotifyError) {
+    fn failed(&self, error: &AlertmanagerError) {
         let reason = chain(error);
         self.metrics.notify_failures.inc();
         self.metrics.alertmanager_up.set(0);
@@ -144,15 +103,6 @@ impl Notifier {
         }
         self.status.send_replace(PartStatus { state: "down".to_owned(), reason: Some(reason) });
     }
-}
-
-fn endpoint(url: &str) -> Result<reqwest::Url, NotifyError> {
-    let wrong = || NotifyError::Url { url: url.to_owned() };
-    let base: reqwest::Url = format!("{}/", url.trim_end_matches('/')).parse().map_err(|_| wrong())?;
-    if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-        return Err(wrong());
-    }
-    base.join("api/v2/alerts").map_err(|_| wrong())
 }
 
 /// One element of the body of `POST /api/v2/alerts`.
@@ -209,7 +159,7 @@ mod tests {
         let (_told, receiver) = watch::channel(Told::default());
         let (status, seen) = watch::channel(PartStatus { state: "down".into(), reason: None });
         let metrics = Arc::new(Metrics::new(Parts { postgres: false, alertmanager: true }));
-        let mut notifier = Notifier::new(&url, receiver, status, Arc::clone(&metrics)).unwrap();
+        let mut notifier = Notifier::new(Alertmanager::new(&url).unwrap(), receiver, status, Arc::clone(&metrics));
         let now = Timestamp::from_second(2_000).unwrap();
 
         notifier.post(&[], now).await.unwrap();
@@ -250,16 +200,5 @@ mod tests {
             (&wire["startsAt"], &wire["endsAt"]),
             (&json!("1970-01-01T00:08:20Z"), &json!("1970-01-01T00:08:20Z"))
         );
-    }
-
-    #[tokio::test]
-    async fn a_wrong_address_is_one_line() {
-        _ = rustls::crypto::ring::default_provider().install_default();
-        for url in ["alertmanager:9093", "", "ftp://x", "http://"] {
-            let (_told, receiver) = watch::channel(Told::default());
-            let (status, _) = watch::channel(PartStatus { state: "down".into(), reason: None });
-            let metrics = Arc::new(Metrics::new(Parts { postgres: false, alertmanager: true }));
-            assert!(matches!(Notifier::new(url, receiver, status, metrics), Err(NotifyError::Url { .. })), "{url}");
-        }
     }
 }

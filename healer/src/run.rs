@@ -13,6 +13,7 @@ use tokio::{
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
+    alertmanager::Alertmanager,
     config::Config,
     journal::Journal,
     metrics::{Metrics, Parts},
@@ -99,7 +100,7 @@ impl Settings {
             .transpose()
             .map_err(wrong)?;
         if let Some(url) = config.alertmanager_url() {
-            Notifier::check(url).map_err(wrong)?;
+            Alertmanager::check(url).map_err(wrong)?;
         }
         if config.stack.trim().is_empty() {
             return Err(wrong(anyhow!("--stack.name must not be empty")));
@@ -136,10 +137,11 @@ impl Settings {
         let (postgres, postgres_seen) = watch::channel(part(database.is_some()));
         let (alertmanager, alertmanager_seen) = watch::channel(part(config.alertmanager_url().is_some()));
 
-        let mut notifier = match config.alertmanager_url() {
-            Some(url) => {
-                let notifier = Notifier::new(url, told_seen, alertmanager, Arc::clone(&metrics));
-                Some(tokio::spawn(notifier.map_err(anyhow::Error::from)?.run()))
+        let asked = config.alertmanager_url().map(Alertmanager::new).transpose().map_err(anyhow::Error::from)?;
+        let mut notifier = match &asked {
+            Some(asked) => {
+                let notifier = Notifier::new(asked.clone(), told_seen, alertmanager, Arc::clone(&metrics));
+                Some(tokio::spawn(notifier.run()))
             }
             None => {
                 tracing::warn!("no --alertmanager.url: nobody is told when healing fails");
@@ -168,6 +170,7 @@ impl Settings {
             procfs: config.procfs.clone(),
             docker,
             watcher: watcher.clone(),
+            alertmanager: asked,
             journal: journal.clone(),
             policy: Arc::clone(&policy),
             metrics: Arc::clone(&metrics),

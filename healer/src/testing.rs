@@ -93,6 +93,7 @@ pub fn permitted() -> Facts {
         host: HostFacts { restart_under_way: false, recent_restarts: 0, room_at: None },
         act_under_way: false,
         journal_writable: true,
+        silenced: false,
     }
 }
 

@@ -4,34 +4,34 @@
 //! is on the disk: a change is made durable first. What takes long (evidence, Docker's restart) runs beside the loop,
 //! once at a time for the whole host, and comes back as one more thing that happened.
 
+mod restart;
+mod show;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use jiff::SignedDuration;
-use nexus_docker::{Container, Docker, DockerError, Snapshot, Status, StopCause, Watcher};
-use nexus_model::{AttemptOutcome, IncidentState, Now, Refusal, ServiceKey};
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinHandle,
-};
+use nexus_docker::{Docker, Snapshot, Status, StopCause, Watcher};
+use nexus_model::{IncidentState, Now, Refusal, ServiceKey};
+use tokio::sync::{Notify, watch};
 
+use self::restart::{Busy, finished};
 use crate::{
-    act::{self, Answer},
+    alertmanager::Alertmanager,
     case::Case,
     clock::{self, Clock},
     decide::{self, Decision},
-    evidence::{self, Gathered, chain},
-    facts::{self, ContainerFacts, Facts, HostFacts, Stopper, Stops},
+    evidence::chain,
+    facts::{self, Facts, HostFacts, Stopper, Stops},
     journal::{Change, Journal, JournalError, Waiting},
     metrics::Metrics,
     modes::Switches,
     notify::Told,
     policy::Policy,
-    tell,
     transition::{self, Changed},
 };
 
@@ -62,6 +62,8 @@ pub struct Parts {
     pub procfs: PathBuf,
     pub docker: Arc<Docker>,
     pub watcher: Watcher,
+    /// Asked for silences before a restart; a fresh alert has just come past them.
+    pub alertmanager: Option<Alertmanager>,
     pub journal: Journal,
     pub policy: Arc<Policy>,
     pub metrics: Arc<Metrics>,
@@ -90,23 +92,6 @@ pub struct Worker {
     trouble: bool,
     /// After an examination that led to nothing: no other one of the service before.
     hold: BTreeMap<ServiceKey, Now>,
-}
-
-struct Busy {
-    key: ServiceKey,
-    acting: bool,
-    task: JoinHandle<Finished>,
-}
-
-enum Finished {
-    /// A fresh look at the container, and the evidence taken from it.
-    Examined {
-        container_id: String,
-        found: Result<(Arc<Container>, Gathered), DockerError>,
-    },
-    Acted {
-        answer: Answer,
-    },
 }
 
 impl Worker {
@@ -308,141 +293,6 @@ impl Worker {
         }
     }
 
-    /// Looks at the container afresh and takes evidence, beside the loop.
-    fn examine(&mut self, key: &ServiceKey, container_id: String) {
-        if self.busy.is_some() {
-            return;
-        }
-        if let Some(until) = self.hold.get(key) {
-            if self.clock.now().until(until) > SignedDuration::ZERO {
-                self.due.insert(key.clone(), until.clone());
-                return;
-            }
-            self.hold.remove(key);
-        }
-        let docker = Arc::clone(&self.parts.docker);
-        let procfs = self.parts.procfs.clone();
-        let task = tokio::spawn(async move {
-            let look = async {
-                let container = docker.inspect(&container_id).await?;
-                let gathered = evidence::gather(&docker, &container, &procfs).await;
-                // Reading the log takes a while, in which somebody may have stopped it: the last look comes after.
-                Ok((Arc::new(docker.inspect(&container_id).await?), gathered))
-            };
-            let found = look.await;
-            Finished::Examined { container_id, found }
-        });
-        self.busy = Some(Busy { key: key.clone(), acting: false, task });
-    }
-
-    async fn take_up(&mut self, (key, finished): (ServiceKey, Option<Finished>)) {
-        self.busy = None;
-        let snapshot = self.parts.watcher.snapshot();
-        match finished {
-            Some(Finished::Examined { container_id, found: Ok((container, gathered)) }) => {
-                self.act(&key, &container_id, container, gathered, &snapshot).await;
-            }
-            Some(Finished::Examined { found: Err(error), .. }) => {
-                tracing::warn!(
-                    host = self.parts.host, project = key.project, service = key.service,
-                    reason = %chain(&error), "the container can't be examined"
-                );
-                // The watcher finds out what it means.
-                self.hold_off(&key);
-            }
-            Some(Finished::Acted { answer }) => self.answered(&key, answer, &snapshot).await,
-            // The task panicked. What came of the restart is told by the container's start time.
-            None => {
-                tracing::error!(
-                    host = self.parts.host,
-                    project = key.project,
-                    service = key.service,
-                    "a task broke down"
-                );
-                self.hold_off(&key);
-            }
-        }
-    }
-
-    /// The last look before the act. Only when the fresh facts say the same is the intent written and Docker asked.
-    async fn act(
-        &mut self,
-        key: &ServiceKey,
-        container_id: &str,
-        container: Arc<Container>,
-        gathered: Gathered,
-        snapshot: &Snapshot,
-    ) {
-        let Some(case) = self.cases.get(key) else { return };
-        let now = self.clock.now();
-        let mut facts = self.facts(key, snapshot);
-        // What the watcher has heard meanwhile counts as well: it knows who stopped a container, and inspect does not.
-        if !is_restart_of(&decide::decide(case, &facts, &self.parts.policy, &now), container_id) {
-            self.hold_off(key);
-            return;
-        }
-        if let Some(seen) = facts.containers.iter_mut().find(|seen| seen.container.id == container_id) {
-            refresh(seen, &container);
-        }
-        let decision = decide::decide(case, &facts, &self.parts.policy, &now);
-        if !is_restart_of(&decision, container_id) {
-            tracing::debug!(
-                host = self.parts.host, project = key.project, service = key.service, reason = ?decision,
-                "decided otherwise on a second look"
-            );
-            self.hold_off(key);
-            return;
-        }
-        let stop_timeout = act::stop_timeout(&container, &self.parts.policy.healing);
-        let mut changed = transition::intend(case, &container, stop_timeout, &now);
-        changed.case.memory.last_words = gathered.last_words.clone();
-        let incident = changed.case.incident.id;
-        let Some(attempt) = changed.case.open_attempt().map(|attempt| attempt.attempt.clone()) else { return };
-        let evidence = gathered.rows(incident, attempt.id, &now).into_iter().map(Change::Evidence).collect();
-        if !self.make(key, changed, evidence).await {
-            self.hold_off(key);
-            return;
-        }
-        while self.restarts.front().is_some_and(|oldest| now.since(oldest) >= HOST_WINDOW) {
-            self.restarts.pop_front();
-        }
-        self.restarts.push_back(now);
-        tracing::info!(
-            host = self.parts.host, project = key.project, service = key.service, %incident, attempt = attempt.number,
-            "restarting"
-        );
-        let docker = Arc::clone(&self.parts.docker);
-        let id = container_id.to_owned();
-        let task =
-            tokio::spawn(async move { Finished::Acted { answer: act::restart(&docker, &id, stop_timeout).await } });
-        self.busy = Some(Busy { key: key.clone(), acting: true, task });
-    }
-
-    async fn answered(&mut self, key: &ServiceKey, answer: Answer, snapshot: &Snapshot) {
-        match answer {
-            Answer::Done => (),
-            Answer::Refused(reason) => {
-                let detail = crate::redact::line(&reason);
-                let refused = Decision::AttemptEnded { outcome: AttemptOutcome::Failed, detail };
-                let facts = self.facts(key, snapshot);
-                let now = self.clock.now();
-                self.carry_out(key, &refused, &facts, &now).await;
-            }
-            Answer::Lost(reason) => {
-                tracing::warn!(
-                    project = key.project,
-                    service = key.service,
-                    reason,
-                    "docker's answer to the restart is lost; its start time will tell"
-                );
-            }
-        }
-    }
-
-    fn hold_off(&mut self, key: &ServiceKey) {
-        self.hold.insert(key.clone(), self.clock.now().after(AFTER_EXAMINATION));
-    }
-
     fn facts(&self, key: &ServiceKey, snapshot: &Snapshot) -> Facts {
         let containers = facts::containers_of(snapshot, key, &self.stops);
         let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &self.parts.policy);
@@ -461,6 +311,7 @@ impl Worker {
             },
             act_under_way: self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key == *key),
             journal_writable: self.parts.journal.is_writable(),
+            silenced: false,
         }
     }
 
@@ -534,93 +385,4 @@ impl Worker {
             }
         }
     }
-
-    fn count(&self, before: Option<&Case>, after: &Case) {
-        if let Some(outcome) = after.incident.outcome {
-            self.parts.metrics.incident_closed(outcome);
-        }
-        let ended = |case: &Case| -> BTreeSet<u32> {
-            case.attempts
-                .iter()
-                .filter(|attempt| attempt.attempt.outcome.is_some())
-                .map(|attempt| attempt.attempt.number)
-                .collect()
-        };
-        let known = before.map(ended).unwrap_or_default();
-        for attempt in &after.attempts {
-            if let Some(outcome) = attempt.attempt.outcome
-                && !known.contains(&attempt.attempt.number)
-            {
-                self.parts.metrics.restart_ended(outcome);
-            }
-        }
-        if let Some(why) = after.incident.refusal
-            && before.and_then(|case| case.incident.refusal) != Some(why)
-        {
-            self.parts.metrics.refused(why);
-        }
-    }
-
-    /// Shows the open incidents to metrics, API and the owner.
-    fn show(&self) {
-        self.parts.metrics.show_open(self.cases.values());
-        let states = self.cases.iter().map(|(key, case)| (key.clone(), case.incident.state)).collect();
-        self.parts.outlook.send_replace(Arc::new(Outlook { states }));
-        let told: Vec<tell::Alert> = self.cases.values().filter_map(tell::alert).collect();
-        self.parts.told.send_if_modified(|before| {
-            let changed = **before != told;
-            if changed {
-                *before = Arc::new(told);
-            }
-            changed
-        });
-    }
-
-    fn log(&self, key: &ServiceKey, incident: uuid::Uuid, decision: &Decision) {
-        let (host, project, service) = (&self.parts.host, &key.project, &key.service);
-        match decision {
-            Decision::Wait { why, .. } => {
-                tracing::debug!(host, project, service, %incident, reason = %why, "waiting");
-            }
-            Decision::Restart { .. } => (),
-            Decision::WouldRestart { container_id, why } => {
-                tracing::info!(host, project, service, %incident, container = container_id, reason = %why, "would have restarted it");
-            }
-            Decision::Follow { mode } => tracing::info!(host, project, service, %incident, %mode, "mode changed"),
-            Decision::Verify { .. } => tracing::info!(host, project, service, %incident, "restarted"),
-            Decision::Stabilise => tracing::info!(host, project, service, %incident, "well, must stay so"),
-            Decision::Relapse => tracing::info!(host, project, service, %incident, "did not stay well"),
-            Decision::AttemptEnded { outcome, detail } => {
-                tracing::info!(host, project, service, %incident, %outcome, reason = detail, "attempt ended");
-            }
-            Decision::GiveUp => tracing::warn!(host, project, service, %incident, "gave up: a person is needed"),
-            Decision::Close { outcome, detail } => {
-                tracing::info!(host, project, service, %incident, %outcome, reason = detail, "incident closed");
-            }
-        }
-    }
-}
-
-/// Waits for what runs beside the loop; for ever when nothing does.
-async fn finished(busy: &mut Option<Busy>) -> (ServiceKey, Option<Finished>) {
-    match busy {
-        Some(busy) => {
-            let outcome = (&mut busy.task).await;
-            (busy.key.clone(), outcome.ok())
-        }
-        None => std::future::pending().await,
-    }
-}
-
-fn is_restart_of(decision: &Decision, container_id: &str) -> bool {
-    matches!(decision, Decision::Restart { container_id: other } if other == container_id)
-}
-
-/// Takes a fresh look in place of the watcher's. When it has stopped since, who did it is not known yet.
-fn refresh(seen: &mut ContainerFacts, fresh: &Arc<Container>) {
-    let stopped = |container: &Container| matches!(container.status, Status::Exited | Status::Dead);
-    if stopped(fresh) && !(stopped(&seen.container) && seen.container.started_at == fresh.started_at) {
-        seen.stop = StopCause::Unknown;
-    }
-    seen.container = Arc::clone(fresh);
 }

@@ -360,3 +360,22 @@ async fn a_storm_is_met_one_restart_at_a_time_and_stops_at_the_brake() {
     healer.incident("s7", "held back", |it| it.incident.refusal == Some(Refusal::HostLimit)).await;
     assert_eq!(engine.all_restarts().len(), 5);
 }
+
+#[tokio::test]
+async fn a_silence_holds_back_the_next_attempt() {
+    let engine = Engine::start();
+    engine.set("c1", Fake { temper: Temper::StaysIll, ..Fake::service("shop", "web").ill() });
+    engine.set("c2", Fake { temper: Temper::StaysIll, ..Fake::service("other", "web2").ill() });
+    let alertmanager = Alertmanager::start().await;
+    let mut healer = Healer::new(&engine);
+    healer.tells(&alertmanager);
+    healer.start().await;
+    // An alert that comes in has come past the silences: the first attempt is made.
+    alertmanager.silence(Some("shop"));
+    healer.alert("shop", "web").await;
+    healer.alert("other", "web2").await;
+    let held = healer.incident("web", "held back", |it| it.incident.refusal == Some(Refusal::Silenced)).await;
+    assert_eq!(held.incident.attempts, 1);
+    healer.incident("web2", "giving up", |it| it.incident.state == IncidentState::GaveUp).await;
+    assert_eq!((engine.restarts("c1"), engine.restarts("c2")), (1, 3));
+}

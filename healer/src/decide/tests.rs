@@ -114,6 +114,12 @@ mod acting {
             1,
             Decision::Wait { why: Refusal::JournalUnavailable, until: Some(at(6)) },
         );
+        check(
+            &case,
+            &Facts { silenced: true, ..permitted() },
+            1,
+            Decision::Wait { why: Refusal::Silenced, until: Some(at(61)) },
+        );
         check(&case, &one(|it| it.health = Health::Starting), 1, wait(Refusal::Starting));
         check(&case, &one(|it| it.status = Status::Restarting), 1, wait(Refusal::DockerRestarting));
         check(&case, &stopped(1, StopCause::Unknown), 1, wait(Refusal::StoppedByUnknown));

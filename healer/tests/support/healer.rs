@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Json, Router, extract::State, routing::post};
+use axum::{
+    Json, Router,
+    extract::State,
+    routing::{get, post},
+};
 use nexus_model::api::{IncidentDetail, IncidentList, ServiceList};
 use serde_json::{Value, json};
 use tokio::{
@@ -306,6 +310,7 @@ pub fn payload(alerts: &[Value]) -> Value {
 pub struct Alertmanager {
     pub url: String,
     posts: Arc<Mutex<Vec<Value>>>,
+    silences: Arc<Mutex<Value>>,
 }
 
 impl Alertmanager {
@@ -313,13 +318,27 @@ impl Alertmanager {
         async fn take(State(posts): State<Arc<Mutex<Vec<Value>>>>, Json(body): Json<Vec<Value>>) {
             posts.lock().unwrap().extend(body);
         }
+        async fn show(State(silences): State<Arc<Mutex<Value>>>) -> Json<Value> {
+            Json(silences.lock().unwrap().clone())
+        }
         let posts = Arc::default();
+        let silences = Arc::new(Mutex::new(json!([])));
+        let shown: Router = Router::new().route("/api/v2/silences", get(show)).with_state(Arc::clone(&silences));
         let listener = nexus_web::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app =
-            Router::new().route("/api/v2/alerts", post(take).get(|| async { "[]" })).with_state(Arc::clone(&posts));
+        let app = Router::new()
+            .route("/api/v2/alerts", post(take).get(|| async { "[]" }))
+            .with_state(Arc::clone(&posts))
+            .merge(shown);
         tokio::spawn(nexus_web::serve(listener, app, nexus_web::Limits::default(), std::future::pending()));
-        Self { url, posts }
+        Self { url, posts, silences }
+    }
+
+    /// Silences a project, or lifts it.
+    pub fn silence(&self, project: Option<&str>) {
+        let matcher = |name| json!({ "name": "project", "value": name, "isRegex": false, "isEqual": true });
+        let silence = |name| json!({ "id": "1", "status": { "state": "active" }, "matchers": [matcher(name)] });
+        *self.silences.lock().unwrap() = project.map(silence).into_iter().collect();
     }
 
     /// The alerts of one name in the order in which they were posted.

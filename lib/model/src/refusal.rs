@@ -12,6 +12,8 @@ pub enum Refusal {
     ShadowMode,
     /// Label, policy or switch says that the service is none of our business.
     OptedOut,
+    /// A silence in Alertmanager covers its alerts: its owner does not want it healed now.
+    Silenced,
     /// A database image without an explicit yes for this very service.
     ProtectedImage,
     /// Somebody asked Docker to stop it.
@@ -49,10 +51,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, for documentation and for exporting each metric label from the start.
-    pub const ALL: [Refusal; 20] = [
+    pub const ALL: [Refusal; 21] = [
         Refusal::AlreadyWell,
         Refusal::ShadowMode,
         Refusal::OptedOut,
+        Refusal::Silenced,
         Refusal::ProtectedImage,
         Refusal::StoppedByHuman,
         Refusal::StoppedByUnknown,
@@ -78,6 +81,7 @@ impl Refusal {
             Refusal::AlreadyWell => "already_well",
             Refusal::ShadowMode => "shadow_mode",
             Refusal::OptedOut => "opted_out",
+            Refusal::Silenced => "silenced",
             Refusal::ProtectedImage => "protected_image",
             Refusal::StoppedByHuman => "stopped_by_human",
             Refusal::StoppedByUnknown => "stopped_by_unknown",

@@ -1,0 +1,234 @@
+//! One restart, from the fresh look over the intent to Docker's answer. What takes long runs beside the loop.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use nexus_docker::{Container, DockerError, Snapshot, Status, StopCause};
+use nexus_model::{AttemptOutcome, Incident, Refusal, ServiceKey};
+use tokio::task::JoinHandle;
+
+use super::{AFTER_EXAMINATION, HOST_WINDOW, Worker};
+use crate::{
+    act::{self, Answer},
+    alertmanager::{Alertmanager, Labels},
+    decide::{self, Decision},
+    evidence::{self, Gathered, chain},
+    facts::ContainerFacts,
+    journal::Change,
+    transition,
+};
+
+/// What runs beside the loop, for which service.
+pub(super) struct Busy {
+    pub(super) key: ServiceKey,
+    /// Docker has been asked; otherwise it is only being looked at.
+    pub(super) acting: bool,
+    pub(super) task: JoinHandle<Finished>,
+}
+
+/// A fresh look at a container that is to be restarted.
+pub(super) struct Examined {
+    container: Arc<Container>,
+    gathered: Gathered,
+    silenced: bool,
+}
+
+/// What came back from beside the loop.
+pub(super) enum Finished {
+    Examined { container_id: String, found: Result<Examined, DockerError> },
+    Acted { answer: Answer },
+}
+
+impl Worker {
+    /// Looks at the container afresh and takes evidence, beside the loop.
+    pub(super) fn examine(&mut self, key: &ServiceKey, container_id: String) {
+        if self.busy.is_some() {
+            return;
+        }
+        if let Some(until) = self.hold.get(key) {
+            if self.clock.now().until(until) > SignedDuration::ZERO {
+                self.due.insert(key.clone(), until.clone());
+                return;
+            }
+            self.hold.remove(key);
+        }
+        let docker = Arc::clone(&self.parts.docker);
+        let procfs = self.parts.procfs.clone();
+        // The first attempt follows an alert that no silence has held back. Retries are our own doing, so for them it is
+        // asked whether the owner has silenced the service meanwhile.
+        let retried = self.cases.get(key).filter(|case| !case.attempts.is_empty());
+        let silence = self.parts.alertmanager.clone().zip(retried.map(|case| case.incident.clone()));
+        let task = tokio::spawn(async move {
+            let look = async {
+                let container = docker.inspect(&container_id).await?;
+                let silenced = async {
+                    match &silence {
+                        Some((alertmanager, incident)) => is_silenced(alertmanager, incident, &container).await,
+                        None => false,
+                    }
+                };
+                let (gathered, silenced) = tokio::join!(evidence::gather(&docker, &container, &procfs), silenced);
+                // Reading the log takes a while, in which somebody may have stopped it: the last look comes after.
+                let container = Arc::new(docker.inspect(&container_id).await?);
+                Ok(Examined { container, gathered, silenced })
+            };
+            let found = look.await;
+            Finished::Examined { container_id, found }
+        });
+        self.busy = Some(Busy { key: key.clone(), acting: false, task });
+    }
+
+    pub(super) async fn take_up(&mut self, (key, finished): (ServiceKey, Option<Finished>)) {
+        self.busy = None;
+        let snapshot = self.parts.watcher.snapshot();
+        match finished {
+            Some(Finished::Examined { container_id, found: Ok(examined) }) => {
+                self.act(&key, &container_id, examined, &snapshot).await;
+            }
+            Some(Finished::Examined { found: Err(error), .. }) => {
+                tracing::warn!(
+                    host = self.parts.host, project = key.project, service = key.service,
+                    reason = %chain(&error), "the container can't be examined"
+                );
+                // The watcher finds out what it means.
+                self.hold_off(&key);
+            }
+            Some(Finished::Acted { answer }) => self.answered(&key, answer, &snapshot).await,
+            // The task panicked. What came of the restart is told by the container's start time.
+            None => {
+                tracing::error!(
+                    host = self.parts.host,
+                    project = key.project,
+                    service = key.service,
+                    "a task broke down"
+                );
+                self.hold_off(&key);
+            }
+        }
+    }
+
+    /// The last look before the act. Only when the fresh facts say the same is the intent written and Docker asked.
+    async fn act(&mut self, key: &ServiceKey, container_id: &str, examined: Examined, snapshot: &Snapshot) {
+        let Examined { container, gathered, silenced } = examined;
+        let Some(case) = self.cases.get(key) else { return };
+        let now = self.clock.now();
+        let mut facts = self.facts(key, snapshot);
+        // What the watcher has heard meanwhile counts as well: it knows who stopped a container, and inspect does not.
+        if !is_restart_of(&decide::decide(case, &facts, &self.parts.policy, &now), container_id) {
+            self.hold_off(key);
+            return;
+        }
+        if let Some(seen) = facts.containers.iter_mut().find(|seen| seen.container.id == container_id) {
+            refresh(seen, &container);
+        }
+        facts.silenced = silenced;
+        let decision = decide::decide(case, &facts, &self.parts.policy, &now);
+        if !is_restart_of(&decision, container_id) {
+            tracing::debug!(
+                host = self.parts.host, project = key.project, service = key.service, reason = ?decision,
+                "decided otherwise on a second look"
+            );
+            match &decision {
+                Decision::Wait { why: Refusal::Silenced, until: Some(until) } => {
+                    self.hold.insert(key.clone(), until.clone());
+                    self.carry_out(key, &decision, &facts, &now).await;
+                }
+                _ => self.hold_off(key),
+            }
+            return;
+        }
+        let stop_timeout = act::stop_timeout(&container, &self.parts.policy.healing);
+        let mut changed = transition::intend(case, &container, stop_timeout, &now);
+        changed.case.memory.last_words = gathered.last_words.clone();
+        let incident = changed.case.incident.id;
+        let Some(attempt) = changed.case.open_attempt().map(|attempt| attempt.attempt.clone()) else { return };
+        let evidence = gathered.rows(incident, attempt.id, &now).into_iter().map(Change::Evidence).collect();
+        if !self.make(key, changed, evidence).await {
+            self.hold_off(key);
+            return;
+        }
+        while self.restarts.front().is_some_and(|oldest| now.since(oldest) >= HOST_WINDOW) {
+            self.restarts.pop_front();
+        }
+        self.restarts.push_back(now);
+        tracing::info!(
+            host = self.parts.host, project = key.project, service = key.service, %incident, attempt = attempt.number,
+            "restarting"
+        );
+        let docker = Arc::clone(&self.parts.docker);
+        let id = container_id.to_owned();
+        let task =
+            tokio::spawn(async move { Finished::Acted { answer: act::restart(&docker, &id, stop_timeout).await } });
+        self.busy = Some(Busy { key: key.clone(), acting: true, task });
+    }
+
+    async fn answered(&mut self, key: &ServiceKey, answer: Answer, snapshot: &Snapshot) {
+        match answer {
+            Answer::Done => (),
+            Answer::Refused(reason) => {
+                let detail = crate::redact::line(&reason);
+                let refused = Decision::AttemptEnded { outcome: AttemptOutcome::Failed, detail };
+                let facts = self.facts(key, snapshot);
+                let now = self.clock.now();
+                self.carry_out(key, &refused, &facts, &now).await;
+            }
+            Answer::Lost(reason) => {
+                tracing::warn!(
+                    project = key.project,
+                    service = key.service,
+                    reason,
+                    "docker's answer to the restart is lost; its start time will tell"
+                );
+            }
+        }
+    }
+
+    fn hold_off(&mut self, key: &ServiceKey) {
+        self.hold.insert(key.clone(), self.clock.now().after(AFTER_EXAMINATION));
+    }
+}
+
+/// Waits for what runs beside the loop; for ever when nothing does.
+pub(super) async fn finished(busy: &mut Option<Busy>) -> (ServiceKey, Option<Finished>) {
+    match busy {
+        Some(busy) => {
+            let outcome = (&mut busy.task).await;
+            (busy.key.clone(), outcome.ok())
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a silence covers the alert that the incident began with. When Alertmanager can't say, none does: the death of
+/// the messenger must not end healing.
+async fn is_silenced(alertmanager: &Alertmanager, incident: &Incident, container: &Container) -> bool {
+    let labels = Labels::from([
+        ("alertname", incident.alert.as_str()),
+        ("heal", "restart"),
+        ("severity", "none"),
+        ("host", incident.host.as_str()),
+        ("project", incident.project.as_str()),
+        ("service", incident.service.as_str()),
+        ("name", container.name.as_str()),
+    ]);
+    match alertmanager.silences(&labels).await {
+        Ok(silenced) => silenced,
+        Err(error) => {
+            tracing::debug!(reason = %chain(&error), "alertmanager can't be asked for silences");
+            false
+        }
+    }
+}
+
+fn is_restart_of(decision: &Decision, container_id: &str) -> bool {
+    matches!(decision, Decision::Restart { container_id: other } if other == container_id)
+}
+
+/// Takes a fresh look in place of the watcher's. When it has stopped since, who did it is not known yet.
+fn refresh(seen: &mut ContainerFacts, fresh: &Arc<Container>) {
+    let stopped = |container: &Container| matches!(container.status, Status::Exited | Status::Dead);
+    if stopped(fresh) && !(stopped(&seen.container) && seen.container.started_at == fresh.started_at) {
+        seen.stop = StopCause::Unknown;
+    }
+    seen.container = Arc::clone(fresh);
+}

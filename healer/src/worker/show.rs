@@ -1,0 +1,76 @@
+//! What the worker shows of its work: metrics, API, the owner's alerts and the log.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use nexus_model::ServiceKey;
+
+use super::{Outlook, Worker};
+use crate::{case::Case, decide::Decision, tell};
+
+impl Worker {
+    /// Counts what has become of an incident and its attempts.
+    pub(super) fn count(&self, before: Option<&Case>, after: &Case) {
+        if let Some(outcome) = after.incident.outcome {
+            self.parts.metrics.incident_closed(outcome);
+        }
+        let ended = |case: &Case| -> BTreeSet<u32> {
+            case.attempts
+                .iter()
+                .filter(|attempt| attempt.attempt.outcome.is_some())
+                .map(|attempt| attempt.attempt.number)
+                .collect()
+        };
+        let known = before.map(ended).unwrap_or_default();
+        for attempt in &after.attempts {
+            if let Some(outcome) = attempt.attempt.outcome
+                && !known.contains(&attempt.attempt.number)
+            {
+                self.parts.metrics.restart_ended(outcome);
+            }
+        }
+        if let Some(why) = after.incident.refusal
+            && before.and_then(|case| case.incident.refusal) != Some(why)
+        {
+            self.parts.metrics.refused(why);
+        }
+    }
+
+    /// Shows the open incidents to metrics, API and the owner.
+    pub(super) fn show(&self) {
+        self.parts.metrics.show_open(self.cases.values());
+        let states = self.cases.iter().map(|(key, case)| (key.clone(), case.incident.state)).collect();
+        self.parts.outlook.send_replace(Arc::new(Outlook { states }));
+        let told: Vec<tell::Alert> = self.cases.values().filter_map(tell::alert).collect();
+        self.parts.told.send_if_modified(|before| {
+            let changed = **before != told;
+            if changed {
+                *before = Arc::new(told);
+            }
+            changed
+        });
+    }
+
+    pub(super) fn log(&self, key: &ServiceKey, incident: uuid::Uuid, decision: &Decision) {
+        let (host, project, service) = (&self.parts.host, &key.project, &key.service);
+        match decision {
+            Decision::Wait { why, .. } => {
+                tracing::debug!(host, project, service, %incident, reason = %why, "waiting");
+            }
+            Decision::Restart { .. } => (),
+            Decision::WouldRestart { container_id, why } => {
+                tracing::info!(host, project, service, %incident, container = container_id, reason = %why, "would have restarted it");
+            }
+            Decision::Follow { mode } => tracing::info!(host, project, service, %incident, %mode, "mode changed"),
+            Decision::Verify { .. } => tracing::info!(host, project, service, %incident, "restarted"),
+            Decision::Stabilise => tracing::info!(host, project, service, %incident, "well, must stay so"),
+            Decision::Relapse => tracing::info!(host, project, service, %incident, "did not stay well"),
+            Decision::AttemptEnded { outcome, detail } => {
+                tracing::info!(host, project, service, %incident, %outcome, reason = detail, "attempt ended");
+            }
+            Decision::GiveUp => tracing::warn!(host, project, service, %incident, "gave up: a person is needed"),
+            Decision::Close { outcome, detail } => {
+                tracing::info!(host, project, service, %incident, %outcome, reason = detail, "incident closed");
+            }
+        }
+    }
+}
