@@ -64,8 +64,9 @@ pub async fn a_killed_healer_neither_forgets_nor_restarts_twice(stack: &Stack) -
     ensure!(project.container("web").await?.started_at == before.started_at, "the restart was over too soon");
     let healer = stack.container("healer").await?;
     // Not `docker kill`: that would count as a stop on purpose, after which Docker does not start it again.
-    let mut kill = clean("kill");
-    kill.args(["-9", &healer.pid.to_string()]);
+    // By bash, which has a kill of its own: a bare Debian has no program of that name.
+    let mut kill = clean("bash");
+    kill.args(["-c", &format!("kill -9 {}", healer.pid)]);
     run(kill).await?;
     eventually("another healer runs", seconds(60), async || {
         let now = stack.container("healer").await?;
