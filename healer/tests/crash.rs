@@ -27,6 +27,8 @@ async fn killed_while_docker_restarts_it_neither_forgets_nor_restarts_twice() {
     let mut healer = Healer::started(&engine).await;
     healer.alert("shop", "web").await;
     healer.incident("web", "restarting", restarting).await;
+    // The intent is on disk a moment before Docker hears of it.
+    eventually("the restart", async || (engine.restarts("c1") == 1).then_some(())).await;
     healer.kill();
     healer.start().await;
     let detail = healer.incident("web", "the end of the incident", closed).await;
@@ -43,6 +45,8 @@ async fn killed_before_docker_heard_of_it_the_intent_counts_and_the_next_attempt
     let mut healer = Healer::started(&engine).await;
     healer.alert("shop", "web").await;
     healer.incident("web", "restarting", restarting).await;
+    // The intent is on disk a moment before Docker hears of it.
+    eventually("the restart", async || (engine.restarts("c1") == 1).then_some(())).await;
     healer.kill();
     engine.change("c1", |it| it.temper = Temper::Mends);
     healer.start().await;
