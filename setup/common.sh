@@ -53,7 +53,7 @@ finish() {
     if wait "$pid"; then
         printf '  %s: done in %d s\n' "$what" "$spent"
     else
-        tail -n 12 "$log" | sed 's/^/    | /' >&2
+        tail -n 12 "$log" | without_codes | sed 's/^/    | /' >&2
         die "$what failed after $spent s: $(reason "$log") (all of it: $log)"
     fi
 }
@@ -66,16 +66,21 @@ step() {
     finish "$name"
 }
 
-# The last line that says something, without control characters.
+# Without the terminal's control sequences and characters.
+without_codes() {
+    tr '\r' '\n' | sed 's/\x1b\[[0-9;?]*[A-Za-z]//g' | tr -cd '[:print:]\n'
+}
+
+# The last line that says something.
 last_line() {
-    tail -n 5 "$1" 2>/dev/null | tr '\r' '\n' | tr -cd '[:print:]\n' | sed '/^[[:space:]]*$/d' | tail -n 1 | cut -c "1-$2"
+    tail -n 5 "$1" 2>/dev/null | without_codes | sed '/^[[:space:]]*$/d' | tail -n 1 | cut -c "1-$2"
 }
 
 # The last line that calls itself an error, else the last line.
 reason() {
     local line
-    line=$(grep -E '^(error|fatal|E:|nexus:|Error)' "$1" | tail -n 1 | tr -cd '[:print:]' | cut -c 1-200)
-    line=${line:-$(last_line "$1" 200)}
+    line=$(without_codes <"$1" | grep -E '^(error|fatal|E:|nexus:|Error)' | tail -n 1 | cut -c 1-300)
+    line=${line:-$(last_line "$1" 300)}
     printf '%s' "${line#nexus: }"
 }
 

@@ -5,10 +5,6 @@
 as_docker=()
 
 ensure_docker() {
-    case ${DOCKER_HOST:-} in
-    '' | unix://*) docker_socket=${DOCKER_HOST:-unix:///var/run/docker.sock} docker_socket=${docker_socket#unix://} ;;
-    *) die "DOCKER_HOST is $DOCKER_HOST: Nexus heals the host that it runs on and needs its local Docker (unset DOCKER_HOST)" 2 ;;
-    esac
     if ! command -v docker >/dev/null || { ! docker_answers && ! command -v dockerd >/dev/null; }; then
         step "Docker engine" install_docker
     fi

@@ -31,22 +31,29 @@ configure() {
     nexus_as_root config render >"$logs/render.log"
 }
 
-# Compose does not look into the files that it mounts: their hashes, as labels, make it recreate what has new ones.
+# Compose does not look into what it mounts. Hashes of it, as labels, make it recreate just the services whose files have
+# changed or were replaced by others (a mount follows the old file or folder).
 compose() {
-    local rendered policy plain=()
+    local plain=()
     [ -t 1 ] || plain=(--ansi never)
-    rendered=$(setting NEXUS_RENDERED_DIR ./rendered)
-    policy=$(setting NEXUS_POLICY_FILE ./healer.yml)
     (
         cd "$root" || exit
+        rendered=$(setting NEXUS_RENDERED_DIR ./rendered)
+        secrets=$(setting NEXUS_SECRETS_DIR ./secrets)
         "${as_docker[@]}" env \
             "NEXUS_HASH_HAPROXY=$(content_of images/haproxy/haproxy.cfg)" \
-            "NEXUS_HASH_HEALER=$(content_of "$policy")" \
-            "NEXUS_HASH_PROMETHEUS=$(content_of prometheus/prometheus.yml prometheus/rules)" \
-            "NEXUS_HASH_ALERTMANAGER=$(content_of "$rendered/alertmanager/alertmanager.yml" alertmanager/templates)" \
-            "NEXUS_HASH_GRAFANA=$(content_of grafana/provisioning)" \
+            "NEXUS_HASH_HEALER=$(content_of "$(setting NEXUS_POLICY_FILE ./healer.yml)")$(identity_of "$secrets/healer")" \
+            "NEXUS_HASH_PROMETHEUS=$(content_of prometheus/prometheus.yml prometheus/rules)$(identity_of "$rendered/prometheus/targets")" \
+            "NEXUS_HASH_ALERTMANAGER=$(content_of "$rendered/alertmanager/alertmanager.yml" alertmanager/templates)$(identity_of "$secrets/alertmanager")" \
+            "NEXUS_HASH_POSTGRES=$(identity_of "$secrets/postgres")" \
+            "NEXUS_HASH_GRAFANA=$(content_of grafana/provisioning)$(identity_of "$secrets/grafana")" \
             docker compose "${plain[@]}" "$@"
     )
+}
+
+# For secrets, whose contents are not for us, and folders whose files may change but not the folder itself.
+identity_of() {
+    "${as_root[@]}" find "$1" -printf '%i %T@ %p\n' 2>/dev/null | sort | sha256sum | cut -c 1-8
 }
 
 start_stack() {
@@ -81,18 +88,21 @@ why_not_healthy() {
     done < <(compose ps --all --format '{{.Service}} {{.Status}}' | grep -v '^migrate ')
 }
 
-# It is retried by Docker until Postgres lets it in; a first start on an SD card takes a while.
+# Docker starts it again while it fails. Postgres is healthy by now, so a few failures are enough to know.
 wait_for_migrate() {
-    local container deadline=$((SECONDS + 120))
+    local container state
     container=$(compose ps --all --quiet migrate)
-    until [ "$("${as_docker[@]}" docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$container")" = "exited 0" ]; do
-        if [ "$SECONDS" -ge "$deadline" ]; then
-            compose logs --no-color --no-log-prefix --tail 3 migrate
-            echo "nexus: the database's schema is not in place; ./nexus logs migrate says more"
+    while state=$("${as_docker[@]}" docker inspect --format '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}' "$container"); do
+        case $state in
+        "exited 0 "*) return ;;
+        *" "[4-9] | *" "[0-9][0-9]*)
+            "${as_docker[@]}" docker logs --tail 1 "$container"
             return 1
-        fi
+            ;;
+        esac
         sleep 0.5
     done
+    return 1
 }
 
 say_what_is_there() {
