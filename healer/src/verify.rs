@@ -20,7 +20,7 @@ pub enum Verdict {
     /// Running since our restart, and healthy where it has a health check.
     Well,
     DidNotHelp(String),
-    /// Somebody stopped or paused it: no verdict on the restart.
+    /// Somebody stopped or paused it, or restarted the machine: no verdict on the restart.
     Stopped(String),
     Gone,
 }
@@ -48,6 +48,9 @@ pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, now: &Now) -> Verdict
         } else {
             Verdict::Pending { until: deadline.cloned() }
         };
+    }
+    if container.started_at != attempt.attempt.started_at_after && attempt.memory.intended.boot_id != now.boot_id {
+        return Verdict::Stopped("the machine was restarted meanwhile".into());
     }
     if container.started_at != attempt.attempt.started_at_after {
         let again = container.started_at.map_or_else(String::new, |at| format!(" at {}", at.strftime("%H:%M:%S")));
@@ -122,6 +125,14 @@ mod tests {
         container.failing_streak = 0;
         let verdict = judge(&restarted(), Some(&seen(container)), &at(20));
         assert!(matches!(verdict, Verdict::DidNotHelp(why) if why.contains("once more")));
+    }
+
+    #[test]
+    fn a_restart_of_the_machine_is_no_verdict() {
+        let container = Container { started_at: wall(900), health: Health::Healthy, ..container() };
+        let rebooted = Now { boot_id: "another".into(), ..at(1000) };
+        let verdict = judge(&restarted(), Some(&seen(container)), &rebooted);
+        assert_eq!(verdict, Verdict::Stopped("the machine was restarted meanwhile".into()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
+use nexus_model::Refusal;
 use serde::Deserialize;
 
 use crate::{
@@ -52,6 +53,8 @@ enum Heard {
     SelfTest {
         nonce: String,
     },
+    /// For a container that Docker Compose did not create, or for what can't be one of its names.
+    NotCompose,
     /// With the reason.
     Nothing(&'static str),
 }
@@ -75,7 +78,7 @@ fn hear(alert: Alert, host: &str) -> Heard {
                 return Heard::Nothing("another host");
             }
             if !is_name(&project) || !is_name(&service) || !is_name(&name) {
-                return Heard::Nothing("no name of a Compose service");
+                return Heard::NotCompose;
             }
             Heard::Look { project, service, alert: name }
         }
@@ -101,7 +104,10 @@ pub async fn receive(State(app): State<App>, body: Bytes) -> Response {
             "alertmanager left out alerts: set max_alerts to 0 for the healer's receiver"
         );
     }
-    let (changes, heard) = changes(payload, &app.host, received_at);
+    let (changes, heard, not_compose) = changes(payload, &app.host, received_at);
+    for _ in 0..not_compose {
+        app.metrics.refused(Refusal::NotCompose);
+    }
     if changes.is_empty() {
         return (StatusCode::OK, format!("{heard}\n")).into_response();
     }
@@ -121,17 +127,23 @@ pub async fn receive(State(app): State<App>, body: Bytes) -> Response {
     }
 }
 
-/// The changes for the journal, one a service however often it is named, and a line on what was heard.
-fn changes(payload: Payload, host: &str, received_at: Timestamp) -> (Vec<Change>, String) {
+/// The changes for the journal, one a service however often it is named, a line on what was heard, and how many alerts were
+/// about no Compose service.
+fn changes(payload: Payload, host: &str, received_at: Timestamp) -> (Vec<Change>, String, u32) {
     let total = payload.alerts.len();
     let mut looks = BTreeMap::new();
     let mut nonces = BTreeSet::new();
     let mut ignored = 0_usize;
+    let mut not_compose = 0;
     for alert in payload.alerts {
         match hear(alert, host) {
             Heard::Look { project, service, alert } => _ = looks.insert((project, service), alert),
             Heard::SelfTest { nonce } if nonces.len() < MAX_SELFTESTS => _ = nonces.insert(nonce),
             Heard::SelfTest { .. } => ignored += 1,
+            Heard::NotCompose => {
+                not_compose += 1;
+                ignored += 1;
+            }
             Heard::Nothing(reason) => {
                 tracing::debug!(reason, "alert ignored");
                 ignored += 1;
@@ -143,7 +155,7 @@ fn changes(payload: Payload, host: &str, received_at: Timestamp) -> (Vec<Change>
         .into_iter()
         .map(|((project, service), alert)| Change::Prompt(Prompt { project, service, alert, received_at }));
     let tests = nonces.into_iter().map(|nonce| Change::SelfTest { nonce, at: received_at });
-    (looks.chain(tests).collect(), heard)
+    (looks.chain(tests).collect(), heard, not_compose)
 }
 
 #[cfg(test)]
@@ -176,21 +188,21 @@ mod tests {
         assert_eq!(hear(alert(&RESTART), "pi2"), Heard::Nothing("another host"));
         assert_eq!(hear(changed("host", ""), "pi2"), look());
         assert_eq!(hear(changed("heal", ""), "pi"), Heard::Nothing("not for the healer"));
-        assert_eq!(hear(changed("project", ""), "pi"), Heard::Nothing("no name of a Compose service"));
-        assert_eq!(hear(changed("service", "a\nb"), "pi"), Heard::Nothing("no name of a Compose service"));
+        assert_eq!(hear(changed("project", ""), "pi"), Heard::NotCompose);
+        assert_eq!(hear(changed("service", "a\nb"), "pi"), Heard::NotCompose);
         assert_eq!(hear(Alert { status: "resolved".into(), ..alert(&RESTART) }, "pi"), Heard::Nothing("not firing"));
         let test = alert(&[("alertname", "NexusSelfTest"), ("heal", "test"), ("nonce", "abc")]);
         assert_eq!(hear(test, "pi"), Heard::SelfTest { nonce: "abc".into() });
         assert_eq!(hear(alert(&[("heal", "test")]), "pi"), Heard::Nothing("self-test without a nonce"));
         let mut long = alert(&RESTART);
         long.labels.insert("service".into(), "x".repeat(MAX_LABEL + 1));
-        assert_eq!(hear(long, "pi"), Heard::Nothing("no name of a Compose service"));
+        assert_eq!(hear(long, "pi"), Heard::NotCompose);
     }
 
     #[test]
     fn a_service_named_often_is_one_prompt() {
         let alerts = (0..1000).map(|_| alert(&RESTART)).collect();
-        let (changes, heard) = changes(Payload { alerts, truncated_alerts: 0 }, "pi", Timestamp::UNIX_EPOCH);
+        let (changes, heard, _) = changes(Payload { alerts, truncated_alerts: 0 }, "pi", Timestamp::UNIX_EPOCH);
         assert_eq!(changes.len(), 1);
         assert_eq!(heard, "1000 alerts: 1 services to look at, 0 ignored");
     }
@@ -198,7 +210,7 @@ mod tests {
     #[test]
     fn a_recorded_payload_is_understood() {
         let payload: Payload = serde_json::from_str(include_str!("../tests/data/alertmanager-0.28.json")).unwrap();
-        let (changes, _) = changes(payload, "pi", Timestamp::UNIX_EPOCH);
+        let (changes, _, _) = changes(payload, "pi", Timestamp::UNIX_EPOCH);
         assert!(matches!(&changes[..], [Change::Prompt(Prompt { project, service, alert, .. })]
             if project == "shop" && service == "web" && alert == "ContainerUnhealthy"));
     }

@@ -199,6 +199,7 @@ async fn nothing_happens_to_what_is_none_of_our_business() {
         "stopped_by_human",
         "stopped_by_unknown",
         "not_expected_to_run",
+        "not_compose",
     ] {
         healer.refused(reason).await;
     }

@@ -86,7 +86,8 @@ pub enum AttemptOutcome {
     DidNotHelp,
     /// Docker refused or failed the restart.
     Failed,
-    /// The healer died in between and nobody can say what came of it; counted as an attempt.
+    /// Nobody can say what would have come of it: the healer died in between, or somebody stopped the container or the
+    /// incident ended before it could be judged. Counted as an attempt.
     Interrupted,
 }
 
