@@ -1,5 +1,5 @@
 //! The collectors: one file a source, all of it there: what is read, how it is parsed, the families and how they are
-//! written. This file has what they share: the roots they read under, errors, reading a file.
+//! written. This file has what they share: their list, the roots they read under, errors.
 
 pub mod container;
 pub mod cpu;
@@ -14,100 +14,178 @@ pub mod thermal_zone;
 pub mod time;
 pub mod uname;
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
+
+use crate::exposition::Exposition;
 use crate::family::Family;
+pub use crate::reader::{KeptFile, Reader};
+use crate::settings::Settings;
 
-/// A source that can be asked for, by node_exporter's names where it has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Collector {
-    Cpu,
-    Loadavg,
-    Meminfo,
-    Filesystem,
-    Diskstats,
-    Netdev,
-    Pressure,
-    ThermalZone,
-    Stat,
-    Uname,
-    Time,
-    Container,
+/// Hands the list of collectors to a macro: variant, module, and whether it is on unless asked otherwise. The module's
+/// name is the collector's, node_exporter's where it has one; the scrape has them in this order.
+///
+/// Each module has: `Found`, what a scrape finds; `Kept`, what it keeps from one scrape to the next (`()`: nothing);
+/// `FAMILIES`; `ABSENCE`, what success 0 says where it may be no fault; `read` and `write`.
+macro_rules! for_each_collector {
+    ($apply:ident) => {
+        $apply! {
+            (Cpu, cpu, true)
+            (Loadavg, loadavg, true)
+            (Meminfo, meminfo, true)
+            (Filesystem, filesystem, true)
+            (Diskstats, diskstats, true)
+            (Netdev, netdev, true)
+            (Pressure, pressure, true)
+            (ThermalZone, thermal_zone, true)
+            (Stat, stat, true)
+            (Uname, uname, true)
+            (Time, time, true)
+            (Container, container, true)
+        }
+    };
 }
 
-impl Collector {
-    pub const ALL: [Collector; 12] = [
-        Collector::Cpu,
-        Collector::Loadavg,
-        Collector::Meminfo,
-        Collector::Filesystem,
-        Collector::Diskstats,
-        Collector::Netdev,
-        Collector::Pressure,
-        Collector::ThermalZone,
-        Collector::Stat,
-        Collector::Uname,
-        Collector::Time,
-        Collector::Container,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Collector::Cpu => "cpu",
-            Collector::Loadavg => "loadavg",
-            Collector::Meminfo => "meminfo",
-            Collector::Filesystem => "filesystem",
-            Collector::Diskstats => "diskstats",
-            Collector::Netdev => "netdev",
-            Collector::Pressure => "pressure",
-            Collector::ThermalZone => "thermal_zone",
-            Collector::Stat => "stat",
-            Collector::Uname => "uname",
-            Collector::Time => "time",
-            Collector::Container => "container",
+macro_rules! declare_collectors {
+    ($(($variant:ident, $module:ident, $on:literal))+) => {
+        /// A source that can be asked for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Collector {
+            $($variant),+
         }
-    }
 
-    /// What success 0 says of this collector, for the documentation, where it may be no fault.
-    pub fn absence(self) -> Option<&'static str> {
+        /// What a collector found.
+        #[derive(Debug)]
+        pub enum Found {
+            $($variant($module::Found)),+
+        }
+
+        /// What the collectors keep from one scrape to the next. Each is locked while its collector reads: one that hangs
+        /// must not hold up the others.
+        #[derive(Debug, Default)]
+        pub struct Kept {
+            $($module: Mutex<$module::Kept>),+
+        }
+
+        impl Collector {
+            pub const ALL: &[Collector] = &[$(Collector::$variant),+];
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Collector::$variant => stringify!($module)),+
+                }
+            }
+
+            /// Whether it is on unless asked otherwise.
+            pub fn is_on_by_default(self) -> bool {
+                match self {
+                    $(Collector::$variant => $on),+
+                }
+            }
+
+            /// `--collector.NAME` and `--no-collector.NAME`.
+            pub fn flags(self) -> (&'static str, &'static str) {
+                match self {
+                    $(Collector::$variant => {
+                        (concat!("collector.", stringify!($module)), concat!("no-collector.", stringify!($module)))
+                    }),+
+                }
+            }
+
+            /// What success 0 says of this collector, for the documentation, where it may be no fault.
+            pub fn absence(self) -> Option<&'static str> {
+                match self {
+                    $(Collector::$variant => $module::ABSENCE),+
+                }
+            }
+
+            pub fn families(self) -> &'static [Family] {
+                match self {
+                    $(Collector::$variant => $module::FAMILIES),+
+                }
+            }
+
+            pub fn read(self, access: &mut Access<'_>, kept: &Kept) -> Result<Found, CollectError> {
+                match self {
+                    $(Collector::$variant => {
+                        // After a panic what was kept is as good as the next reading will make it.
+                        let mut kept = kept.$module.lock().unwrap_or_else(PoisonError::into_inner);
+                        $module::read(access, &mut kept).map(Found::$variant)
+                    }),+
+                }
+            }
+        }
+
+        impl Found {
+            pub fn write(&self, out: &mut Exposition) {
+                match self {
+                    $(Found::$variant(found) => $module::write(found, out)),+
+                }
+            }
+        }
+    };
+}
+for_each_collector!(declare_collectors);
+
+impl Collector {
+    /// Whether it needs to know Docker's containers.
+    pub fn is_about_docker(self) -> bool {
+        self == Collector::Container
+    }
+}
+
+impl Found {
+    /// Why this is not all that there is to find, if so.
+    pub fn fault(&self) -> Option<String> {
         match self {
-            Collector::Pressure => Some(pressure::ABSENCE),
-            Collector::ThermalZone => Some(thermal_zone::ABSENCE),
-            Collector::Container => Some(container::ABSENCE),
+            Found::Container(containers) => containers.fault(),
             _ => None,
         }
     }
+}
 
-    pub fn families(self) -> &'static [Family] {
-        match self {
-            Collector::Cpu => cpu::FAMILIES,
-            Collector::Loadavg => loadavg::FAMILIES,
-            Collector::Meminfo => meminfo::FAMILIES,
-            Collector::Filesystem => filesystem::FAMILIES,
-            Collector::Diskstats => diskstats::FAMILIES,
-            Collector::Netdev => netdev::FAMILIES,
-            Collector::Pressure => pressure::FAMILIES,
-            Collector::ThermalZone => thermal_zone::FAMILIES,
-            Collector::Stat => stat::FAMILIES,
-            Collector::Uname => uname::FAMILIES,
-            Collector::Time => time::FAMILIES,
-            Collector::Container => container::FAMILIES,
-        }
-    }
+/// What a collector reads with.
+#[derive(Debug)]
+pub struct Access<'a> {
+    pub roots: &'a Roots,
+    pub settings: &'a Settings,
+    pub calls: Calls,
+    /// Docker's containers as the watcher knows them.
+    pub docker: &'a Arc<nexus_docker::Snapshot>,
+    /// When the scrape began.
+    pub now: Timestamp,
+    pub reader: &'a mut Reader,
+}
+
+/// What is no file: system calls, in whose place fixtures answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    pub statfs: filesystem::Ask,
+}
+
+impl Calls {
+    /// The kernel's own answers.
+    pub const REAL: Calls = Calls { statfs: filesystem::statfs };
 }
 
 /// A set of collectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Selection(u32);
+pub struct Selection(u64);
 
 impl Selection {
     pub const NONE: Selection = Selection(0);
 
     pub fn all() -> Self {
-        Collector::ALL.into_iter().fold(Selection::NONE, Selection::with)
+        Collector::ALL.iter().copied().fold(Selection::NONE, Selection::with)
+    }
+
+    pub fn by_default() -> Self {
+        let on = Collector::ALL.iter().copied().filter(|collector| collector.is_on_by_default());
+        on.fold(Selection::NONE, Selection::with)
     }
 
     #[must_use]
@@ -125,7 +203,7 @@ impl Selection {
     }
 
     pub fn iter(self) -> impl Iterator<Item = Collector> {
-        Collector::ALL.into_iter().filter(move |&collector| self.contains(collector))
+        Collector::ALL.iter().copied().filter(move |&collector| self.contains(collector))
     }
 }
 
@@ -167,45 +245,6 @@ impl CollectError {
     }
 }
 
-/// No file read here is near this size; what is larger is not what it should be, and is cut.
-const FILE_LIMIT: u64 = 4 << 20;
-
-/// Reads files of /proc and /sys into one buffer: an open, two reads and a close each.
-#[derive(Debug, Default)]
-pub struct Reader {
-    buffer: Vec<u8>,
-}
-
-impl Reader {
-    pub fn bytes(&mut self, path: &Path) -> io::Result<&[u8]> {
-        self.buffer.clear();
-        // Kernel files give all they have in one read when there is room for it.
-        self.buffer.reserve(16 * 1024);
-        // `take` keeps `read_to_end` from asking for the size, which such files don't know.
-        File::open(path)?.take(FILE_LIMIT).read_to_end(&mut self.buffer)?;
-        Ok(&self.buffer)
-    }
-
-    /// As text; bytes that are no UTF-8 become U+FFFD, so that a parser meets them as any other surprise.
-    pub fn text(&mut self, path: &Path) -> io::Result<&str> {
-        self.bytes(path)?;
-        if std::str::from_utf8(&self.buffer).is_err() {
-            self.buffer = String::from_utf8_lossy(&self.buffer).into_owned().into_bytes();
-        }
-        Ok(std::str::from_utf8(&self.buffer).unwrap_or_default())
-    }
-
-    /// As [`Reader::text`], with the path in the error.
-    pub fn require(&mut self, path: &Path) -> Result<&str, CollectError> {
-        self.text(path).map_err(|source| CollectError::Read { path: path.to_owned(), source })
-    }
-
-    /// A number alone in its file.
-    pub fn number<T: std::str::FromStr>(&mut self, path: &Path) -> Option<T> {
-        self.text(path).ok()?.trim().parse().ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,12 +255,6 @@ mod tests {
         assert_eq!(selection.iter().collect::<Vec<_>>(), [Collector::Cpu, Collector::Time]);
         assert_eq!(selection.without(Collector::Cpu).iter().collect::<Vec<_>>(), [Collector::Time]);
         assert_eq!(Selection::all().iter().count(), Collector::ALL.len());
-    }
-
-    #[test]
-    fn text_that_is_no_utf8_is_still_text() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), b"a\xffb 1\n").unwrap();
-        assert_eq!(Reader::default().text(file.path()).unwrap(), "a\u{FFFD}b 1\n");
+        assert!(Collector::ALL.len() <= 64, "as many as there are bits");
     }
 }

@@ -8,6 +8,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueP
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::collect::{Collector, Roots, Selection};
+use crate::settings::{DEFAULT_MOUNT_TIMEOUT, PATTERN_FLAGS, PatternFlag, Settings};
 
 #[derive(Debug)]
 pub struct Config {
@@ -18,7 +19,7 @@ pub struct Config {
     /// Whose containers are looked at.
     pub stack: String,
     pub collectors: Selection,
-    pub mount_timeout: Duration,
+    pub settings: Settings,
     /// A level, or directives of tracing's filter.
     pub log: String,
 }
@@ -54,7 +55,7 @@ impl Config {
             0 => Refusal::Answered(error.to_string()),
             _ => Refusal::Mistyped(one_line(&error.to_string())),
         })?;
-        let config = Config::from(&matches);
+        let config = Config::read(&matches).map_err(Refusal::Mistyped)?;
         let procfs = &config.roots.procfs;
         if config.action == Action::Serve && !procfs.join("stat").exists() {
             let why = "is not where /proc of a host is: mount it there, or give --path.procfs or --path.rootfs";
@@ -72,22 +73,26 @@ fn one_line(message: &str) -> String {
     format!("{} (see --help)", text.strip_prefix("error: ").unwrap_or(&text))
 }
 
-impl From<&ArgMatches> for Config {
-    fn from(matches: &ArgMatches) -> Self {
+impl Config {
+    /// Of flags that have been parsed; fails when two contradict each other, with the reason.
+    fn read(matches: &ArgMatches) -> Result<Config, String> {
         let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
         let rootfs = path("path.rootfs").unwrap_or_else(|| "/".into());
         let under_root = |name: &str, folder: &str| path(name).unwrap_or_else(|| rootfs.join(folder));
         let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
-        let default = if matches.get_flag("collector.disable-defaults") { Selection::NONE } else { Selection::all() };
-        let collectors = Collector::ALL.into_iter().fold(default, |selection, collector| {
-            let Flags { on, off } = flags(collector);
+        let default =
+            if matches.get_flag("collector.disable-defaults") { Selection::NONE } else { Selection::by_default() };
+        let collectors = Collector::ALL.iter().fold(default, |selection, &collector| {
+            let (on, off) = collector.flags();
             match (matches.get_flag(on), matches.get_flag(off)) {
                 (true, _) => selection.with(collector),
                 (_, true) => selection.without(collector),
                 _ => selection,
             }
         });
-        Config {
+        let mount_timeout =
+            matches.get_one("collector.filesystem.mount-timeout").copied().unwrap_or(DEFAULT_MOUNT_TIMEOUT);
+        Ok(Config {
             action: match matches.subcommand_name() {
                 Some("healthcheck") => Action::Healthcheck,
                 Some("families") => Action::Families,
@@ -103,37 +108,9 @@ impl From<&ArgMatches> for Config {
             docker_socket: path("docker.socket").unwrap_or_default(),
             stack: text("docker.stack"),
             collectors,
-            mount_timeout: matches.get_one("collector.filesystem.mount-timeout").copied().unwrap_or_default(),
+            settings: Settings::read(matches, mount_timeout)?,
             log: text("log.level"),
-        }
-    }
-}
-
-/// `--collector.NAME` and `--no-collector.NAME`; the later one on the line wins.
-struct Flags {
-    on: &'static str,
-    off: &'static str,
-}
-
-fn flags(collector: Collector) -> Flags {
-    macro_rules! flags {
-        ($name:literal) => {
-            Flags { on: concat!("collector.", $name), off: concat!("no-collector.", $name) }
-        };
-    }
-    match collector {
-        Collector::Cpu => flags!("cpu"),
-        Collector::Loadavg => flags!("loadavg"),
-        Collector::Meminfo => flags!("meminfo"),
-        Collector::Filesystem => flags!("filesystem"),
-        Collector::Diskstats => flags!("diskstats"),
-        Collector::Netdev => flags!("netdev"),
-        Collector::Pressure => flags!("pressure"),
-        Collector::ThermalZone => flags!("thermal_zone"),
-        Collector::Stat => flags!("stat"),
-        Collector::Uname => flags!("uname"),
-        Collector::Time => flags!("time"),
-        Collector::Container => flags!("container"),
+        })
     }
 }
 
@@ -201,16 +178,26 @@ fn command() -> Command {
         .subcommand(Command::new("healthcheck").about("Ask the exporter on the listen address whether it is well"))
         .subcommand(Command::new("families").about("Print the list of metric families, docs/metrics.md"))
         .after_help(format!(
-            "Collectors are switched by --collector.NAME and --no-collector.NAME, all on by default:\n  {}",
-            Collector::ALL.map(Collector::name).join(" ")
+            "Collectors are switched by --collector.NAME and --no-collector.NAME, the later one on the line wins.\n\
+             On by default:\n  {}\nOff by default:\n  {}",
+            names(true),
+            names(false)
         ));
+    command = command.args(PATTERN_FLAGS.iter().map(PatternFlag::arg));
     for collector in Collector::ALL {
-        let Flags { on, off } = flags(collector);
+        let (on, off) = collector.flags();
         command = command
             .arg(Arg::new(on).long(on).action(ArgAction::SetTrue).overrides_with(off).hide(true))
             .arg(Arg::new(off).long(off).action(ArgAction::SetTrue).overrides_with(on).hide(true));
     }
     command
+}
+
+/// The collectors that are on, or off, by default.
+fn names(on: bool) -> String {
+    let names =
+        Collector::ALL.iter().filter(|collector| collector.is_on_by_default() == on).map(|collector| collector.name());
+    names.collect::<Vec<_>>().join(" ")
 }
 
 /// `:PORT` listens on all of IPv4, where node_exporter would also take IPv6.
@@ -251,8 +238,8 @@ mod tests {
             (config.roots.procfs.as_path(), config.roots.sysfs.as_path()),
             (Path::new("/proc"), Path::new("/sys"))
         );
-        assert_eq!(config.collectors, Selection::all());
-        assert_eq!(config.mount_timeout, Duration::from_secs(2));
+        assert_eq!(config.collectors, Selection::by_default());
+        assert_eq!(config.settings.mount_timeout, Duration::from_secs(2));
     }
 
     #[test]
@@ -267,8 +254,8 @@ mod tests {
     fn collectors_are_switched_and_the_last_word_counts() {
         let check =
             |arguments: &[&str], expected: Selection| assert_eq!(parse(arguments).unwrap().collectors, expected);
-        check(&["--no-collector.cpu"], Selection::all().without(Collector::Cpu));
-        check(&["--no-collector.cpu", "--collector.cpu"], Selection::all());
+        check(&["--no-collector.cpu"], Selection::by_default().without(Collector::Cpu));
+        check(&["--no-collector.cpu", "--collector.cpu"], Selection::by_default());
         check(
             &["--collector.disable-defaults", "--collector.thermal_zone"],
             Selection::NONE.with(Collector::ThermalZone),
@@ -278,8 +265,11 @@ mod tests {
     #[test]
     fn every_collector_has_its_flags() {
         for collector in Collector::ALL {
-            assert_eq!(flags(collector).on, format!("collector.{}", collector.name()));
-            assert_eq!(flags(collector).off, format!("no-collector.{}", collector.name()));
+            let (on, off) = collector.flags();
+            assert_eq!(
+                (on, off),
+                (&*format!("collector.{}", collector.name()), &*format!("no-collector.{}", collector.name()))
+            );
         }
         command().debug_assert();
     }

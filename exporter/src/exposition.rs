@@ -101,7 +101,7 @@ impl Exposition {
         let base = name.strip_suffix("_total");
         let (declared, word) = match (self.format, kind, base) {
             (Format::OpenMetrics, Kind::Counter, Some(base)) => (base, "counter"),
-            (Format::OpenMetrics, Kind::Counter, None) => (name, "unknown"),
+            (Format::OpenMetrics, Kind::Counter, None) | (Format::OpenMetrics, Kind::Untyped, _) => (name, "unknown"),
             _ => (name, kind.as_str()),
         };
         let mut head = String::new();

@@ -6,6 +6,8 @@ pub enum Kind {
     /// Only grows, until what counts starts anew. The name ends in `_total`.
     Counter,
     Gauge,
+    /// node_exporter's for what the kernel does not say: a counter or a gauge. No family of our own.
+    Untyped,
 }
 
 impl Kind {
@@ -13,6 +15,7 @@ impl Kind {
         match self {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Untyped => "untyped",
         }
     }
 }

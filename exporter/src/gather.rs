@@ -1,70 +1,76 @@
 //! Asks the collectors one after the other: reads of /sys at the same time hurt the kernel more than they help.
+//!
+//! They are read on a thread that may hang in place of the scrape. A collector whose read does not return in time fails, and
+//! is not asked again until that read returns; the others are served.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::collect::filesystem::{Ask, Mounts};
-use crate::collect::{
-    CollectError, Collector, Reader, Roots, Selection, container, cpu, diskstats, loadavg, meminfo, netdev, pressure,
-    stat, thermal_zone, uname,
-};
+use crate::collect::{Access, Calls, CollectError, Collector, Found, Kept, Reader, Roots, Selection};
+use crate::guard::{Guard, Limits};
+use crate::settings::Settings;
 use crate::snapshot::{Outcome, Snapshot};
 
 /// What Docker's containers are at the moment; never waits for the daemon.
 pub type DockerView = Box<dyn Fn() -> Arc<nexus_docker::Snapshot> + Send>;
 
+/// For one collector, and for all of a scrape together: Prometheus gives up after ten seconds by default.
+const LIMITS: Limits = Limits { each: Duration::from_secs(4), all: Duration::from_secs(8) };
+
 /// The collectors with what they keep between scrapes.
 pub struct Gatherer {
-    roots: Roots,
     docker: DockerView,
-    reader: Reader,
-    cpu: cpu::Kept,
-    mounts: Mounts,
-    containers: container::Kept,
+    guard: Guard<Moment, Collector, Read>,
     /// Collectors whose fault has been told, so that it is told once.
     faulty: Selection,
 }
 
+/// What all collectors of one scrape share.
+#[derive(Clone)]
+struct Moment {
+    now: Timestamp,
+    docker: Arc<nexus_docker::Snapshot>,
+}
+
+struct Read {
+    took: Duration,
+    found: Result<Found, CollectError>,
+}
+
 impl Gatherer {
-    pub fn new(roots: Roots, ask: Ask, mount_timeout: Duration, docker: DockerView) -> Self {
-        Gatherer {
-            roots,
-            docker,
-            reader: Reader::default(),
-            cpu: cpu::Kept::default(),
-            mounts: Mounts::new(ask, mount_timeout),
-            containers: container::Kept::default(),
-            faulty: Selection::NONE,
-        }
+    pub fn new(roots: Roots, settings: Settings, calls: Calls, docker: DockerView) -> Self {
+        let kept = Kept::default();
+        let read = move |moment: &Moment, collector: &Collector, reader: &mut Reader| {
+            let begin = Instant::now();
+            let (docker, now) = (&moment.docker, moment.now);
+            let mut access = Access { roots: &roots, settings: &settings, calls, docker, now, reader };
+            let found = collector.read(&mut access, &kept);
+            Read { took: begin.elapsed(), found }
+        };
+        Gatherer { docker, guard: Guard::new("read", read), faulty: Selection::NONE }
     }
 
     pub fn gather(&mut self, wanted: Selection, now: Timestamp) -> Snapshot {
-        let mut asked = Asked { wanted, outcomes: Vec::new() };
-        let Gatherer { roots, reader, .. } = self;
-        let mut snapshot = Snapshot {
-            cpu: asked.ask(Collector::Cpu, || cpu::read(roots, reader, &mut self.cpu)),
-            loadavg: asked.ask(Collector::Loadavg, || loadavg::read(roots, reader)),
-            meminfo: asked.ask(Collector::Meminfo, || meminfo::read(roots, reader)),
-            filesystem: asked.ask(Collector::Filesystem, || self.mounts.read(roots, reader)),
-            diskstats: asked.ask(Collector::Diskstats, || diskstats::read(roots, reader)),
-            netdev: asked.ask(Collector::Netdev, || netdev::read(roots, reader)),
-            pressure: asked.ask(Collector::Pressure, || pressure::read(roots, reader)),
-            thermal_zone: asked.ask(Collector::ThermalZone, || thermal_zone::read(roots, reader)),
-            stat: asked.ask(Collector::Stat, || stat::read(roots, reader)),
-            uname: asked.ask(Collector::Uname, || uname::read(roots, reader)),
-            time: asked.ask(Collector::Time, || Ok(now)),
-            container: asked.ask(Collector::Container, || self.containers.read(&(self.docker)(), roots, reader, now)),
-            outcomes: Vec::new(),
-        };
-        snapshot.outcomes = asked.outcomes;
-        // A reading that is not complete is served, and told.
-        if let Some(fault) = snapshot.container.as_ref().and_then(container::Containers::fault) {
-            let mut outcomes = snapshot.outcomes.iter_mut();
-            if let Some(outcome) = outcomes.find(|outcome| outcome.collector == Collector::Container) {
-                outcome.fault = Some(CollectError::Failed { what: fault });
-            }
+        let wanted: Vec<Collector> = wanted.iter().collect();
+        let docker =
+            if wanted.iter().any(|collector| collector.is_about_docker()) { (self.docker)() } else { Arc::default() };
+        let mut snapshot =
+            Snapshot { outcomes: Vec::with_capacity(wanted.len()), found: Vec::with_capacity(wanted.len()) };
+        let answers = self.guard.read(&wanted, &Moment { now, docker }, LIMITS);
+        for (collector, answer) in wanted.into_iter().zip(answers) {
+            let (took, fault) = match answer {
+                Ok(Read { took, found: Ok(found) }) => {
+                    // A reading that is not complete is served, and told.
+                    let fault = found.fault().map(|what| CollectError::Failed { what });
+                    snapshot.found.push(found);
+                    (took, fault)
+                }
+                Ok(Read { took, found: Err(fault) }) => (took, Some(fault)),
+                Err(refused) => (Duration::ZERO, Some(CollectError::Failed { what: refused.to_string() })),
+            };
+            snapshot.outcomes.push(Outcome { collector, took, fault });
         }
         self.tell(&snapshot);
         snapshot
@@ -92,26 +98,6 @@ impl Gatherer {
                 _ => (),
             }
         }
-    }
-}
-
-struct Asked {
-    wanted: Selection,
-    outcomes: Vec<Outcome>,
-}
-
-impl Asked {
-    fn ask<T>(&mut self, collector: Collector, read: impl FnOnce() -> Result<T, CollectError>) -> Option<T> {
-        if !self.wanted.contains(collector) {
-            return None;
-        }
-        let begin = Instant::now();
-        let (found, fault) = match read() {
-            Ok(found) => (Some(found), None),
-            Err(fault) => (None, Some(fault)),
-        };
-        self.outcomes.push(Outcome { collector, took: begin.elapsed(), fault });
-        found
     }
 }
 

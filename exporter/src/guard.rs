@@ -1,18 +1,23 @@
-//! Reads that may never return (statfs of a dead network mount) on a thread of their own, with a deadline.
+//! Reads that may never return (statfs of a dead network mount, a sensor whose driver hangs) on a thread of their own, with
+//! a deadline.
 //!
 //! One named thread serves all keys, one after the other. When a read does not return in time its key is stuck: the
 //! thread is left to it, later asks for the key are refused at once, and another thread is started for the other keys. The
 //! stuck thread frees its key and ends when the read returns at last. So there are never more threads than stuck keys and
 //! one, and no more stuck keys than `MOST_STUCK`.
+//!
+//! All keys of one call go over together and come back together, since waking a thread costs more than most reads.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Each costs a thread that can't be ended. A host with more dead mounts than this needs no finer report.
+use crate::collect::Reader;
+
+/// Each costs a thread that can't be ended. A host on which more hangs than this needs no finer report.
 const MOST_STUCK: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,112 +43,178 @@ pub struct Limits {
     pub all: Duration,
 }
 
-/// Runs `read` for keys, never more than one read of a key at a time.
-#[derive(Debug)]
-pub struct Guard<K, R> {
+type Read<C, K, R> = Arc<dyn Fn(&C, &K, &mut Reader) -> R + Send + Sync>;
+
+/// Where a thread takes its work from.
+type Batches<C, K, R> = SyncSender<Arc<Batch<C, K, R>>>;
+
+/// Runs `read` for keys, never more than one read of a key at a time. `C` is what all reads of a call share.
+pub struct Guard<C, K, R> {
     name: &'static str,
-    read: fn(&K) -> R,
-    worker: Option<Worker<K, R>>,
+    read: Read<C, K, R>,
+    worker: Option<Batches<C, K, R>>,
     stuck: Arc<Mutex<HashSet<K>>>,
 }
 
-#[derive(Debug)]
-struct Worker<K, R> {
-    batches: SyncSender<Vec<K>>,
-    results: Receiver<R>,
+/// The keys of one call while a thread works on them.
+struct Batch<C, K, R> {
+    context: C,
+    state: Mutex<State<K, R>>,
+    /// Told once, at the end.
+    ended: Condvar,
 }
 
-impl<K: Clone + Eq + Hash + Send + 'static, R: Send + 'static> Guard<K, R> {
+struct State<K, R> {
+    /// With their places in the call.
+    todo: VecDeque<(usize, K)>,
+    /// The place of the key that is being read, since when.
+    running: Option<(usize, Instant)>,
+    results: Vec<(usize, R)>,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    UnderWay,
+    /// Nothing is left.
+    Done,
+    /// The thread ended, which only a panic of `read` does to it.
+    Died,
+    /// Nobody waits for the thread any more.
+    Abandoned,
+}
+
+impl<C, K, R> Guard<C, K, R>
+where
+    C: Clone + Send + Sync + 'static,
+    K: Clone + Eq + Hash + Send + 'static,
+    R: Send + 'static,
+{
     /// `name` is the thread's, at most 15 bytes.
-    pub fn new(name: &'static str, read: fn(&K) -> R) -> Self {
-        Guard { name, read, worker: None, stuck: Arc::default() }
+    pub fn new(name: &'static str, read: impl Fn(&C, &K, &mut Reader) -> R + Send + Sync + 'static) -> Self {
+        Guard { name, read: Arc::new(read), worker: None, stuck: Arc::default() }
     }
 
     /// `read` of each key, in their order.
-    pub fn read(&mut self, keys: &[K], limits: Limits) -> Vec<Result<R, Refused>> {
+    pub fn read(&mut self, keys: &[K], context: &C, limits: Limits) -> Vec<Result<R, Refused>> {
         let deadline = Instant::now() + limits.all;
         let mut answers: Vec<Result<R, Refused>> = keys.iter().map(|_| Err(Refused::NotAsked)).collect();
-        let mut left: Vec<usize> = Vec::with_capacity(keys.len());
+        let mut todo = VecDeque::with_capacity(keys.len());
         let stuck = lock(&self.stuck).clone();
         for (at, key) in keys.iter().enumerate() {
             if stuck.contains(key) {
                 answers[at] = Err(Refused::Stuck);
             } else {
-                left.push(at);
+                todo.push_back((at, key.clone()));
             }
         }
-        // Once round, unless a read hangs.
-        while !left.is_empty() && Instant::now() < deadline {
+        // Once round, unless a read hangs or panics.
+        while !todo.is_empty() && Instant::now() < deadline {
             let worker = match self.worker() {
                 Ok(worker) => worker,
                 Err(refused) => {
-                    left.iter().for_each(|&at| answers[at] = Err(refused));
+                    todo.iter().for_each(|(at, _)| answers[*at] = Err(refused));
                     break;
                 }
             };
-            // Fails when the thread has ended, which shows at the first result.
-            _ = worker.batches.send(left.iter().map(|&at| keys[at].clone()).collect());
-            let mut ended = false;
-            let mut done = 0;
-            for &at in &left {
-                let limit = limits.each.min(deadline.saturating_duration_since(Instant::now()));
-                answers[at] = self.wait(&worker, &keys[at], limit);
-                done += 1;
-                if answers[at].is_err() {
-                    ended = true;
-                    break;
-                }
+            let state = State {
+                running: None,
+                results: Vec::with_capacity(todo.len()),
+                todo: std::mem::take(&mut todo),
+                progress: Progress::UnderWay,
+            };
+            let batch = Arc::new(Batch { context: context.clone(), state: Mutex::new(state), ended: Condvar::new() });
+            if worker.send(Arc::clone(&batch)).is_err() {
+                // It died after its last batch, which can't be: only a read panics.
+                todo = std::mem::take(&mut lock(&batch.state).todo);
+                continue;
             }
-            left.drain(..done);
-            if !ended {
+            if self.wait(&batch, keys, limits.each, deadline, &mut answers) {
                 self.worker = Some(worker);
             }
+            let mut state = lock(&batch.state);
+            todo = std::mem::take(&mut state.todo);
+            state.results.drain(..).for_each(|(at, result)| answers[at] = Ok(result));
         }
         answers
     }
 
-    /// Waits for the next result, which is that of `key`. After an error the worker is not to be used again.
-    fn wait(&self, worker: &Worker<K, R>, key: &K, limit: Duration) -> Result<R, Refused> {
-        match worker.results.recv_timeout(limit) {
-            Ok(result) => Ok(result),
-            // Only a panic of `read` ends the thread.
-            Err(RecvTimeoutError::Disconnected) => Err(Refused::NoThread),
-            Err(RecvTimeoutError::Timeout) => {
-                // Under the lock the thread has either sent its result, or will find itself abandoned and free the key.
-                let mut stuck = lock(&self.stuck);
-                worker.results.try_recv().map_err(|_| {
-                    stuck.insert(key.clone());
-                    Refused::TimedOut
-                })
+    /// Waits for the end of a batch, or for a read that takes too long. Says whether the thread can be used again.
+    fn wait(
+        &self,
+        batch: &Batch<C, K, R>,
+        keys: &[K],
+        each: Duration,
+        deadline: Instant,
+        answers: &mut [Result<R, Refused>],
+    ) -> bool {
+        let asked = Instant::now();
+        let mut state = lock(&batch.state);
+        loop {
+            match (state.progress, state.running) {
+                (Progress::Done, _) => return true,
+                (Progress::Died | Progress::Abandoned, running) => {
+                    if let Some((at, _)) = running {
+                        answers[at] = Err(Refused::NoThread);
+                    }
+                    return false;
+                }
+                (Progress::UnderWay, running) => {
+                    let since = running.map_or(asked, |(_, since)| since);
+                    let left = (since + each).min(deadline).saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        // Under the lock the thread has either left its result, or will find itself abandoned and free
+                        // the key.
+                        state.progress = Progress::Abandoned;
+                        if let Some((at, _)) = running {
+                            lock(&self.stuck).insert(keys[at].clone());
+                            answers[at] = Err(Refused::TimedOut);
+                        }
+                        return false;
+                    }
+                    state = batch.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                }
             }
         }
     }
 
-    fn worker(&mut self) -> Result<Worker<K, R>, Refused> {
+    fn worker(&mut self) -> Result<Batches<C, K, R>, Refused> {
         if let Some(worker) = self.worker.take() {
             return Ok(worker);
         }
         if lock(&self.stuck).len() >= MOST_STUCK {
             return Err(Refused::TooManyStuck);
         }
-        let (batches, asked) = sync_channel::<Vec<K>>(1);
-        // Never holds more than one batch. Bounded, a full one would make the thread wait while it holds the lock.
-        let (sender, results) = channel();
-        let (read, stuck) = (self.read, Arc::clone(&self.stuck));
+        let (batches, asked) = sync_channel::<Arc<Batch<C, K, R>>>(1);
+        let (read, stuck) = (Arc::clone(&self.read), Arc::clone(&self.stuck));
         let work = move || {
+            let mut reader = Reader::default();
             while let Ok(batch) = asked.recv() {
-                for key in batch {
-                    let result = read(&key);
-                    let mut stuck = lock(&stuck);
-                    if sender.send(result).is_err() {
-                        stuck.remove(&key);
+                let at_the_end = TellTheEnd(&batch);
+                loop {
+                    let next = {
+                        let mut state = lock(&batch.state);
+                        let next = state.todo.pop_front();
+                        state.running = next.as_ref().map(|(at, _)| (*at, Instant::now()));
+                        if next.is_none() && state.progress == Progress::UnderWay {
+                            state.progress = Progress::Done;
+                        }
+                        next
+                    };
+                    let Some((at, key)) = next else { break };
+                    let result = read(&batch.context, &key, &mut reader);
+                    let mut state = lock(&batch.state);
+                    if state.progress == Progress::Abandoned {
+                        lock(&stuck).remove(&key);
                         return;
                     }
+                    state.results.push((at, result));
                 }
+                drop(at_the_end);
             }
         };
         match thread::Builder::new().name(self.name.to_owned()).spawn(work) {
-            Ok(_) => Ok(Worker { batches, results }),
+            Ok(_) => Ok(batches),
             Err(error) => {
                 tracing::warn!(thread = self.name, reason = %error, "can't start a thread");
                 Err(Refused::NoThread)
@@ -152,8 +223,27 @@ impl<K: Clone + Eq + Hash + Send + 'static, R: Send + 'static> Guard<K, R> {
     }
 }
 
-fn lock<K>(stuck: &Mutex<HashSet<K>>) -> MutexGuard<'_, HashSet<K>> {
-    stuck.lock().unwrap_or_else(PoisonError::into_inner)
+impl<C, K, R> std::fmt::Debug for Guard<C, K, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Wakes who waits for the batch, also when a read panics.
+struct TellTheEnd<'a, C, K, R>(&'a Batch<C, K, R>);
+
+impl<C, K, R> Drop for TellTheEnd<'_, C, K, R> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        if state.progress == Progress::UnderWay {
+            state.progress = Progress::Died;
+        }
+        self.0.ended.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -202,36 +292,36 @@ mod tests {
     #[test]
     fn a_read_that_hangs_holds_up_nobody_else_and_recovers() {
         static GATE: Gate = Gate::new();
-        let mut guard = Guard::new("test", |key: &u32| {
+        let mut guard = Guard::new("test", |(): &(), key: &u32, _: &mut Reader| {
             if *key == 1 {
                 GATE.pass();
             }
             key * 10
         });
-        assert_eq!(guard.read(&[0, 2], limits(LONG)), [Ok(0), Ok(20)]);
-        assert_eq!(guard.read(&[0, 1, 2], limits(SHORT)), [Ok(0), Err(Refused::TimedOut), Ok(20)]);
+        assert_eq!(guard.read(&[0, 2], &(), limits(LONG)), [Ok(0), Ok(20)]);
+        assert_eq!(guard.read(&[0, 1, 2], &(), limits(SHORT)), [Ok(0), Err(Refused::TimedOut), Ok(20)]);
         for _ in 0..100 {
-            assert_eq!(guard.read(&[0, 1, 2], limits(LONG)), [Ok(0), Err(Refused::Stuck), Ok(20)]);
+            assert_eq!(guard.read(&[0, 1, 2], &(), limits(LONG)), [Ok(0), Err(Refused::Stuck), Ok(20)]);
         }
         assert_eq!(GATE.waiting.load(Ordering::SeqCst), 1);
         GATE.open();
         let deadline = Instant::now() + LONG;
-        while guard.read(&[1], limits(LONG)) == [Err(Refused::Stuck)] {
+        while guard.read(&[1], &(), limits(LONG)) == [Err(Refused::Stuck)] {
             assert!(Instant::now() < deadline, "the key is freed when the read returns");
             thread::yield_now();
         }
-        assert_eq!(guard.read(&[0, 1], limits(LONG)), [Ok(0), Ok(10)]);
+        assert_eq!(guard.read(&[0, 1], &(), limits(LONG)), [Ok(0), Ok(10)]);
     }
 
     #[test]
     fn the_number_of_stuck_threads_is_bounded() {
         static GATE: Gate = Gate::new();
-        let mut guard = Guard::new("test", |_: &usize| GATE.pass());
+        let mut guard = Guard::new("test", |(): &(), _: &usize, _: &mut Reader| GATE.pass());
         let keys: Vec<usize> = (0..MOST_STUCK + 20).collect();
-        let first = guard.read(&keys, limits(Duration::from_millis(20)));
+        let first = guard.read(&keys, &(), limits(Duration::from_millis(20)));
         assert!(first[..MOST_STUCK].iter().all(|answer| *answer == Err(Refused::TimedOut)));
         assert!(first[MOST_STUCK..].iter().all(|answer| *answer == Err(Refused::TooManyStuck)));
-        let second = guard.read(&keys, limits(LONG));
+        let second = guard.read(&keys, &(), limits(LONG));
         assert!(second[..MOST_STUCK].iter().all(|answer| *answer == Err(Refused::Stuck)));
         assert!(second[MOST_STUCK..].iter().all(|answer| *answer == Err(Refused::TooManyStuck)));
         // A thread may begin after its time is over.
@@ -247,9 +337,9 @@ mod tests {
     #[test]
     fn all_reads_together_keep_within_their_limit() {
         static GATE: Gate = Gate::new();
-        let mut guard = Guard::new("test", |_: &u32| GATE.pass());
+        let mut guard = Guard::new("test", |(): &(), _: &u32, _: &mut Reader| GATE.pass());
         let begin = Instant::now();
-        let answers = guard.read(&[1, 2, 3], Limits { each: LONG, all: SHORT });
+        let answers = guard.read(&[1, 2, 3], &(), Limits { each: LONG, all: SHORT });
         assert_eq!(answers, [Err(Refused::TimedOut), Err(Refused::NotAsked), Err(Refused::NotAsked)]);
         assert!(begin.elapsed() < LONG);
         GATE.open();
@@ -257,11 +347,11 @@ mod tests {
 
     #[test]
     fn a_read_that_panics_costs_only_itself() {
-        let mut guard = Guard::new("test", |key: &u32| {
+        let mut guard = Guard::new("test", |(): &(), key: &u32, _: &mut Reader| {
             assert_ne!(*key, 1);
             *key
         });
-        assert_eq!(guard.read(&[0, 1, 2], limits(LONG)), [Ok(0), Err(Refused::NoThread), Ok(2)]);
-        assert_eq!(guard.read(&[2], limits(LONG)), [Ok(2)]);
+        assert_eq!(guard.read(&[0, 1, 2], &(), limits(LONG)), [Ok(0), Err(Refused::NoThread), Ok(2)]);
+        assert_eq!(guard.read(&[2], &(), limits(LONG)), [Ok(2)]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nexus_docker::{Docker, Watcher};
-use nexus_exporter::collect::{Collector, filesystem};
+use nexus_exporter::collect::{Calls, Collector};
 use nexus_exporter::config::{Action, Config, Refusal};
 use nexus_exporter::gather::{DockerView, Gatherer};
 use nexus_exporter::scrape::Scraper;
@@ -60,14 +60,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .with_ansi(false)
         .init();
     let listener = nexus_web::bind(config.listen).await?;
-    let docker: DockerView = if config.collectors.contains(Collector::Container) {
+    let docker: DockerView = if config.collectors.iter().any(Collector::is_about_docker) {
         let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_TIMEOUT));
         let watcher = Watcher::spawn(docker, config.stack);
         Box::new(move || watcher.snapshot())
     } else {
         Box::new(Arc::default)
     };
-    let gatherer = Gatherer::new(config.roots, filesystem::statfs, config.mount_timeout, docker);
+    let gatherer = Gatherer::new(config.roots, config.settings, Calls::REAL, docker);
     let (scraper, ended) = Scraper::start(gatherer).context("can't start the collecting thread")?;
     // With port 0 the kernel has chosen one.
     let address = listener.local_addr().unwrap_or(config.listen);

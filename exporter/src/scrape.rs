@@ -97,7 +97,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::collect::{Collector, Roots, filesystem};
+    use crate::collect::{Calls, Collector, Roots};
+    use crate::settings::Settings;
 
     /// Collects from nowhere; `at_each` runs in each scrape that asks for containers.
     fn gatherer(at_each: impl Fn() + Send + 'static) -> Gatherer {
@@ -107,7 +108,7 @@ mod tests {
             at_each();
             Arc::default()
         });
-        Gatherer::new(roots, filesystem::statfs, Duration::from_secs(1), docker)
+        Gatherer::new(roots, Settings::defaults(), Calls::REAL, docker)
     }
 
     #[tokio::test]

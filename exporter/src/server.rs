@@ -54,7 +54,7 @@ async fn metrics(State(app): State<App>, Query(query): Query<Vec<(String, String
 fn selection(query: &[(String, String)], enabled: Selection) -> Result<Selection, String> {
     let mut wanted = Selection::NONE;
     for (_, name) in query.iter().filter(|(key, _)| key == "collect[]") {
-        let found = Collector::ALL.into_iter().find(|collector| collector.name() == name);
+        let found = Collector::ALL.iter().copied().find(|collector| collector.name() == name);
         match found {
             Some(collector) if enabled.contains(collector) => wanted = wanted.with(collector),
             Some(_) => return Err(format!("disabled collector: {name:?}\n")),

@@ -2,42 +2,15 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::collect::container::Containers;
-use crate::collect::cpu::Cpu;
-use crate::collect::diskstats::Disk;
-use crate::collect::filesystem::Filesystem;
-use crate::collect::loadavg::Loadavg;
-use crate::collect::meminfo::Meminfo;
-use crate::collect::netdev::Interface;
-use crate::collect::pressure::Pressure;
-use crate::collect::stat::Stat;
-use crate::collect::thermal_zone::Zone;
-use crate::collect::uname::Uname;
-use crate::collect::{
-    CollectError, Collector, container, cpu, diskstats, filesystem, loadavg, meminfo, netdev, pressure, stat,
-    thermal_zone, time, uname,
-};
+use crate::collect::{CollectError, Collector, Found};
 use crate::exposition::{Exposition, Format};
 use crate::family::{Family, Kind};
 
-/// A field is `None` when its collector was not asked for, or failed.
 #[derive(Debug)]
 pub struct Snapshot {
     pub outcomes: Vec<Outcome>,
-    pub cpu: Option<Cpu>,
-    pub loadavg: Option<Loadavg>,
-    pub meminfo: Option<Meminfo>,
-    pub filesystem: Option<Vec<Filesystem>>,
-    pub diskstats: Option<Vec<Disk>>,
-    pub netdev: Option<Vec<Interface>>,
-    pub pressure: Option<Pressure>,
-    pub thermal_zone: Option<Vec<Zone>>,
-    pub stat: Option<Stat>,
-    pub uname: Option<Uname>,
-    pub time: Option<Timestamp>,
-    pub container: Option<Containers>,
+    /// Of the collectors that were asked for and did not fail.
+    pub found: Vec<Found>,
 }
 
 /// How a collector that was asked for fared.
@@ -76,20 +49,8 @@ pub const FAMILIES: &[Family] = &[DURATION, SUCCESS, BUILD];
 impl Snapshot {
     pub fn render(&self, format: Format) -> String {
         let mut out = Exposition::new(format);
-        let write = &mut out;
-        self.cpu.iter().for_each(|found| cpu::write(found, write));
-        self.loadavg.iter().for_each(|found| loadavg::write(found, write));
-        self.meminfo.iter().for_each(|found| meminfo::write(found, write));
-        self.filesystem.iter().for_each(|found| filesystem::write(found, write));
-        self.diskstats.iter().for_each(|found| diskstats::write(found, write));
-        self.netdev.iter().for_each(|found| netdev::write(found, write));
-        self.pressure.iter().for_each(|found| pressure::write(found, write));
-        self.thermal_zone.iter().for_each(|found| thermal_zone::write(found, write));
-        self.stat.iter().for_each(|found| stat::write(found, write));
-        self.uname.iter().for_each(|found| uname::write(found, write));
-        self.time.iter().for_each(|found| time::write(*found, write));
-        self.container.iter().for_each(|found| container::write(found, write));
-        self.write_outcomes(write);
+        self.found.iter().for_each(|found| found.write(&mut out));
+        self.write_outcomes(&mut out);
         out.finish()
     }
 

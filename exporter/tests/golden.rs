@@ -14,9 +14,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nexus_docker::{Docker, Watcher};
 use nexus_exporter::collect::filesystem::{Answer, Usage};
-use nexus_exporter::collect::{Collector, Roots, Selection};
+use nexus_exporter::collect::{Calls, Collector, Roots, Selection};
 use nexus_exporter::exposition::Format;
-use nexus_exporter::gather::Gatherer;
+use nexus_exporter::gather::{DockerView, Gatherer};
+use nexus_exporter::settings::Settings;
 use nexus_exporter::snapshot::{self, Snapshot};
 
 /// Waited out once by the mount that hangs; the others must make it on a loaded machine.
@@ -64,8 +65,12 @@ fn scrape_under(tree: &str, roots: Roots) -> Snapshot {
         tokio::time::timeout(support::SOON, seen).await.expect("the recorded engine is up").unwrap().clone()
     });
     let docker = Box::new(move || Arc::clone(&seen));
-    let mut gatherer = Gatherer::new(roots, ask, MOUNT_TIMEOUT, docker);
-    gatherer.gather(Selection::all(), Timestamp::from_second(1_767_326_400).unwrap())
+    gatherer(roots, docker).gather(Selection::all(), Timestamp::from_second(1_767_326_400).unwrap())
+}
+
+fn gatherer(roots: Roots, docker: DockerView) -> Gatherer {
+    let settings = Settings { mount_timeout: MOUNT_TIMEOUT, ..Settings::defaults() };
+    Gatherer::new(roots, settings, Calls { statfs: ask }, docker)
 }
 
 /// Without what differs from run to run and from release to release.
@@ -120,7 +125,8 @@ fn both_formats_have_the_same_samples() {
 #[test]
 fn what_is_written_is_what_is_described() {
     let described: BTreeMap<&str, _> = Collector::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .flat_map(Collector::families)
         .chain(snapshot::FAMILIES)
         .map(|family| (family.name, family))
@@ -152,7 +158,7 @@ fn what_is_written_is_what_is_described() {
 #[test]
 fn a_second_scrape_says_the_same() {
     let folder = support::fixture("hybrid-v1");
-    let mut gatherer = Gatherer::new(support::roots(&folder), ask, MOUNT_TIMEOUT, Box::new(Arc::default));
+    let mut gatherer = gatherer(support::roots(&folder), Box::new(Arc::default));
     let now = Timestamp::from_second(1_767_326_400).unwrap();
     let mut scrape = || masked(&gatherer.gather(Selection::all(), now).render(Format::Text));
     assert_eq!(scrape(), scrape());

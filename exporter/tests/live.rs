@@ -15,9 +15,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Trial};
 use nexus_docker::{Docker, Watcher};
-use nexus_exporter::collect::{Collector, Roots, Selection, filesystem};
+use nexus_exporter::collect::{Calls, Collector, Roots, Selection};
 use nexus_exporter::exposition::Format;
 use nexus_exporter::gather::{DockerView, Gatherer};
+use nexus_exporter::settings::Settings;
 use support::{fixture, wait_for};
 
 fn main() -> ExitCode {
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
 fn gatherer(docker: DockerView) -> Gatherer {
     let roots =
         Roots { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), udev_data: "/run/udev/data".into() };
-    Gatherer::new(roots, filesystem::statfs, Duration::from_secs(5), docker)
+    Gatherer::new(roots, Settings::defaults(), Calls::REAL, docker)
 }
 
 /// The value of the first series that begins with `prefix` and holds all `words`.

@@ -7,6 +7,8 @@
 //! `container_network_*` are absent, since the same traffic is counted for the host, or for the other container.
 
 mod oom;
+mod state;
+mod usage;
 mod write;
 
 use std::collections::HashMap;
@@ -16,13 +18,15 @@ use jiff::Timestamp;
 use nexus_docker::{Container, EngineInfo, Snapshot, Status, StopCause, Watched};
 
 use super::netdev::{self, Interface};
-use super::{CollectError, Reader, Roots, diskstats};
+use super::{Access, CollectError, Reader, Roots, diskstats};
 use crate::cgroup::{Hierarchy, Place, Usage, Wanted};
 use oom::OomCounter;
 pub use write::{FAMILIES, write};
 
-pub const ABSENCE: &str = "success is 0 when the control group of a running container can't be found. While Docker does \
-    not answer, `docker_up` is 0, all other `docker_*` are absent, and `container_*` go on for the containers known last.";
+pub const ABSENCE: Option<&str> = Some(
+    "success is 0 when the control group of a running container can't be found. While Docker does \
+    not answer, `docker_up` is 0, all other `docker_*` are absent, and `container_*` go on for the containers known last.",
+);
 
 #[derive(Clone, Debug)]
 pub struct Containers {
@@ -67,14 +71,15 @@ struct Known {
     oom: OomCounter,
 }
 
+pub type Found = Containers;
+
+pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, docker, now, .. } = access;
+    Ok(kept.read(docker, roots, reader, *now))
+}
+
 impl Kept {
-    pub fn read(
-        &mut self,
-        docker: &Snapshot,
-        roots: &Roots,
-        reader: &mut Reader,
-        now: Timestamp,
-    ) -> Result<Containers, CollectError> {
+    fn read(&mut self, docker: &Snapshot, roots: &Roots, reader: &mut Reader, now: Timestamp) -> Containers {
         let hierarchy = Hierarchy::find(roots, reader);
         let memory_cgroup_enabled = hierarchy.as_ref().map(Hierarchy::memory_enabled);
         self.known.retain(|id, _| docker.containers.contains_key(id));
@@ -102,7 +107,7 @@ impl Kept {
             containers.push(Reading { id: path, container, stop: *stop, usage, oom_events, interfaces });
         }
         let devices = reader.text(&roots.proc("diskstats")).map(diskstats::names).unwrap_or_default();
-        Ok(Containers {
+        Containers {
             docker_up: docker.up,
             engine: docker.engine.clone(),
             memory_cgroup_enabled,
@@ -110,7 +115,7 @@ impl Kept {
             devices,
             now,
             lost,
-        })
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
 
@@ -32,7 +32,10 @@ pub struct Kept {
 /// Idle going back further than this means that the CPU was unplugged and came back: its counters begin anew.
 const JUMP_BACK_SECONDS: u64 = 3;
 
-pub fn read(roots: &Roots, reader: &mut Reader, kept: &mut Kept) -> Result<Cpu, CollectError> {
+pub type Found = Cpu;
+
+pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, .. } = access;
     let path = roots.proc("stat");
     let fresh = parse(reader.require(&path)?);
     if fresh.is_empty() {
@@ -90,6 +93,7 @@ const GUEST_SECONDS: Family = Family {
     labels: &["cpu", "mode"],
     source: "/proc/stat; also contained in user and nice",
 };
+pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] = &[GUEST_SECONDS, SECONDS];
 
 pub fn write(cpu: &Cpu, out: &mut Exposition) {

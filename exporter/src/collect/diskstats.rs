@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::{Exposition, Value};
 use crate::family::{Family, Kind};
 
@@ -28,10 +28,14 @@ pub struct Info {
     pub rotational: String,
 }
 
-pub fn read(roots: &Roots, reader: &mut Reader) -> Result<Vec<Disk>, CollectError> {
+pub type Found = Vec<Disk>;
+pub type Kept = ();
+
+pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, settings, .. } = access;
     let path = roots.proc("diskstats");
     let mut disks = parse(reader.require(&path)?);
-    disks.retain(|disk| !is_left_out(&disk.name));
+    disks.retain(|disk| settings.diskstats_devices.takes(&disk.name));
     for disk in &mut disks {
         let udev = roots.udev_data.join(format!("b{}:{}", disk.major, disk.minor));
         disk.info = reader.text(&udev).map(parse_udev).unwrap_or_default();
@@ -79,28 +83,6 @@ fn parse_udev(text: &str) -> Info {
     // The first is what is printed on the disk; virtio disks have only the last.
     info.serial = [scsi, short, long].into_iter().find(|serial| !serial.is_empty()).unwrap_or_default().to_owned();
     info
-}
-
-/// node_exporter's default: `^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$`, that is ram disks, loop devices and
-/// partitions (those of SD cards, `mmcblk0p1`, stay in).
-fn is_left_out(name: &str) -> bool {
-    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    if stem.len() == name.len() {
-        return false;
-    }
-    if ["zram", "ram", "loop", "fd"].contains(&stem) {
-        return true;
-    }
-    let lettered = ["hd", "sd", "vd", "xvd"]
-        .iter()
-        .any(|prefix| stem.strip_prefix(prefix).is_some_and(|rest| matches!(rest.as_bytes(), [b'a'..=b'z'])));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let nvme = stem
-        .strip_prefix("nvme")
-        .and_then(|rest| rest.strip_suffix('p'))
-        .and_then(|rest| rest.split_once('n'))
-        .is_some_and(|(controller, namespace)| digits(controller) && digits(namespace));
-    lettered || nvme
 }
 
 /// What becomes of a column.
@@ -172,6 +154,7 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: Kind::Counter, help, labels: &["device"], source: "/proc/diskstats" }
 }
 
+pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] = &{
     let mut families = [INFO; COLUMNS.len() + 1];
     let mut at = 0;
@@ -232,18 +215,6 @@ mod tests {
     }
 
     #[test]
-    fn partitions_and_memory_are_left_out_as_node_exporter_does() {
-        for name in ["ram0", "zram0", "loop12", "fd0", "sda1", "hdb2", "vda15", "xvda1", "nvme0n1p2"] {
-            assert!(is_left_out(name), "{name}");
-        }
-        for name in
-            ["sda", "vda", "xvda", "nvme0n1", "mmcblk0", "mmcblk0p1", "dm-0", "md0", "sdaa1", "sr0", "nvmep1", ""]
-        {
-            assert!(!is_left_out(name), "{name}");
-        }
-    }
-
-    #[test]
     fn the_serial_is_the_printed_one_if_udev_knows_it() {
         let text = "S:disk/by-id/x\nE:ID_MODEL=QEMU\nE:ID_SERIAL=long\nE:ID_SERIAL_SHORT=short\nE:ID_WWN=0x5\n";
         let info = parse_udev(text);
@@ -256,7 +227,6 @@ mod tests {
         fn never_panics(text in any::<String>(), line in "[0-9]{0,12} [0-9]{0,12} [a-z0-9]{0,9}( [0-9x]{0,22}){0,20}") {
             parse(&format!("{text}\n{line}\n"));
             parse_udev(&text);
-            is_left_out(&text);
         }
     }
 }

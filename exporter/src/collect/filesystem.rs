@@ -8,11 +8,11 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::{Exposition, Labels, Value};
 use crate::family::{Family, Kind};
 use crate::guard::{Guard, Limits, Refused};
@@ -61,35 +61,37 @@ pub struct Answer {
 /// How a path is asked; a function of its own so that fixtures can answer in its place.
 pub type Ask = fn(&PathBuf) -> io::Result<Answer>;
 
-/// New hanging mounts in one scrape may take this long together; Prometheus waits ten seconds.
-const BUDGET: Duration = Duration::from_secs(5);
+/// New hanging mounts in one scrape may take this long together; a whole collector must be done in four seconds.
+const BUDGET: Duration = Duration::from_secs(3);
 
-/// Asks mounts; keeps in mind which of them hang.
-#[derive(Debug)]
-pub struct Mounts {
-    guard: Guard<PathBuf, io::Result<Answer>>,
-    /// How long one mount may take.
-    timeout: Duration,
+pub type Found = Vec<Filesystem>;
+
+/// The thread that asks mounts, with which of them hang.
+#[derive(Debug, Default)]
+pub struct Kept {
+    guard: Option<Guard<(), PathBuf, io::Result<Answer>>>,
 }
 
-impl Mounts {
-    pub fn new(ask: Ask, timeout: Duration) -> Self {
-        Mounts { guard: Guard::new("statfs", ask), timeout }
+pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, settings, calls, .. } = access;
+    let path = roots.proc("1/mountinfo");
+    let mounts = reader.bytes(&path).map_err(|source| CollectError::Read { path: path.clone(), source })?;
+    let mounts = visible(parse(mounts));
+    if mounts.is_empty() {
+        return Err(CollectError::malformed(&path, "no mount found"));
     }
-
-    pub fn read(&mut self, roots: &Roots, reader: &mut Reader) -> Result<Vec<Filesystem>, CollectError> {
-        let path = roots.proc("1/mountinfo");
-        let mounts = reader.bytes(&path).map_err(|source| CollectError::Read { path: path.clone(), source })?;
-        let mounts = visible(parse(mounts));
-        if mounts.is_empty() {
-            return Err(CollectError::malformed(&path, "no mount found"));
-        }
-        let mounts: Vec<Mount> = mounts.into_iter().filter(|mount| !is_left_out(mount)).collect();
-        let paths: Vec<PathBuf> = mounts.iter().map(|mount| below(&roots.rootfs, &mount.point)).collect();
-        let answers = self.guard.read(&paths, Limits { each: self.timeout, all: BUDGET });
-        let filesystem = |(mount, answer)| Filesystem { usage: usage(&mount, answer), mount };
-        Ok(mounts.into_iter().zip(answers).map(filesystem).collect())
-    }
+    let taken = |mount: &Mount| {
+        settings.filesystem_types.takes(&mount.fs_type)
+            && settings.filesystem_mount_points.takes(&mount.point.to_string_lossy())
+    };
+    let mounts: Vec<Mount> = mounts.into_iter().filter(taken).collect();
+    let paths: Vec<PathBuf> = mounts.iter().map(|mount| below(&roots.rootfs, &mount.point)).collect();
+    let ask = calls.statfs;
+    let guard =
+        kept.guard.get_or_insert_with(|| Guard::new("statfs", move |(): &(), path: &PathBuf, _: &mut _| ask(path)));
+    let answers = guard.read(&paths, &(), Limits { each: settings.mount_timeout, all: BUDGET });
+    let filesystem = |(mount, answer)| Filesystem { usage: usage(&mount, answer), mount };
+    Ok(mounts.into_iter().zip(answers).map(filesystem).collect())
 }
 
 /// Where a path of the host is, seen from here.
@@ -197,46 +199,6 @@ fn visible(mut mounts: Vec<Mount>) -> Vec<Mount> {
     mounts
 }
 
-/// node_exporter's defaults for --collector.filesystem.{fs-types,mount-points}-exclude:
-/// `^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)`.
-fn is_left_out(mount: &Mount) -> bool {
-    const TYPES: [&str; 25] = [
-        "autofs",
-        "binfmt_misc",
-        "bpf",
-        "cgroup",
-        "cgroup2",
-        "configfs",
-        "debugfs",
-        "devpts",
-        "devtmpfs",
-        "erofs",
-        "fusectl",
-        "hugetlbfs",
-        "iso9660",
-        "mqueue",
-        "nsfs",
-        "overlay",
-        "proc",
-        "procfs",
-        "pstore",
-        "rpc_pipefs",
-        "securityfs",
-        "selinuxfs",
-        "squashfs",
-        "sysfs",
-        "tracefs",
-    ];
-    if TYPES.contains(&mount.fs_type.as_str()) {
-        return true;
-    }
-    let point = mount.point.as_os_str().as_bytes();
-    let at_or_below = |prefix: &[u8]| point.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
-    let below = |prefix: &[u8]| point.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/');
-    [b"/dev".as_slice(), b"/proc", b"/sys"].into_iter().any(at_or_below)
-        || [b"/run/credentials".as_slice(), b"/var/lib/docker", b"/var/lib/containers/storage"].into_iter().any(below)
-}
-
 const LABELS: &[&str] = &["device", "device_error", "fstype", "mountpoint"];
 const SOURCE: &str = "/proc/1/mountinfo, statfs(2)";
 
@@ -254,6 +216,7 @@ const READ_ONLY: Family = Family {
     ..gauge("node_filesystem_readonly", "Filesystem read-only status.")
 };
 const SIZE: Family = gauge("node_filesystem_size_bytes", "Filesystem size in bytes.");
+pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] = &[AVAILABLE, DEVICE_ERROR, FILES, FILES_FREE, FREE, READ_ONLY, SIZE];
 
 const fn gauge(name: &'static str, help: &'static str) -> Family {
@@ -299,9 +262,15 @@ pub fn write(filesystems: &[Filesystem], out: &mut Exposition) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::collect::{Calls, Reader, Roots};
+    use crate::settings::Settings;
 
     const MOUNTINFO: &[u8] = b"27 1 179:2 / / rw,noatime shared:1 - ext4 /dev/root rw\n\
         28 27 179:1 / /boot/firmware rw shared:2 master:3 - vfat /dev/mmcblk0p1 rw\n\
@@ -327,35 +296,6 @@ mod tests {
         assert_eq!(mounts[5].fs_type, "tmpfs");
     }
 
-    #[test]
-    fn the_defaults_of_node_exporter_are_left_out() {
-        let mount = |point: &str, fs_type: &str| Mount {
-            device: String::new(),
-            point: point.into(),
-            fs_type: fs_type.to_owned(),
-            major: 0,
-            minor: 0,
-            read_only: false,
-        };
-        for (point, fs_type) in [
-            ("/dev/shm", "tmpfs"),
-            ("/dev", "devtmpfs"),
-            ("/sys/fs/bpf", "tmpfs"),
-            ("/proc", "tmpfs"),
-            ("/var/lib/docker/overlay2/x/merged", "ext4"),
-            ("/run/credentials/systemd-sysctl.service", "ramfs"),
-            ("/x", "overlay"),
-            ("/x", "nsfs"),
-        ] {
-            assert!(is_left_out(&mount(point, fs_type)), "{point} {fs_type}");
-        }
-        for (point, fs_type) in
-            [("/", "ext4"), ("/devices", "ext4"), ("/run", "tmpfs"), ("/var/lib/docker", "ext4"), ("/mnt/nas", "nfs4")]
-        {
-            assert!(!is_left_out(&mount(point, fs_type)), "{point} {fs_type}");
-        }
-    }
-
     fn host(mountinfo: &[u8]) -> (tempfile::TempDir, Roots) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("proc/1")).unwrap();
@@ -367,6 +307,15 @@ mod tests {
             udev_data: folder.path().join("udev"),
         };
         (folder, roots)
+    }
+
+    fn read_with(roots: &Roots, ask: Ask, mount_timeout: Duration, kept: &mut Kept) -> Found {
+        let settings = Settings { mount_timeout, ..Settings::defaults() };
+        let (docker, mut reader) = (Arc::default(), Reader::default());
+        let calls = Calls { statfs: ask };
+        let now = Timestamp::UNIX_EPOCH;
+        let mut access = Access { roots, settings: &settings, calls, docker: &docker, now, reader: &mut reader };
+        read(&mut access, kept).unwrap()
     }
 
     const USAGE: Usage = Usage { size: 100, free: 50, available: 40, files: 10, files_free: 5 };
@@ -388,9 +337,9 @@ mod tests {
             Some("/host/srv") => Ok(Answer { usage: USAGE, major: 8, minor: 2 }),
             other => panic!("asked for {other:?}"),
         };
-        let mut mounts = Mounts::new(ask, Duration::from_millis(500));
+        let mut kept = Kept::default();
         for _ in 0..3 {
-            let filesystems = mounts.read(&roots, &mut Reader::default()).unwrap();
+            let filesystems = read_with(&roots, ask, Duration::from_millis(500), &mut kept);
             assert_eq!(errors(&filesystems), [("/mnt/nas", "mountpoint timeout")]);
         }
     }
@@ -404,7 +353,7 @@ mod tests {
             Some("/host/gone") => Err(io::Error::from_raw_os_error(2)),
             _ => Ok(Answer { usage: USAGE, major: 8, minor: 1 }),
         };
-        let filesystems = Mounts::new(ask, Duration::from_secs(10)).read(&roots, &mut Reader::default()).unwrap();
+        let filesystems = read_with(&roots, ask, Duration::from_secs(10), &mut Kept::default());
         assert_eq!(
             errors(&filesystems),
             [("/run", "not visible to the exporter"), ("/gone", "no such file or directory")]
@@ -421,9 +370,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(bytes in any::<Vec<u8>>(), line in "[0-9: /a-z\\\\-]{0,60}") {
-            for mount in visible(parse(&[bytes.as_slice(), b"\n", line.as_bytes()].concat())) {
-                is_left_out(&mount);
-            }
+            visible(parse(&[bytes.as_slice(), b"\n", line.as_bytes()].concat()));
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! `loadavg`: processes that run or wait, averaged.
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
 
@@ -11,7 +11,11 @@ pub struct Loadavg {
     pub fifteen: f64,
 }
 
-pub fn read(roots: &Roots, reader: &mut Reader) -> Result<Loadavg, CollectError> {
+pub type Found = Loadavg;
+pub type Kept = ();
+
+pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, .. } = access;
     let path = roots.proc("loadavg");
     parse(reader.require(&path)?).ok_or_else(|| CollectError::malformed(&path, "three averages wanted"))
 }
@@ -24,6 +28,7 @@ fn parse(text: &str) -> Option<Loadavg> {
 const LOAD1: Family = gauge("node_load1", "1m load average.", "/proc/loadavg, first number");
 const LOAD5: Family = gauge("node_load5", "5m load average.", "/proc/loadavg, second number");
 const LOAD15: Family = gauge("node_load15", "15m load average.", "/proc/loadavg, third number");
+pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] = &[LOAD1, LOAD5, LOAD15];
 
 const fn gauge(name: &'static str, help: &'static str, source: &'static str) -> Family {

@@ -1,6 +1,6 @@
 //! `meminfo`: every line of /proc/meminfo as a family, as node_exporter does.
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
 
@@ -18,7 +18,11 @@ pub struct Field {
     pub value: u64,
 }
 
-pub fn read(roots: &Roots, reader: &mut Reader) -> Result<Meminfo, CollectError> {
+pub type Found = Meminfo;
+pub type Kept = ();
+
+pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, .. } = access;
     let path = roots.proc("meminfo");
     let fields = parse(reader.require(&path)?);
     if fields.is_empty() {
@@ -55,6 +59,7 @@ fn parse(text: &str) -> Vec<Field> {
     fields
 }
 
+pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] = &[
     Family {
         name: "node_memory_<field>_bytes",

@@ -1,6 +1,6 @@
 //! `netdev`: traffic of each network interface of the host; the parser also serves the containers' interfaces.
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
 
@@ -37,12 +37,17 @@ pub struct Transmitted {
 }
 
 /// /proc/net is that of the reader; the host's is that of its first process.
-pub fn read(roots: &Roots, reader: &mut Reader) -> Result<Vec<Interface>, CollectError> {
+pub type Found = Vec<Interface>;
+pub type Kept = ();
+
+pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, settings, .. } = access;
     let path = roots.proc("1/net/dev");
-    let interfaces = parse(reader.require(&path)?);
+    let mut interfaces = parse(reader.require(&path)?);
     if interfaces.is_empty() {
         return Err(CollectError::malformed(&path, "no interface found"));
     }
+    interfaces.retain(|interface| settings.netdev_devices.takes(&interface.name));
     Ok(interfaces)
 }
 
@@ -115,6 +120,7 @@ macro_rules! column {
 }
 use column;
 
+pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] = &{
     let mut families = [COLUMNS[0].0; COLUMNS.len()];
     let mut at = 0;

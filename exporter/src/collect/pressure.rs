@@ -5,12 +5,14 @@
 
 use std::io;
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
 
-pub const ABSENCE: &str = "success is 0 where the kernel has no pressure stall information or has it switched off \
-    (stock Raspberry Pi OS; `psi=1` on the kernel's command line switches it on), as with node_exporter.";
+pub const ABSENCE: Option<&str> = Some(
+    "success is 0 where the kernel has no pressure stall information or has it switched off \
+    (stock Raspberry Pi OS; `psi=1` on the kernel's command line switches it on), as with node_exporter.",
+);
 
 /// Total stall times in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,7 +31,11 @@ pub struct Stall {
     pub full: Option<u64>,
 }
 
-pub fn read(roots: &Roots, reader: &mut Reader) -> Result<Pressure, CollectError> {
+pub type Found = Pressure;
+pub type Kept = ();
+
+pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, .. } = access;
     let mut stall = |name: &str| {
         let path = roots.proc("pressure").join(name);
         match reader.text(&path) {

@@ -1,6 +1,6 @@
 //! `stat`: boot time and the counters of the scheduler.
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
 
@@ -16,7 +16,11 @@ pub struct Stat {
     pub procs_blocked: Option<u64>,
 }
 
-pub fn read(roots: &Roots, reader: &mut Reader) -> Result<Stat, CollectError> {
+pub type Found = Stat;
+pub type Kept = ();
+
+pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, .. } = access;
     let path = roots.proc("stat");
     let stat = parse(reader.require(&path)?);
     if stat == Stat::default() {
@@ -58,6 +62,7 @@ const PROCS_BLOCKED: Family = family(
 );
 const PROCS_RUNNING: Family =
     family("node_procs_running", Kind::Gauge, "Number of processes in runnable state.", "/proc/stat, procs_running");
+pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] = &[BOOT_TIME, CONTEXT_SWITCHES, FORKS, INTERRUPTS, PROCS_BLOCKED, PROCS_RUNNING];
 
 const fn family(name: &'static str, kind: Kind, help: &'static str, source: &'static str) -> Family {

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io;
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
 
-pub const ABSENCE: &str = "success is 0 where the kernel has no thermal class at all, as with node_exporter.";
+pub const ABSENCE: Option<&str> =
+    Some("success is 0 where the kernel has no thermal class at all, as with node_exporter.");
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Zone {
@@ -19,7 +20,11 @@ pub struct Zone {
 }
 
 /// Zones that can't be read now are left out: a sensor that sleeps answers with an error.
-pub fn read(roots: &Roots, reader: &mut Reader) -> Result<Vec<Zone>, CollectError> {
+pub type Found = Vec<Zone>;
+pub type Kept = ();
+
+pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, .. } = access;
     let path = roots.sys("class/thermal");
     let entries = match fs::read_dir(&path) {
         Ok(entries) => entries,

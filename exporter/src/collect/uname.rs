@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{CollectError, Reader, Roots};
+use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
 
@@ -16,7 +16,11 @@ pub struct Uname {
     pub domainname: String,
 }
 
-pub fn read(roots: &Roots, reader: &mut Reader) -> Result<Uname, CollectError> {
+pub type Found = Uname;
+pub type Kept = ();
+
+pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
+    let Access { roots, reader, .. } = access;
     let mut kernel =
         |name: &str| Ok(reader.require(&roots.proc("sys/kernel").join(name))?.trim_end_matches('\n').to_owned());
     let (sysname, release, version) = (kernel("ostype")?, kernel("osrelease")?, kernel("version")?);
@@ -50,6 +54,7 @@ const INFO: Family = Family {
     labels: &["domainname", "machine", "nodename", "release", "sysname", "version"],
     source: "/proc/sys/kernel; nodename from ROOTFS/etc/hostname where --path.rootfs is set",
 };
+pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] = &[INFO];
 
 pub fn write(uname: &Uname, out: &mut Exposition) {

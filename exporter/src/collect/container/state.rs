@@ -1,0 +1,126 @@
+//! What Docker says of each container: families of our own.
+
+use nexus_docker::{Health, Status, StopCause};
+
+use super::Reading;
+use super::write::{Labelled, counter, each, gauge, seconds};
+use crate::exposition::Exposition;
+use crate::family::Family;
+
+const IDENTITY_AND_HEALTH: &[&str] = &["id", "name", "image", "project", "service", "health"];
+const IDENTITY_AND_STATE: &[&str] = &["id", "name", "image", "project", "service", "state"];
+
+const STATE: Family = Family {
+    labels: IDENTITY_AND_STATE,
+    ..gauge(
+        "docker_container_state",
+        "The state Docker gives the container: 1 for that one, 0 for the others.",
+        "inspect: State.Status",
+    )
+};
+const HEALTH: Family = Family {
+    labels: IDENTITY_AND_HEALTH,
+    ..gauge(
+        "docker_container_health",
+        "What the health check says: 1 for that one, 0 for the others.",
+        "inspect: State.Health.Status",
+    )
+};
+const FAILING_STREAK: Family = gauge(
+    "docker_container_health_failing_streak",
+    "Failed health checks in a row; absent without a health check.",
+    "inspect: State.Health.FailingStreak",
+);
+const HEALTH_STATE: Family = gauge(
+    "container_health_state",
+    "The result of the container's health check: 1 healthy, 0 unhealthy, -1 starting; absent without a health check.",
+    "inspect: State.Health.Status",
+);
+const RESTARTS: Family = counter(
+    "docker_container_restarts_total",
+    "Restarts by Docker's own restart policy since the container was last started by hand or by the API.",
+    "inspect: RestartCount",
+);
+const EXIT_CODE: Family = gauge(
+    "docker_container_exit_code",
+    "Exit code of the last run; absent while it runs or has never exited.",
+    "inspect: State.ExitCode",
+);
+const FINISHED_AT: Family = gauge(
+    "docker_container_finished_at_seconds",
+    "When the last run that ended did so, in unixtime; absent while none has.",
+    "inspect: State.FinishedAt",
+);
+const OOM_KILLED: Family = gauge(
+    "docker_container_oom_killed",
+    "Whether the kernel killed a process of the last run for memory; Docker clears it at the next start.",
+    "inspect: State.OOMKilled",
+);
+const EXPECTED_RUNNING: Family = gauge(
+    "docker_container_expected_running",
+    "Whether it should be running, by its restart policy or the label nexus.expected.",
+    "inspect: HostConfig.RestartPolicy, Config.Labels",
+);
+const STOPPED_ON_PURPOSE: Family = gauge(
+    "docker_container_stopped_on_purpose",
+    "Whether somebody asked Docker to stop or pause it; absent when it was stopped before the watching began.",
+    "events kill, stop, die, start; inspect: State.Status",
+);
+
+pub const FAMILIES: &[Family] = &[
+    STATE,
+    HEALTH,
+    FAILING_STREAK,
+    HEALTH_STATE,
+    RESTARTS,
+    EXIT_CODE,
+    FINISHED_AT,
+    OOM_KILLED,
+    EXPECTED_RUNNING,
+    STOPPED_ON_PURPOSE,
+];
+
+pub fn write(all: &[Labelled<'_>], out: &mut Exposition) {
+    let mut family = out.family(&STATE);
+    for (labels, reading) in all {
+        for state in Status::ALL {
+            family.sample_of(labels, &[("state", state.as_str())], reading.container.status == state);
+        }
+    }
+    let mut family = out.family(&HEALTH);
+    for (labels, reading) in all {
+        for health in Health::ALL {
+            family.sample_of(labels, &[("health", health.as_str())], reading.container.health == health);
+        }
+    }
+    each(out, &FAILING_STREAK, all, |one| {
+        (one.container.health != Health::None).then_some(one.container.failing_streak)
+    });
+    each(out, &HEALTH_STATE, all, |one| match one.container.health {
+        Health::None => None,
+        Health::Starting => Some(-1i64),
+        Health::Unhealthy => Some(0),
+        Health::Healthy => Some(1),
+    });
+    each(out, &RESTARTS, all, |one| Some(one.container.restart_count));
+    each(out, &EXIT_CODE, all, |one| {
+        let ended = matches!(one.container.status, Status::Exited | Status::Dead | Status::Restarting);
+        (ended && one.container.finished_at.is_some()).then_some(one.container.exit_code)
+    });
+    each(out, &FINISHED_AT, all, |one| one.container.finished_at.map(seconds));
+    each(out, &OOM_KILLED, all, |one| Some(one.container.oom_killed));
+    each(out, &EXPECTED_RUNNING, all, |one| Some(one.container.expected_to_run()));
+    each(out, &STOPPED_ON_PURPOSE, all, stopped_on_purpose);
+}
+
+fn stopped_on_purpose(one: &Reading) -> Option<bool> {
+    match one.container.status {
+        Status::Paused => Some(true),
+        Status::Exited | Status::Dead => match one.stop {
+            StopCause::Itself => Some(false),
+            StopCause::Requested { .. } => Some(true),
+            StopCause::Unknown => None,
+        },
+        Status::Created | Status::Running | Status::Restarting | Status::Removing => Some(false),
+    }
+}
