@@ -134,6 +134,7 @@ test_e2e() {
     on_host nexus-e2e stack
     "${as_docker[@]}" docker tag nexus-test/busybox:1 nexus-test/busybox
     bring_promtool
+    settings+=("NEXUS_PROMTOOL=$cache/promtool")
     on_host nexus-exporter live
 }
 
@@ -164,12 +165,4 @@ on_host() {
     }
     program=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$log")
     (cd "$root" && "${as_root[@]}" env "${settings[@]}" "$program")
-}
-
-bring_promtool() {
-    local container
-    container=$("${as_docker[@]}" docker create "$(image_of prometheus)")
-    "${as_docker[@]}" docker cp -L "$container:/bin/promtool" "$cache/promtool"
-    "${as_docker[@]}" docker rm "$container" >/dev/null
-    settings+=("NEXUS_PROMTOOL=$cache/promtool")
 }

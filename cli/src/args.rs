@@ -65,6 +65,9 @@ pub enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Measure what Nexus costs here, each figure beside a peer in one run
+    #[command(subcommand)]
+    Bench(Bench),
     /// Send a test alert through Alertmanager to the healer
     Selftest {
         /// How long it may take
@@ -101,6 +104,31 @@ pub enum Heal {
     Clear { target: Target },
     /// Show each service's mode and who decided it
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Measure a scrape of the exporter beside node_exporter, Docker's stats API and the bare reading of the same files
+    ///
+    /// Starts idle containers under the project nexus-bench, and removes them at the end. Run it through `./nexus bench`,
+    /// which brings node_exporter from Debian's package; it wants root, as the exporter on the host does.
+    Exporter {
+        /// How many containers to start; several numbers, rising, are measured in turn
+        #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        containers: Vec<u32>,
+        /// How often each program has its turn
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+        /// Scrapes of each program in a turn
+        #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        scrapes: u32,
+        /// The program of node_exporter; without it that row is left out
+        #[arg(long, value_name = "FILE")]
+        node_exporter: Option<PathBuf>,
+        /// Another exporter than bin/nexus-exporter
+        #[arg(long, value_name = "FILE")]
+        exporter: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -188,7 +216,7 @@ mod tests {
         let mut text = String::from(
             "# The command line\n\n\
              Made from cli/src/args.rs: `NEXUS_BLESS=1 cargo test -p nexus-cli reference` writes it anew.\n\n\
-             `./nexus` itself knows `up`, `down`, `logs`, `test` and `help`; everything else it hands to the program described\n\
+             `./nexus` itself knows `up`, `down`, `logs`, `test` and `help`, and prepares `bench`; everything else it hands to the program described\n\
              here, with `--directory` set. Exit codes: 0 fine, 1 something failed (for `status`: something is not well), 2 a\n\
              mistake in the flags, the settings or the configuration.\n",
         );

@@ -5,6 +5,7 @@
 //! mistake in the flags, the settings or the configuration.
 
 mod args;
+mod bench;
 mod config;
 mod demo;
 mod docker;
@@ -30,7 +31,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use nexus_model::Mode;
 
-use crate::args::{Cli, Command, Config, Heal};
+use crate::args::{Bench, Cli, Command, Config, Heal};
 use crate::home::Home;
 use crate::text::{Paint, print};
 
@@ -85,6 +86,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Demo { keep } => {
             runtime.block_on(demo::run(&open()?, keep))?;
+            String::new()
+        }
+        Command::Bench(Bench::Exporter { containers, rounds, scrapes, node_exporter, exporter }) => {
+            let options = bench::exporter::Options { containers, rounds, scrapes, node_exporter, exporter };
+            runtime.block_on(bench::exporter::run(&open()?, &options))?;
             String::new()
         }
         Command::Init { set, replace } => {
