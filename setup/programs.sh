@@ -36,16 +36,24 @@ prepare_builder() {
     esac
 }
 
-# cargo in the checkout, here or in the builder, where checkout and caches have the same paths as outside.
+# cargo in the checkout, here or in the builder.
 run_cargo() {
     local target=$cache/target
-    mkdir -p "$target" "$cache/cargo"
+    mkdir -p "$target"
     if [ "$cargo_in" = host ]; then
         (cd "$root" && CARGO_TARGET_DIR=$target cargo "$@")
-        return
+    else
+        cargo_in_container "$builder_image" "$target" "$@"
     fi
+}
+
+# cargo_in_container IMAGE TARGET_FOLDER ARGUMENT...: checkout and caches have the same paths as outside.
+cargo_in_container() {
+    local image=$1 target=$2 name
+    shift 2
+    mkdir -p "$target" "$cache/cargo"
     local options=(--rm --init --user "$(id -u):$(id -g)" -v "$root:$root" -v "$cache:$cache" -w "$root" -e HOME=/tmp
-        -e "CARGO_TARGET_DIR=$target" -e "CARGO_HOME=$cache/cargo") name
+        -e "CARGO_TARGET_DIR=$target" -e "CARGO_HOME=$cache/cargo" -e PROPTEST_CASES)
     # A network that inspects TLS has its certificate in the host's bundle.
     if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
         options+=(-v /etc/ssl/certs/ca-certificates.crt:/run/host-ca.crt:ro -e CARGO_HTTP_CAINFO=/run/host-ca.crt -e SSL_CERT_FILE=/run/host-ca.crt)
@@ -53,7 +61,7 @@ run_cargo() {
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         [ -z "${!name:-}" ] || options+=(-e "$name=${!name}")
     done
-    "${as_docker[@]}" docker run "${options[@]}" "$builder_image" cargo "$@"
+    "${as_docker[@]}" docker run "${options[@]}" "$image" cargo "$@"
 }
 
 build_programs() {

@@ -138,9 +138,26 @@ test_e2e() {
     on_host nexus-exporter live
 }
 
+# What takes longer than a test before each landing may.
 test_soak() {
+    test_arm64
     e2e_settings NEXUS_E2E=soak
     on_host nexus-e2e stack
+}
+
+# The exporter's parsers and golden scrapes on a Pi's processor, which qemu plays: slower by far, so with fewer random cases.
+test_arm64() {
+    if [ "$architecture" = arm64 ]; then
+        say "this host is arm64: the unit tests have run on it"
+        return
+    fi
+    local image=nexus/arm64:$image_source base=$base_image
+    if [ "$image_source" = registry ]; then
+        base=${registry[rust]}
+        has_image "$base" || step "builder base image" pull "$base"
+    fi
+    step "image that builds and runs arm64" build_image "$image" "$root/images/arm64" "$image_source.Dockerfile" "$base" "$root/images/arm64"
+    PROPTEST_CASES=16 cargo_in_container "$image" "$cache/target-arm64" test --locked --target aarch64-unknown-linux-gnu -p nexus-exporter --lib --test golden
 }
 
 settings=()
