@@ -72,7 +72,8 @@ fn gatherer(roots: Roots, docker: DockerView) -> Gatherer {
     // With what is off by default, to see it too.
     let settings =
         Settings { mount_timeout: MOUNT_TIMEOUT, cpu_info: true, stat_softirq: true, ..Settings::defaults() };
-    Gatherer::new(roots, settings, Calls { statfs: ask }, docker)
+    // The page of a Raspberry Pi 5, wherever this runs.
+    Gatherer::new(roots, settings, Calls { statfs: ask, page_size: || 16384 }, docker)
 }
 
 /// Without what differs from run to run and from release to release.
