@@ -1,18 +1,29 @@
 //! The collectors: one file a source, all of it there: what is read, how it is parsed, the families and how they are
 //! written. This file has what they share: their list, the roots they read under, errors.
 
+pub mod arp;
+pub mod conntrack;
 pub mod container;
 pub mod cpu;
 pub mod diskstats;
+pub mod entropy;
+pub mod filefd;
 pub mod filesystem;
 pub mod loadavg;
 pub mod meminfo;
 pub mod netdev;
+pub mod netstat;
 pub mod pressure;
+pub mod schedstat;
+pub mod sockstat;
+pub mod softirqs;
+pub mod softnet;
 pub mod stat;
 pub mod thermal_zone;
 pub mod time;
+pub mod udp_queues;
 pub mod uname;
+pub mod vmstat;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,6 +53,17 @@ macro_rules! for_each_collector {
             (Pressure, pressure, true)
             (ThermalZone, thermal_zone, true)
             (Stat, stat, true)
+            (Arp, arp, true)
+            (Conntrack, conntrack, true)
+            (Entropy, entropy, true)
+            (Filefd, filefd, true)
+            (Netstat, netstat, true)
+            (Schedstat, schedstat, true)
+            (Sockstat, sockstat, true)
+            (Softirqs, softirqs, false)
+            (Softnet, softnet, true)
+            (UdpQueues, udp_queues, true)
+            (Vmstat, vmstat, true)
             (Uname, uname, true)
             (Time, time, true)
             (Container, container, true)
@@ -165,11 +187,13 @@ pub struct Access<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Calls {
     pub statfs: filesystem::Ask,
+    /// Bytes of a page of memory: 16384 on a Raspberry Pi 5.
+    pub page_size: fn() -> usize,
 }
 
 impl Calls {
     /// The kernel's own answers.
-    pub const REAL: Calls = Calls { statfs: filesystem::statfs };
+    pub const REAL: Calls = Calls { statfs: filesystem::statfs, page_size: rustix::param::page_size };
 }
 
 /// A set of collectors.

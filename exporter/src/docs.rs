@@ -10,7 +10,11 @@ use crate::snapshot;
 pub fn page() -> String {
     let mut out = String::from(INTRODUCTION);
     for collector in Collector::ALL.iter().copied() {
+        let (on, _) = collector.flags();
         _ = writeln!(out, "\n## Collector `{}`\n", collector.name());
+        if !collector.is_on_by_default() {
+            _ = writeln!(out, "Off by default: `--{on}` switches it on.\n");
+        }
         if let Some(absence) = collector.absence() {
             _ = writeln!(out, "`node_scrape_collector_success`: {absence}\n");
         }
@@ -27,8 +31,8 @@ const INTRODUCTION: &str = "\
 <!-- Generated from the descriptors in exporter/src. Do not edit: `cargo run -p nexus-exporter -- families > docs/metrics.md` -->
 
 Where node_exporter or cAdvisor has a family, this one has the same name, type and meaning. `docker_` and `nexus_` are
-ours. Every collector is on by default; `--no-collector.NAME` switches one off, and `collect[]=NAME` in the query of a
-scrape, repeated, picks some.
+ours. Every collector is on by default unless its section says otherwise; `--no-collector.NAME` switches one off,
+`--collector.NAME` on, and `collect[]=NAME` in the query of a scrape, repeated, picks some.
 
 What can't be read is absent, never zero: no `container_memory_*` where the kernel's memory cgroup is off (stock
 Raspberry Pi OS; `nexus_memory_cgroup_enabled` is 0 then), no `node_pressure_*` without pressure stall information.
@@ -45,6 +49,7 @@ Known limits:
 - `container_health_state` is absent for a container without a health check, where cAdvisor 0.60 has -1.
 - In the exporter's own container a mount of the host that something else covers there (the host's /run) has
   `node_filesystem_device_error` 1 and no figures.
+- `node_cpu_core_throttles_total` and `node_cpu_package_throttles_total`, which only Intel's processors have, are missing.
 - A collector whose read does not return within four seconds fails, as does one that comes too late within eight
   seconds of a scrape; it is asked again when that read has returned. The others are served.
 ";

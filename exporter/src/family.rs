@@ -33,6 +33,11 @@ pub struct Family {
     pub source: &'static str,
 }
 
+/// Whether `text`, a word of the kernel's, can be put for the `<field>` of a family's name.
+pub fn is_field(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 /// The unit that OpenMetrics wants declared, which is the last word of the name without `_total`.
 pub fn unit(base_name: &str) -> Option<&'static str> {
     ["seconds", "bytes", "celsius", "volts", "hertz", "ratio"]

@@ -24,9 +24,64 @@ impl Filter {
     }
 }
 
+/// Which names of a list are wanted, remembered from one reading to the next: matching a pattern costs more than the rest
+/// of a reading, and the kernel's lists have the same names in the same places each time.
+#[derive(Debug, Default)]
+pub struct Chosen {
+    names: Vec<(String, bool)>,
+}
+
+/// The kernel's longest list of named numbers has a few hundred; what is beyond is decided anew each time.
+const MOST_REMEMBERED: usize = 4096;
+
+impl Chosen {
+    /// What `decide` says of the name, which it is asked only when another stood at this place before.
+    pub fn is_wanted(&mut self, at: usize, name: &str, decide: impl FnOnce(&str) -> bool) -> bool {
+        match self.names.get(at) {
+            Some((known, wanted)) if known == name => return *wanted,
+            Some(_) => self.names.truncate(at),
+            None => (),
+        }
+        let wanted = decide(name);
+        if at == self.names.len() && at < MOST_REMEMBERED {
+            self.names.push((name.to_owned(), wanted));
+        }
+        wanted
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_choice_is_made_once_as_long_as_names_keep_their_places() {
+        let mut chosen = Chosen::default();
+        let mut read = |names: &[&str]| {
+            let mut asked = Vec::new();
+            let mut wanted = Vec::new();
+            for (at, name) in names.iter().enumerate() {
+                let decide = |name: &str| {
+                    asked.push(name.to_owned());
+                    name.starts_with('w')
+                };
+                if chosen.is_wanted(at, name, decide) {
+                    wanted.push(*name);
+                }
+            }
+            (wanted.join(" "), asked.join(" "))
+        };
+        let mut check = |names: &[&str], wanted: &str, asked: &str| {
+            assert_eq!(read(names), (wanted.to_owned(), asked.to_owned()), "{names:?}");
+        };
+        check(&["w1", "x", "w2"], "w1 w2", "w1 x w2");
+        check(&["w1", "x", "w2"], "w1 w2", "");
+        check(&["w1", "w3", "w2", "w4"], "w1 w3 w2 w4", "w3 w2 w4");
+        check(&["w1"], "w1", "");
+        check(&["w1", "w3", "w2"], "w1 w3 w2", "");
+        let mut far = Chosen::default();
+        assert!(far.is_wanted(usize::MAX, "x", |_| true) && far.names.is_empty());
+    }
 
     #[test]
     fn include_picks_and_exclude_leaves_out() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::filter::Filter;
 
@@ -15,6 +15,18 @@ pub struct Settings {
     pub filesystem_types: Filter,
     pub netdev_devices: Filter,
     pub diskstats_devices: Filter,
+    pub arp_devices: Filter,
+    /// Of fields by their names after `node_netstat_`.
+    pub netstat_fields: Filter,
+    /// Of fields by their names in /proc/vmstat.
+    pub vmstat_fields: Filter,
+    pub cpu_guest: bool,
+    pub cpu_info: bool,
+    /// `None`: no flag of the processor is wanted.
+    pub cpu_flags: Option<Filter>,
+    /// `None`: no bug of the processor is wanted.
+    pub cpu_bugs: Option<Filter>,
+    pub stat_softirq: bool,
 }
 
 /// What is read as time-out of one mount unless asked otherwise: a local disk answers in microseconds.
@@ -54,10 +66,69 @@ pub const PATTERN_FLAGS: &[PatternFlag] = &[
         "Block devices to leave out",
     ),
     pattern("collector.diskstats.device-include", "", "Block devices to take, and no others"),
+    pattern("collector.arp.device-exclude", "", "Network interfaces whose ARP entries to leave out"),
+    pattern("collector.arp.device-include", "", "Network interfaces whose ARP entries to take, and no others"),
+    pattern(
+        "collector.netstat.fields",
+        "^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)\
+         |TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)\
+         |Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)\
+         |Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$",
+        "Fields of the kernel's network statistics to take",
+    ),
+    pattern("collector.vmstat.fields", "^(oom_kill|pgpg|pswp|pg.*fault).*", "Fields of /proc/vmstat to take"),
+    pattern("collector.cpu.info.flags-include", "", "Processor flags to show; implies --collector.cpu.info"),
+    pattern("collector.cpu.info.bugs-include", "", "Processor bugs to show; implies --collector.cpu.info"),
 ];
 
+/// A flag that is on or off.
+pub struct Switch {
+    pub on: &'static str,
+    pub off: &'static str,
+    /// Whether it is on unless asked otherwise.
+    pub default: bool,
+    /// What the one of the two that changes something does.
+    pub help: &'static str,
+}
+
+macro_rules! switch {
+    ($name:literal, $default:literal, $help:literal) => {
+        Switch { on: $name, off: concat!("no-", $name), default: $default, help: $help }
+    };
+}
+
+const CPU_GUEST: Switch =
+    switch!("collector.cpu.guest", true, "Leave out the time that CPUs spent in virtual machines");
+const CPU_INFO: Switch = switch!("collector.cpu.info", false, "Show what /proc/cpuinfo says of the processor");
+const STAT_SOFTIRQ: Switch = switch!("collector.stat.softirq", false, "Count software interrupts by vector");
+
+pub const SWITCHES: &[Switch] = &[CPU_GUEST, CPU_INFO, STAT_SOFTIRQ];
+
+impl Switch {
+    /// The flag and its opposite; the later one on the line wins.
+    fn args(&self) -> [Arg; 2] {
+        let arg = |name: &'static str, other: &'static str| {
+            Arg::new(name).long(name).action(ArgAction::SetTrue).overrides_with(other).help(self.help)
+        };
+        [arg(self.on, self.off).hide(self.default), arg(self.off, self.on).hide(!self.default)]
+    }
+
+    fn read(&self, matches: &ArgMatches) -> bool {
+        match (matches.get_flag(self.on), matches.get_flag(self.off)) {
+            (true, _) => true,
+            (_, true) => false,
+            _ => self.default,
+        }
+    }
+}
+
+/// The flags that [`Settings::read`] reads.
+pub fn args() -> impl Iterator<Item = Arg> {
+    PATTERN_FLAGS.iter().map(PatternFlag::arg).chain(SWITCHES.iter().flat_map(Switch::args))
+}
+
 impl PatternFlag {
-    pub fn arg(&self) -> Arg {
+    fn arg(&self) -> Arg {
         let valid = |text: &str| match Filter::new(text, "") {
             Ok(_) => Ok(text.to_owned()),
             Err(error) => Err(format!("no valid pattern: {}", error.to_string().replace('\n', " "))),
@@ -70,8 +141,7 @@ impl PatternFlag {
 impl Settings {
     /// The settings without any flag.
     pub fn defaults() -> Settings {
-        let command =
-            PATTERN_FLAGS.iter().fold(clap::Command::new("defaults"), |command, flag| command.arg(flag.arg()));
+        let command = clap::Command::new("defaults").args(args());
         Settings::read(&command.get_matches_from(["defaults"]), DEFAULT_MOUNT_TIMEOUT).unwrap_or_else(|error| {
             // A default that contradicts itself; a test goes through all of them.
             unreachable!("{error}")
@@ -81,6 +151,8 @@ impl Settings {
     /// Of flags that have been parsed. Fails when two contradict each other, with the reason.
     pub fn read(matches: &ArgMatches, mount_timeout: Duration) -> Result<Settings, String> {
         let filter = |include: &str, exclude: &str| filter(matches, include, exclude);
+        let cpu_flags = wanted(matches, "collector.cpu.info.flags-include")?;
+        let cpu_bugs = wanted(matches, "collector.cpu.info.bugs-include")?;
         Ok(Settings {
             mount_timeout,
             filesystem_mount_points: filter(
@@ -90,7 +162,24 @@ impl Settings {
             filesystem_types: filter("collector.filesystem.fs-types-include", "collector.filesystem.fs-types-exclude")?,
             netdev_devices: filter("collector.netdev.device-include", "collector.netdev.device-exclude")?,
             diskstats_devices: filter("collector.diskstats.device-include", "collector.diskstats.device-exclude")?,
+            arp_devices: filter("collector.arp.device-include", "collector.arp.device-exclude")?,
+            // An empty pattern takes all fields, as in node_exporter.
+            netstat_fields: wanted(matches, "collector.netstat.fields")?.unwrap_or_default(),
+            vmstat_fields: wanted(matches, "collector.vmstat.fields")?.unwrap_or_default(),
+            cpu_guest: CPU_GUEST.read(matches),
+            cpu_info: CPU_INFO.read(matches) || cpu_flags.is_some() || cpu_bugs.is_some(),
+            cpu_flags,
+            cpu_bugs,
+            stat_softirq: STAT_SOFTIRQ.read(matches),
         })
+    }
+}
+
+/// What one pattern takes; `None` when it is empty.
+fn wanted(matches: &ArgMatches, include: &str) -> Result<Option<Filter>, String> {
+    match matches.get_one::<String>(include).map_or("", String::as_str) {
+        "" => Ok(None),
+        text => Filter::new(text, "").map(Some).map_err(|error| error.to_string()),
     }
 }
 
@@ -111,7 +200,7 @@ mod tests {
     use super::*;
 
     fn settings(arguments: &[&str]) -> Result<Settings, String> {
-        let command = PATTERN_FLAGS.iter().fold(clap::Command::new("x"), |command, flag| command.arg(flag.arg()));
+        let command = clap::Command::new("x").args(args());
         let matches = command.try_get_matches_from(["x"].iter().chain(arguments)).map_err(|error| error.to_string())?;
         Settings::read(&matches, DEFAULT_MOUNT_TIMEOUT)
     }
@@ -157,6 +246,53 @@ mod tests {
     fn what_to_take_replaces_the_default_of_what_to_leave_out() {
         let types = settings(&["--collector.filesystem.fs-types-include=^(overlay|ext4)$"]).unwrap().filesystem_types;
         assert_eq!((types.takes("overlay"), types.takes("ext4"), types.takes("vfat")), (true, true, false));
+    }
+
+    #[test]
+    fn fields_are_taken_as_node_exporter_does() {
+        let Settings { netstat_fields: netstat, vmstat_fields: vmstat, .. } = Settings::defaults();
+        for name in [
+            "Icmp_InErrors",
+            "UdpLite6_InErrors",
+            "Tcp_InErrs",
+            "Ip_Forwarding",
+            "Ip6_InOctets",
+            "IpExt_OutOctets",
+            "Icmp6_OutMsgs",
+            "TcpExt_ListenDrops",
+            "TcpExt_TCPRcvQDrop",
+            "Tcp_CurrEstab",
+            "Udp_NoPorts",
+            "Udp6_SndbufErrors",
+        ] {
+            assert!(netstat.takes(name), "{name}");
+        }
+        for name in ["Tcp_MaxConn", "TcpExt_TCPTimeouts2", "Ip_InReceives", "Icmp6_InType135", "UdpLite_NoPorts"] {
+            assert!(!netstat.takes(name), "{name}");
+        }
+        for name in ["oom_kill", "pgpgin", "pswpout", "pgfault", "pgmajfault", "pgpgoutclean"] {
+            assert!(vmstat.takes(name), "{name}");
+        }
+        for name in ["nr_free_pages", "pgalloc_normal", "thp_fault_alloc", "drop_pagecache"] {
+            assert!(!vmstat.takes(name), "{name}");
+        }
+        assert!(settings(&["--collector.vmstat.fields="]).unwrap().vmstat_fields.takes("nr_free_pages"));
+    }
+
+    #[test]
+    fn switches_are_on_or_off_and_the_last_word_counts() {
+        let check = |arguments: &[&str], guest: bool, info: bool| {
+            let settings = settings(arguments).unwrap();
+            assert_eq!((settings.cpu_guest, settings.cpu_info), (guest, info), "{arguments:?}");
+        };
+        check(&[], true, false);
+        check(&["--no-collector.cpu.guest", "--collector.cpu.info"], false, true);
+        check(&["--no-collector.cpu.guest", "--collector.cpu.guest"], true, false);
+        check(&["--collector.cpu.info", "--no-collector.cpu.info"], true, false);
+        check(&["--collector.cpu.info.flags-include=^neon$"], true, true);
+        let given = settings(&["--collector.cpu.info.bugs-include=^spectre"]).unwrap();
+        assert!(given.cpu_flags.is_none() && given.cpu_bugs.is_some_and(|bugs| bugs.takes("spectre_v1")));
+        assert!(!given.stat_softirq && settings(&["--collector.stat.softirq"]).unwrap().stat_softirq);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Access, CollectError};
 use crate::exposition::Exposition;
-use crate::family::{Family, Kind};
+use crate::family::{Family, Kind, is_field};
 
 /// Lines in the kernel's order.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,7 @@ fn parse(text: &str) -> Vec<Field> {
         let Some((key, rest)) = line.split_once(':') else { continue };
         // `Active(anon)` becomes `Active_anon`.
         let mut name = key.trim().replace('(', "_").replace(')', "");
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        if !is_field(&name) {
             continue;
         }
         let mut words = rest.split_whitespace();
@@ -111,7 +111,7 @@ mod tests {
         #[test]
         fn never_panics_and_names_are_valid(text in any::<String>(), key in "[ -~]{0,12}", value in any::<u64>()) {
             for field in parse(&format!("{text}\n{key}: {value} kB\n")) {
-                prop_assert!(field.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+                prop_assert!(is_field(&field.name));
             }
         }
     }

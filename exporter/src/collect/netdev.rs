@@ -1,6 +1,8 @@
 //! `netdev`: traffic of each network interface of the host; the parser also serves the containers' interfaces.
 
-use super::{Access, CollectError};
+use std::collections::HashMap;
+
+use super::{Access, CollectError, KeptFile, Reader, Roots};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
 
@@ -36,11 +38,24 @@ pub struct Transmitted {
     pub compressed: u64,
 }
 
-/// /proc/net is that of the reader; the host's is that of its first process.
-pub type Found = Vec<Interface>;
-pub type Kept = ();
+/// What a scrape finds of an interface of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    pub interface: Interface,
+    /// Packets that came where nobody takes them, such as at the passive side of a bond. Only /sys tells it.
+    pub received_without_handler: Option<u64>,
+}
 
-pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
+pub type Found = Vec<Device>;
+
+/// Files by interface: a host has one for each container.
+#[derive(Debug, Default)]
+pub struct Kept {
+    without_handler: HashMap<String, KeptFile>,
+}
+
+/// /proc/net is that of the reader; the host's is that of its first process.
+pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectError> {
     let Access { roots, reader, settings, .. } = access;
     let path = roots.proc("1/net/dev");
     let mut interfaces = parse(reader.require(&path)?);
@@ -48,7 +63,24 @@ pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectErro
         return Err(CollectError::malformed(&path, "no interface found"));
     }
     interfaces.retain(|interface| settings.netdev_devices.takes(&interface.name));
-    Ok(interfaces)
+    if kept.without_handler.len() > interfaces.len() {
+        kept.without_handler.retain(|name, _| interfaces.iter().any(|interface| interface.name == *name));
+    }
+    let devices = interfaces.into_iter().map(|interface| Device {
+        received_without_handler: kept.without_handler(roots, &interface.name, reader),
+        interface,
+    });
+    Ok(devices.collect())
+}
+
+impl Kept {
+    fn without_handler(&mut self, roots: &Roots, name: &str, reader: &mut Reader) -> Option<u64> {
+        if let Some(file) = self.without_handler.get_mut(name) {
+            return file.number(reader);
+        }
+        let path = roots.sys("class/net").join(name).join("statistics/rx_nohandler");
+        self.without_handler.entry(name.to_owned()).or_insert(KeptFile::new(path)).number(reader)
+    }
 }
 
 /// Lines that are not understood are left out. A name may contain colons, so the last one before the numbers ends it.
@@ -121,8 +153,15 @@ macro_rules! column {
 use column;
 
 pub const ABSENCE: Option<&str> = None;
+const RECEIVE_NOHANDLER: Family = Family {
+    name: "node_network_receive_nohandler_total",
+    kind: Kind::Counter,
+    help: "Packets received where nobody takes them, such as at the passive side of a bond.",
+    labels: &["device"],
+    source: "/sys/class/net/*/statistics/rx_nohandler",
+};
 pub const FAMILIES: &[Family] = &{
-    let mut families = [COLUMNS[0].0; COLUMNS.len()];
+    let mut families = [RECEIVE_NOHANDLER; COLUMNS.len() + 1];
     let mut at = 0;
     while at < COLUMNS.len() {
         families[at] = COLUMNS[at].0;
@@ -131,20 +170,31 @@ pub const FAMILIES: &[Family] = &{
     families
 };
 
-pub fn write(interfaces: &[Interface], out: &mut Exposition) {
+pub fn write(devices: &[Device], out: &mut Exposition) {
     for (family, value) in &COLUMNS {
         let mut family = out.family(family);
-        for interface in interfaces {
+        for Device { interface, .. } in devices {
             family.sample(&[("device", &interface.name)], value(interface));
+        }
+    }
+    let mut family = out.family(&RECEIVE_NOHANDLER);
+    for Device { interface, received_without_handler } in devices {
+        if let Some(packets) = received_without_handler {
+            family.sample(&[("device", &interface.name)], *packets);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::collect::Calls;
+    use crate::settings::Settings;
 
     #[test]
     fn columns_land_in_their_fields() {
@@ -167,6 +217,36 @@ mod tests {
             }
         );
         assert_eq!(interfaces[1].received.bytes, 1739);
+    }
+
+    #[test]
+    fn what_only_sys_tells_is_read_for_those_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = |name: &str| folder.path().join(name);
+        let roots = Roots { procfs: root("proc"), sysfs: root("sys"), rootfs: root("root"), udev_data: root("udev") };
+        std::fs::create_dir_all(roots.proc("1/net")).unwrap();
+        for (name, packets) in [("eth0", "5\n"), ("veth1", "7\n")] {
+            let folder = roots.sys("class/net").join(name).join("statistics");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("rx_nohandler"), packets).unwrap();
+        }
+        let mut kept = Kept::default();
+        let mut check = |names: &[&str], expected: &[Option<u64>], open: &[&str]| {
+            let line = |name: &&str| format!("{name}: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
+            std::fs::write(roots.proc("1/net/dev"), names.iter().map(line).collect::<String>()).unwrap();
+            let (settings, docker, mut reader) = (Settings::defaults(), Arc::default(), Reader::default());
+            let (calls, roots, settings, docker) = (Calls::REAL, &roots, &settings, &docker);
+            let now = Timestamp::UNIX_EPOCH;
+            let mut access = Access { roots, settings, calls, docker, now, reader: &mut reader };
+            let devices = read(&mut access, &mut kept).unwrap();
+            let found: Vec<_> = devices.iter().map(|device| device.received_without_handler).collect();
+            let mut kept: Vec<&str> = kept.without_handler.keys().map(String::as_str).collect();
+            kept.sort_unstable();
+            assert_eq!((found.as_slice(), kept.as_slice()), (expected, open), "{names:?}");
+        };
+        check(&["eth0", "veth1"], &[Some(5), Some(7)], &["eth0", "veth1"]);
+        check(&["eth0"], &[Some(5)], &["eth0"]);
+        check(&["eth0", "tun0"], &[Some(5), None], &["eth0", "tun0"]);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! `stat`: boot time and the counters of the scheduler.
+//! `stat`: boot time, the counters of the scheduler, and of interrupts.
 
 use super::{Access, CollectError};
 use crate::exposition::Exposition;
@@ -14,17 +14,26 @@ pub struct Stat {
     pub boot_time: Option<u64>,
     pub procs_running: Option<u64>,
     pub procs_blocked: Option<u64>,
+    /// In the order of `VECTORS`.
+    pub softirqs: [Option<u64>; VECTORS.len()],
 }
+
+/// The kernel's software interrupts in the order of /proc/stat, by node_exporter's names.
+const VECTORS: [&str; 10] =
+    ["hi", "timer", "net_tx", "net_rx", "block", "block_iopoll", "tasklet", "sched", "hrtimer", "rcu"];
 
 pub type Found = Stat;
 pub type Kept = ();
 
 pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectError> {
-    let Access { roots, reader, .. } = access;
+    let Access { roots, reader, settings, .. } = access;
     let path = roots.proc("stat");
-    let stat = parse(reader.require(&path)?);
+    let mut stat = parse(reader.require(&path)?);
     if stat == Stat::default() {
         return Err(CollectError::malformed(&path, "no counter found"));
+    }
+    if !settings.stat_softirq {
+        stat.softirqs = [None; VECTORS.len()];
     }
     Ok(stat)
 }
@@ -40,6 +49,13 @@ fn parse(text: &str) -> Stat {
             Some("btime") => &mut stat.boot_time,
             Some("procs_running") => &mut stat.procs_running,
             Some("procs_blocked") => &mut stat.procs_blocked,
+            Some("softirq") => {
+                // The first number is the sum.
+                for (field, word) in stat.softirqs.iter_mut().zip(words.skip(1)) {
+                    *field = word.parse().ok();
+                }
+                continue;
+            }
             _ => continue,
         };
         *field = words.next().and_then(|word| word.parse().ok());
@@ -62,8 +78,18 @@ const PROCS_BLOCKED: Family = family(
 );
 const PROCS_RUNNING: Family =
     family("node_procs_running", Kind::Gauge, "Number of processes in runnable state.", "/proc/stat, procs_running");
+const SOFTIRQS: Family = Family {
+    labels: &["vector"],
+    ..family(
+        "node_softirqs_total",
+        Kind::Counter,
+        "Software interrupts that all CPUs have handled.",
+        "/proc/stat, softirq; only with --collector.stat.softirq",
+    )
+};
 pub const ABSENCE: Option<&str> = None;
-pub const FAMILIES: &[Family] = &[BOOT_TIME, CONTEXT_SWITCHES, FORKS, INTERRUPTS, PROCS_BLOCKED, PROCS_RUNNING];
+pub const FAMILIES: &[Family] =
+    &[BOOT_TIME, CONTEXT_SWITCHES, FORKS, INTERRUPTS, PROCS_BLOCKED, PROCS_RUNNING, SOFTIRQS];
 
 const fn family(name: &'static str, kind: Kind, help: &'static str, source: &'static str) -> Family {
     Family { name, kind, help, labels: &[], source }
@@ -80,6 +106,12 @@ pub fn write(stat: &Stat, out: &mut Exposition) {
     ] {
         if let Some(value) = value {
             out.family(&family).single(value);
+        }
+    }
+    let mut family = out.family(&SOFTIRQS);
+    for (vector, value) in VECTORS.iter().zip(stat.softirqs) {
+        if let Some(value) = value {
+            family.sample(&[("vector", vector)], value);
         }
     }
 }
@@ -105,10 +137,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn software_interrupts_come_after_their_sum() {
+        let softirqs = parse("softirq 60 1 2 3 x 5\n").softirqs;
+        assert_eq!(softirqs[..6], [Some(1), Some(2), Some(3), None, Some(5), None]);
+        assert_eq!(parse("softirq 1 2 3 4 5 6 7 8 9 10 11 12 13\n").softirqs[9], Some(11));
+    }
+
     proptest! {
         #[test]
-        fn never_panics(text in any::<String>()) {
-            parse(&text);
+        fn never_panics(text in any::<String>(), line in "(softirq|ctxt)( [0-9x]{0,25}){0,14}") {
+            parse(&format!("{text}\n{line}\n"));
         }
     }
 }
