@@ -8,12 +8,18 @@ pub mod filesystem;
 pub mod loadavg;
 pub mod meminfo;
 pub mod netdev;
+pub mod os;
 pub mod pressure;
+pub mod processes;
 pub mod stat;
+pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
+pub mod timex;
 pub mod uname;
+pub mod watchdog;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +50,11 @@ macro_rules! for_each_collector {
             (Stat, stat, true)
             (Uname, uname, true)
             (Time, time, true)
+            (Os, os, true)
+            (Textfile, textfile, true)
+            (Timex, timex, true)
+            (Watchdog, watchdog, true)
+            (Processes, processes, false)
             (Container, container, true)
         }
     };
@@ -165,11 +176,12 @@ pub struct Access<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Calls {
     pub statfs: filesystem::Ask,
+    pub adjtimex: timex::Ask,
 }
 
 impl Calls {
     /// The kernel's own answers.
-    pub const REAL: Calls = Calls { statfs: filesystem::statfs };
+    pub const REAL: Calls = Calls { statfs: filesystem::statfs, adjtimex: timex::adjtimex };
 }
 
 /// A set of collectors.
@@ -207,6 +219,9 @@ impl Selection {
     }
 }
 
+/// A chain of links longer than this is a loop, or nobody's intention.
+const MOST_LINKS: usize = 8;
+
 /// Where the host's files are, seen from here. Plain prefixes, as node_exporter's flags.
 #[derive(Clone, Debug)]
 pub struct Roots {
@@ -223,6 +238,20 @@ impl Roots {
 
     pub fn sys(&self, path: &str) -> PathBuf {
         self.sysfs.join(path)
+    }
+
+    /// A file of the host's root. When it is an absolute link, as /etc/localtime mostly is, the kernel would follow it out of
+    /// that root; here it is followed below it.
+    pub fn root(&self, path: &str) -> PathBuf {
+        let mut found = self.rootfs.join(path);
+        for _ in 0..MOST_LINKS {
+            let Ok(target) = fs::read_link(&found) else { break };
+            found = match target.strip_prefix("/") {
+                Ok(below) => self.rootfs.join(below),
+                Err(_) => found.parent().unwrap_or(&self.rootfs).join(target),
+            };
+        }
+        found
     }
 }
 
@@ -256,5 +285,32 @@ mod tests {
         assert_eq!(selection.without(Collector::Cpu).iter().collect::<Vec<_>>(), [Collector::Time]);
         assert_eq!(Selection::all().iter().count(), Collector::ALL.len());
         assert!(Collector::ALL.len() <= 64, "as many as there are bits");
+    }
+
+    #[test]
+    fn links_of_the_host_stay_below_its_root() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let rootfs = folder.path().to_owned();
+        fs::create_dir_all(rootfs.join("etc")).unwrap();
+        fs::create_dir_all(rootfs.join("usr/lib")).unwrap();
+        fs::write(rootfs.join("usr/lib/file"), "x").unwrap();
+        let links = [
+            ("etc/plain", "../usr/lib/file"),
+            ("etc/absolute", "/usr/lib/file"),
+            ("etc/two", "/etc/plain"),
+            ("etc/loop", "loop"),
+        ];
+        for (link, target) in links {
+            symlink(target, rootfs.join(link)).unwrap();
+        }
+        let nowhere = PathBuf::new();
+        let roots = Roots { procfs: nowhere.clone(), sysfs: nowhere.clone(), udev_data: nowhere, rootfs };
+        for link in ["usr/lib/file", "etc/plain", "etc/absolute", "etc/two"] {
+            assert_eq!(fs::read_to_string(roots.root(link)).unwrap(), "x", "{link}");
+        }
+        for link in ["etc/loop", "etc/nothing"] {
+            assert!(fs::read(roots.root(link)).is_err(), "{link}");
+        }
     }
 }

@@ -4,13 +4,16 @@ use std::fmt::Write as _;
 
 use crate::collect::Collector;
 use crate::family::Family;
-use crate::snapshot;
+use crate::{process, snapshot};
 
 /// The page, as it must be in docs/metrics.md.
 pub fn page() -> String {
     let mut out = String::from(INTRODUCTION);
     for collector in Collector::ALL.iter().copied() {
         _ = writeln!(out, "\n## Collector `{}`\n", collector.name());
+        if !collector.is_on_by_default() {
+            _ = writeln!(out, "Off by default: `--collector.{}` switches it on.\n", collector.name());
+        }
         if let Some(absence) = collector.absence() {
             _ = writeln!(out, "`node_scrape_collector_success`: {absence}\n");
         }
@@ -18,6 +21,10 @@ pub fn page() -> String {
     }
     out.push_str("\n## About the scrape itself\n\nWritten whichever collectors are asked for.\n\n");
     table(&mut out, snapshot::FAMILIES);
+    out.push_str(
+        "\n## About the exporter's process\n\nWritten too, unless `--web.disable-exporter-metrics` is given.\n\n",
+    );
+    table(&mut out, process::FAMILIES);
     out
 }
 
@@ -27,8 +34,8 @@ const INTRODUCTION: &str = "\
 <!-- Generated from the descriptors in exporter/src. Do not edit: `cargo run -p nexus-exporter -- families > docs/metrics.md` -->
 
 Where node_exporter or cAdvisor has a family, this one has the same name, type and meaning. `docker_` and `nexus_` are
-ours. Every collector is on by default; `--no-collector.NAME` switches one off, and `collect[]=NAME` in the query of a
-scrape, repeated, picks some.
+ours. Collectors are on by default unless theirs says otherwise; `--collector.NAME` switches one on,
+`--no-collector.NAME` off, and `collect[]=NAME` in the query of a scrape, repeated, picks some.
 
 What can't be read is absent, never zero: no `container_memory_*` where the kernel's memory cgroup is off (stock
 Raspberry Pi OS; `nexus_memory_cgroup_enabled` is 0 then), no `node_pressure_*` without pressure stall information.
@@ -78,6 +85,7 @@ mod tests {
     fn descriptors_keep_the_conventions() {
         let mut names = BTreeSet::new();
         let all = Collector::ALL.iter().copied().flat_map(Collector::families).chain(snapshot::FAMILIES);
+        let all = all.chain(process::FAMILIES);
         for Family { name, kind, help, labels, source } in all {
             assert!(names.insert(*name), "{name} is described twice");
             // cAdvisor's one counter without it.

@@ -16,6 +16,7 @@ pub mod filter;
 pub mod gather;
 pub mod guard;
 pub mod negotiate;
+pub mod process;
 pub mod reader;
 pub mod scrape;
 pub mod server;

@@ -3,19 +3,32 @@
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::filter::Filter;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whether the exporter tells what it costs itself.
+    pub exporter_metrics: bool,
     /// How long one mount may take to answer.
     pub mount_timeout: Duration,
     pub filesystem_mount_points: Filter,
     pub filesystem_types: Filter,
     pub netdev_devices: Filter,
     pub diskstats_devices: Filter,
+    /// Folders, or patterns of such, in which other programs leave metrics.
+    pub textfile_directories: Vec<String>,
 }
+
+/// A flag that is given or not.
+pub struct Switch {
+    pub name: &'static str,
+    pub help: &'static str,
+}
+
+pub const SWITCHES: &[Switch] =
+    &[Switch { name: "web.disable-exporter-metrics", help: "Leave out what the exporter itself costs (process_*)" }];
 
 /// What is read as time-out of one mount unless asked otherwise: a local disk answers in microseconds.
 pub const DEFAULT_MOUNT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -67,11 +80,21 @@ impl PatternFlag {
     }
 }
 
+/// All flags that settings are read from.
+pub fn args() -> impl Iterator<Item = Arg> {
+    let switch = |switch: &Switch| Arg::new(switch.name).long(switch.name).action(ArgAction::SetTrue).help(switch.help);
+    let textfile = Arg::new("collector.textfile.directory")
+        .long("collector.textfile.directory")
+        .value_name("DIR")
+        .action(ArgAction::Append)
+        .help("Folder with files *.prom to pass on, or a pattern of such folders; may be repeated");
+    PATTERN_FLAGS.iter().map(PatternFlag::arg).chain(SWITCHES.iter().map(switch)).chain([textfile])
+}
+
 impl Settings {
     /// The settings without any flag.
     pub fn defaults() -> Settings {
-        let command =
-            PATTERN_FLAGS.iter().fold(clap::Command::new("defaults"), |command, flag| command.arg(flag.arg()));
+        let command = clap::Command::new("defaults").args(args());
         Settings::read(&command.get_matches_from(["defaults"]), DEFAULT_MOUNT_TIMEOUT).unwrap_or_else(|error| {
             // A default that contradicts itself; a test goes through all of them.
             unreachable!("{error}")
@@ -82,6 +105,7 @@ impl Settings {
     pub fn read(matches: &ArgMatches, mount_timeout: Duration) -> Result<Settings, String> {
         let filter = |include: &str, exclude: &str| filter(matches, include, exclude);
         Ok(Settings {
+            exporter_metrics: !matches.get_flag("web.disable-exporter-metrics"),
             mount_timeout,
             filesystem_mount_points: filter(
                 "collector.filesystem.mount-points-include",
@@ -90,6 +114,11 @@ impl Settings {
             filesystem_types: filter("collector.filesystem.fs-types-include", "collector.filesystem.fs-types-exclude")?,
             netdev_devices: filter("collector.netdev.device-include", "collector.netdev.device-exclude")?,
             diskstats_devices: filter("collector.diskstats.device-include", "collector.diskstats.device-exclude")?,
+            textfile_directories: matches
+                .get_many("collector.textfile.directory")
+                .unwrap_or_default()
+                .cloned()
+                .collect(),
         })
     }
 }
@@ -111,7 +140,7 @@ mod tests {
     use super::*;
 
     fn settings(arguments: &[&str]) -> Result<Settings, String> {
-        let command = PATTERN_FLAGS.iter().fold(clap::Command::new("x"), |command, flag| command.arg(flag.arg()));
+        let command = clap::Command::new("x").args(args());
         let matches = command.try_get_matches_from(["x"].iter().chain(arguments)).map_err(|error| error.to_string())?;
         Settings::read(&matches, DEFAULT_MOUNT_TIMEOUT)
     }

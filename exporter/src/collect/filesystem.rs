@@ -312,7 +312,7 @@ mod tests {
     fn read_with(roots: &Roots, ask: Ask, mount_timeout: Duration, kept: &mut Kept) -> Found {
         let settings = Settings { mount_timeout, ..Settings::defaults() };
         let (docker, mut reader) = (Arc::default(), Reader::default());
-        let calls = Calls { statfs: ask };
+        let calls = Calls { statfs: ask, ..Calls::REAL };
         let now = Timestamp::UNIX_EPOCH;
         let mut access = Access { roots, settings: &settings, calls, docker: &docker, now, reader: &mut reader };
         read(&mut access, kept).unwrap()
