@@ -12,6 +12,7 @@ pub mod os;
 pub mod pressure;
 pub mod processes;
 pub mod stat;
+pub mod systemd;
 pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
@@ -55,6 +56,7 @@ macro_rules! for_each_collector {
             (Timex, timex, true)
             (Watchdog, watchdog, true)
             (Processes, processes, false)
+            (Systemd, systemd, false)
             (Container, container, true)
         }
     };

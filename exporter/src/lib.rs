@@ -9,6 +9,7 @@
 pub mod cgroup;
 pub mod collect;
 pub mod config;
+pub mod dbus;
 pub mod docs;
 pub mod exposition;
 pub mod family;

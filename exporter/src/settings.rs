@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 
+use crate::collect::systemd;
 use crate::filter::Filter;
 
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub struct Settings {
     pub diskstats_devices: Filter,
     /// Folders, or patterns of such, in which other programs leave metrics.
     pub textfile_directories: Vec<String>,
+    pub systemd: systemd::Wanted,
 }
 
 /// A flag that is given or not.
@@ -27,8 +29,17 @@ pub struct Switch {
     pub help: &'static str,
 }
 
-pub const SWITCHES: &[Switch] =
-    &[Switch { name: "web.disable-exporter-metrics", help: "Leave out what the exporter itself costs (process_*)" }];
+const fn switch(name: &'static str, help: &'static str) -> Switch {
+    Switch { name, help }
+}
+
+pub const SWITCHES: &[Switch] = &[
+    switch("collector.systemd.enable-restarts-metrics", "Tell how often services were restarted"),
+    switch("collector.systemd.enable-start-time-metrics", "Tell when units became active"),
+    switch("collector.systemd.enable-task-metrics", "Tell how many threads services have and may have"),
+    switch("collector.systemd.private", "Ask systemd at its own socket and not over the system bus; needs root"),
+    switch("web.disable-exporter-metrics", "Leave out what the exporter itself costs (process_*)"),
+];
 
 /// What is read as time-out of one mount unless asked otherwise: a local disk answers in microseconds.
 pub const DEFAULT_MOUNT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -67,6 +78,12 @@ pub const PATTERN_FLAGS: &[PatternFlag] = &[
         "Block devices to leave out",
     ),
     pattern("collector.diskstats.device-include", "", "Block devices to take, and no others"),
+    pattern(
+        "collector.systemd.unit-exclude",
+        r".+\.(automount|device|mount|scope|slice)",
+        "Units to leave out, by the whole name",
+    ),
+    pattern("collector.systemd.unit-include", ".+", "Units to take, by the whole name, if they are not left out"),
 ];
 
 impl PatternFlag {
@@ -114,6 +131,13 @@ impl Settings {
             filesystem_types: filter("collector.filesystem.fs-types-include", "collector.filesystem.fs-types-exclude")?,
             netdev_devices: filter("collector.netdev.device-include", "collector.netdev.device-exclude")?,
             diskstats_devices: filter("collector.diskstats.device-include", "collector.diskstats.device-exclude")?,
+            systemd: systemd::Wanted {
+                units: whole_names(matches, "collector.systemd.unit-include", "collector.systemd.unit-exclude")?,
+                is_private: matches.get_flag("collector.systemd.private"),
+                restarts: matches.get_flag("collector.systemd.enable-restarts-metrics"),
+                start_times: matches.get_flag("collector.systemd.enable-start-time-metrics"),
+                tasks: matches.get_flag("collector.systemd.enable-task-metrics"),
+            },
             textfile_directories: matches
                 .get_many("collector.textfile.directory")
                 .unwrap_or_default()
@@ -133,6 +157,12 @@ fn filter(matches: &ArgMatches, include: &str, exclude: &str) -> Result<Filter, 
         (false, _) => text(exclude),
     };
     Filter::new(text(include), excluded).map_err(|error| error.to_string())
+}
+
+/// Of patterns that mean whole names, and of which both may be given.
+fn whole_names(matches: &ArgMatches, include: &str, exclude: &str) -> Result<Filter, String> {
+    let whole = |name: &str| format!("^(?:{})$", matches.get_one::<String>(name).map_or("", String::as_str));
+    Filter::new(&whole(include), &whole(exclude)).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -186,6 +216,23 @@ mod tests {
     fn what_to_take_replaces_the_default_of_what_to_leave_out() {
         let types = settings(&["--collector.filesystem.fs-types-include=^(overlay|ext4)$"]).unwrap().filesystem_types;
         assert_eq!((types.takes("overlay"), types.takes("ext4"), types.takes("vfat")), (true, true, false));
+    }
+
+    #[test]
+    fn units_are_taken_by_their_whole_names() {
+        let check = |arguments: &[&str], name: &str, expected: bool| {
+            assert_eq!(settings(arguments).unwrap().systemd.units.takes(name), expected, "{arguments:?} {name}");
+        };
+        check(&[], "ssh.service", true);
+        check(&[], "session-1.scope", false);
+        check(&[], "boot-firmware.mount", false);
+        check(&[], "my.slice.service", true);
+        let docker = "--collector.systemd.unit-include=docker.*|ssh.service";
+        check(&[docker], "docker.socket", true);
+        check(&[docker], "ssh.service", true);
+        check(&[docker], "my-docker.service", false);
+        check(&[docker, "--collector.systemd.unit-exclude=.*socket"], "docker.socket", false);
+        check(&["--collector.systemd.unit-exclude="], "boot-firmware.mount", true);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub const ABSENCE: Option<&str> = Some(
     "success is 1 also when a file could not be taken, as with node_exporter: `node_textfile_scrape_error` is 1 then, and \
     the log names file and reason. Families of the files are passed on under their own names. A file is refused whole when it \
     is no text format 0.0.4, is not complete, has timestamps, or is larger than 2 MiB; all files together may have 4 MiB, and \
-    there may be 256. A family is left out when its type or help is not that of the same family in an earlier file, or when \
+    there may be 256. A folder is given as the exporter sees it, so below /host in its container. A family is left out when its type or help is not that of the same family in an earlier file, or when \
     its name is one of the exporter's own, whether that collector is on or not; so is a series that was there before.",
 );
 
@@ -120,11 +120,11 @@ fn name_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// In the order of their names.
+/// In the order of their names; one more than there may be tells that there are too many.
 fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let is_text = |name: &std::ffi::OsStr| name.as_encoded_bytes().ends_with(b".prom");
     let entries = fs::read_dir(folder)?.flatten().filter(|entry| is_text(&entry.file_name()));
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).take(MOST_FILES + 1).collect();
     paths.sort();
     Ok(paths)
 }
