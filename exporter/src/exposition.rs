@@ -72,6 +72,8 @@ impl Labels {
     pub fn new(pairs: &[(&str, &str)]) -> Self {
         let mut out = String::new();
         push_pairs(&mut out, pairs);
+        // They are kept, some by the thousand.
+        out.shrink_to_fit();
         Labels(out)
     }
 }

@@ -38,8 +38,25 @@ pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectErro
         return Err(CollectError::malformed(&roots.procfs, "no process found"));
     }
     found.most_threads = reader.number(&roots.proc("sys/kernel/threads-max"));
-    found.most_processes = reader.number(&roots.proc("sys/kernel/pid_max"));
+    let release = reader.text(&roots.proc("sys/kernel/osrelease")).ok().and_then(release);
+    if is_the_hosts_limit(&roots.procfs, release) {
+        found.most_processes = reader.number(&roots.proc("sys/kernel/pid_max"));
+    }
     Ok(found)
+}
+
+/// Since then each PID namespace has a limit of its own, and the kernel answers with the reader's, whichever /proc is asked.
+const LIMIT_PER_NAMESPACE: (u32, u32) = (6, 14);
+
+/// In a container of its own, which is where /proc of the host is elsewhere, the exporter may not be able to tell.
+fn is_the_hosts_limit(procfs: &Path, release: Option<(u32, u32)>) -> bool {
+    procfs == Path::new("/proc") || release.is_some_and(|release| release < LIMIT_PER_NAMESPACE)
+}
+
+/// The first two numbers of the kernel's.
+fn release(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.trim().split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn count(procfs: &Path, reader: &mut Reader, deadline: Instant) -> Result<Processes, CollectError> {
@@ -112,7 +129,7 @@ const MOST_PROCESSES: Family = gauge(
     "node_processes_max_processes",
     "Largest process number, and so the limit of processes and threads.",
     &[],
-    "/proc/sys/kernel/pid_max; since Linux 6.14 of the exporter's own PID namespace",
+    "/proc/sys/kernel/pid_max; absent in a container since Linux 6.14, which tells only that of one's own PID namespace",
 );
 const MOST_THREADS: Family =
     gauge("node_processes_max_threads", "Limit of the number of threads.", &[], "/proc/sys/kernel/threads-max");
@@ -172,6 +189,20 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_of_ones_own_namespace_is_not_the_hosts() {
+        let check = |procfs: &str, text: &str, expected: bool| {
+            assert_eq!(is_the_hosts_limit(Path::new(procfs), release(text)), expected, "{procfs} {text}");
+        };
+        check("/proc", "6.18.44\n", true);
+        check("/proc", "", true);
+        check("/host/proc", "6.12.25+rpt-rpi-v8\n", true);
+        check("/host/proc", "5.15.0-1034-raspi\n", true);
+        check("/host/proc", "6.14.0-rc1\n", false);
+        check("/host/proc", "7.0\n", false);
+        check("/host/proc", "nonsense", false);
+    }
+
+    #[test]
     fn threads_are_counted_where_there_are_several() {
         let folder = tempfile::tempdir().unwrap();
         let put = |path: &str, state: char, threads: u64| {
@@ -202,6 +233,7 @@ mod tests {
         fn never_panics(text in any::<String>(), line in "[0-9]{1,5} \\([a-z)( ]{0,6}\\) [A-Z]( -?[0-9x]{0,12}){0,22}") {
             parse(&text);
             parse(&line);
+            release(&text);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use parse::{Series, SeriesValue, TextFamily, parse};
+use parse::{Distribution, Identity, MOST_FAMILIES, Series, SeriesValue, TextFamily, parse};
 
 use super::{Access, CollectError, Collector};
 use crate::exposition::{Exposition, FamilyWriter};
@@ -23,15 +23,15 @@ use crate::{process, snapshot};
 
 pub const ABSENCE: Option<&str> = Some(
     "success is 1 also when a file could not be taken, as with node_exporter: `node_textfile_scrape_error` is 1 then, and \
-    the log names file and reason. Families of the files are passed on under their own names. A file is refused whole when it \
-    is no text format 0.0.4, is not complete, has timestamps, or is larger than 2 MiB; all files together may have 4 MiB, and \
-    there may be 256. A folder is given as the exporter sees it, so below /host in its container. A family is left out when its type or help is not that of the same family in an earlier file, or when \
-    its name is one of the exporter's own, whether that collector is on or not; so is a series that was there before.",
+    the log names file and reason. Families of the files are passed on under their own names. A folder is given as the \
+    exporter sees it, so below /host in its container. A file is refused whole when it is no text format 0.0.4, is not \
+    complete or has timestamps; there may be 256 files and 2048 families, and all files together may have 1 MiB. A family is \
+    left out when its type or help is not that of the same family in an earlier file, or when its name is one of the \
+    exporter's own, whether that collector is on or not; so is a series that was there before.",
 );
 
-/// A file of metrics has some kB. All that is read stays in memory until it is written.
-const FILE_LIMIT: u64 = 2 << 20;
-const ALL_LIMIT: u64 = 4 << 20;
+/// Of all files together, each of which has some kB. What is read takes several times as much until it is written.
+const LIMIT: u64 = 1 << 20;
 const MOST_FILES: usize = 256;
 /// That patterns may stand for.
 const MOST_FOLDERS: usize = 64;
@@ -81,7 +81,7 @@ type Faults = BTreeMap<String, String>;
 
 fn collect(patterns: &[String]) -> (TextFiles, Faults) {
     let mut merge = Merge::default();
-    let (mut files, mut left, mut count) = (BTreeMap::new(), ALL_LIMIT, 0);
+    let (mut files, mut left, mut count) = (BTreeMap::new(), LIMIT, 0);
     for folder in patterns.iter().flat_map(|pattern| folders(pattern)) {
         let paths = match files_of(&folder) {
             Ok(paths) => paths,
@@ -138,12 +138,10 @@ fn read_file(path: &Path, left: u64) -> Result<(String, i64), String> {
     if !about.is_file() {
         return Err("is no file".to_owned());
     }
-    let mut bytes = Vec::with_capacity(about.len().min(FILE_LIMIT) as usize + 1);
-    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
-    match bytes.len() as u64 {
-        size if size > FILE_LIMIT => return Err(format!("is larger than {FILE_LIMIT} bytes")),
-        size if size > left => return Err(format!("all files together are larger than {ALL_LIMIT} bytes")),
-        _ => (),
+    let mut bytes = Vec::with_capacity(about.len().min(left) as usize + 1);
+    file.take(left + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > left {
+        return Err(format!("is too large: all files together may have {LIMIT} bytes"));
     }
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
     Ok((text, about.mtime()))
@@ -249,7 +247,7 @@ fn one(pattern: &[char], c: char) -> Option<usize> {
 struct Merge {
     families: Vec<MergedFamily>,
     /// The series of each family.
-    known: Vec<HashSet<String>>,
+    known: Vec<HashSet<Identity>>,
     /// Each name that a family or one of its samples has, with the family's place.
     names: HashMap<String, usize>,
     faults: Faults,
@@ -267,6 +265,9 @@ impl Merge {
         let mut taken = sample_names(&family).into_iter();
         if let Some(name) = taken.find(|name| ours().contains(name)) {
             return self.fault(path, || format!("{name} is a family of the exporter itself"));
+        }
+        if self.families.len() >= MOST_FAMILIES && !self.names.contains_key(name) {
+            return self.fault(path, || format!("there are more than {MOST_FAMILIES} families"));
         }
         let other = sample_names(&family).iter().find_map(|name| self.names.get(name).copied());
         let place = match other.map(|place| (place, &mut self.families[place])) {
@@ -302,7 +303,7 @@ impl Merge {
         };
         self.families[place].files.push(path.to_owned());
         for series in family.series {
-            if self.known[place].insert(series.identity.clone()) {
+            if self.known[place].insert(series.identity) {
                 self.families[place].family.series.push(series);
             } else {
                 self.fault(path, || format!("{} has the same series twice", family.name));
@@ -411,7 +412,8 @@ impl MergedFamily {
 fn write_series(Series { labels, value, .. }: &Series, kind: Kind, family: &mut FamilyWriter<'_>) {
     match value {
         SeriesValue::Number(number) => family.sample_of(labels, &[], *number),
-        SeriesValue::Distribution { steps, sum, count } => {
+        SeriesValue::Distribution(distribution) => {
+            let Distribution { steps, sum, count } = &**distribution;
             let (suffix, label) = if kind == Kind::Histogram { ("_bucket", "le") } else { ("", "quantile") };
             for (step, value) in steps {
                 family.part(suffix, labels, &[(label, &written(*step))], *value);
@@ -565,8 +567,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_none_costs_only_itself() {
-        let large = "a".repeat(FILE_LIMIT as usize) + " 1\n";
-        let half = "# ".to_owned() + &"x".repeat((FILE_LIMIT - 40) as usize) + "\n";
+        let large = "a".repeat(LIMIT as usize) + " 1\n";
+        let half = "# ".to_owned() + &"x".repeat((LIMIT / 2 - 40) as usize) + "\n";
         let rest = "# ".to_owned() + &"x".repeat(100) + "\n";
         let folder = folder(&[
             ("1.prom", &half),
@@ -587,10 +589,11 @@ mod tests {
         assert_eq!(reason("binary.prom"), "is not UTF-8");
         assert!(reason("broken.prom").starts_with("line 2: "), "{}", reason("broken.prom"));
         assert_eq!((reason("folder.prom"), reason("pipe.prom")), ("is no file", "is no file"));
-        assert_eq!(reason("large.prom"), "is larger than 2097152 bytes");
+        for name in ["large.prom", "z.prom"] {
+            assert_eq!(reason(name), "is too large: all files together may have 1048576 bytes");
+        }
         assert!(reason("link.prom").starts_with("can't read it: "));
         assert!(faults["/nonexistent/x"].starts_with("can't list it: "));
-        assert_eq!(reason("z.prom"), "all files together are larger than 4194304 bytes");
         assert_eq!(faults.len(), 8, "{faults:?}");
         let names: Vec<_> = found.families.iter().map(|merged| merged.family.name.as_str()).collect();
         assert_eq!(names, ["a"]);

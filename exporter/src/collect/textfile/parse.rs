@@ -4,6 +4,7 @@
 //! One mistake refuses the whole file. The last line must be complete, so that a file that is being written is not half read.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::exposition::Labels;
 use crate::family::Kind;
@@ -20,20 +21,28 @@ pub struct TextFamily {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     pub labels: Labels,
-    /// The same for the same labels in any order. An empty label is none, as Prometheus sees it.
-    pub identity: String,
+    pub identity: Identity,
     pub value: SeriesValue,
 }
+
+/// The same for the same labels in any order, and for others not but by a chance that nobody lives to see. An empty label is
+/// none, as Prometheus sees it.
+pub type Identity = u64;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum SeriesValue {
     Number(f64),
-    /// Of a histogram: how many were at most so large; of a summary: how large the smallest part is. By size.
-    Distribution {
-        steps: Vec<(f64, f64)>,
-        sum: Option<f64>,
-        count: Option<f64>,
-    },
+    /// Rare, so that it does not make all others as large.
+    Distribution(Box<Distribution>),
+}
+
+/// Of a histogram or a summary.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distribution {
+    /// How many were at most so large, or how large the smallest part is. By size.
+    pub steps: Vec<(f64, f64)>,
+    pub sum: Option<f64>,
+    pub count: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +52,9 @@ pub struct Mistake {
     line: usize,
     what: String,
 }
+
+/// Of a file, and of all files together. A host has some hundred; each takes much more memory than its text.
+pub const MOST_FAMILIES: usize = 2048;
 
 pub fn parse(text: &str) -> Result<Vec<TextFamily>, Mistake> {
     let (whole, rest) = match text.rsplit_once('\n') {
@@ -73,7 +85,7 @@ struct Growing {
     /// By a type line, or by the first sample.
     has_kind: bool,
     /// The places of distributions, whose samples come on several lines.
-    by_identity: HashMap<String, usize>,
+    by_identity: HashMap<Identity, usize>,
 }
 
 /// What a sample's name says beyond its family's.
@@ -110,7 +122,7 @@ impl File {
             return Err(format!("{keyword} of what is no metric name"));
         }
         let text = skip_blanks(rest);
-        let (at, part) = self.family(name);
+        let (at, part) = self.family(name)?;
         if part != Part::Plain {
             return Err(format!("{keyword} of {name}, which is a part of {}", self.families[at].family.name));
         }
@@ -133,7 +145,7 @@ impl File {
         if name.is_empty() || !rest.starts_with(['{', ' ', '\t']) {
             return Err("no metric name, or no value after it".to_owned());
         }
-        let (at, part) = self.family(name);
+        let (at, part) = self.family(name)?;
         let Growing { family, has_kind, by_identity } = &mut self.families[at];
         *has_kind = true;
         let special = match (family.kind, part) {
@@ -164,12 +176,13 @@ impl File {
         if !is_distribution {
             return Err(format!("{name} is no sample that a {} has", family.kind.as_str()));
         }
-        let place = *by_identity.entry(identity.clone()).or_insert_with(|| {
-            let value = SeriesValue::Distribution { steps: Vec::new(), sum: None, count: None };
+        let place = *by_identity.entry(identity).or_insert_with(|| {
+            let value = SeriesValue::Distribution(Box::default());
             family.series.push(Series { labels, identity, value });
             family.series.len() - 1
         });
-        let SeriesValue::Distribution { steps, sum, count } = &mut family.series[place].value else { return Ok(()) };
+        let SeriesValue::Distribution(distribution) = &mut family.series[place].value else { return Ok(()) };
+        let Distribution { steps, sum, count } = &mut **distribution;
         let known = match part {
             Part::Sum => sum.replace(value).is_some(),
             Part::Count => count.replace(value).is_some(),
@@ -185,9 +198,9 @@ impl File {
     }
 
     /// The place of the family that a name belongs to, which is made when there is none.
-    fn family(&mut self, name: &str) -> (usize, Part) {
+    fn family(&mut self, name: &str) -> Parsed<(usize, Part)> {
         if let Some(at) = self.by_name.get(name) {
-            return (*at, Part::Plain);
+            return Ok((*at, Part::Plain));
         }
         for (suffix, part) in [("_bucket", Part::Bucket), ("_sum", Part::Sum), ("_count", Part::Count)] {
             if let Some(base) = name.strip_suffix(suffix)
@@ -198,14 +211,17 @@ impl File {
                     Kind::Counter | Kind::Gauge | Kind::Untyped => false,
                 }
             {
-                return (*at, part);
+                return Ok((*at, part));
             }
         }
         let at = self.families.len();
+        if at >= MOST_FAMILIES {
+            return Err(format!("there are more than {MOST_FAMILIES} families"));
+        }
         let family = TextFamily { name: name.to_owned(), kind: Kind::Untyped, help: None, series: Vec::new() };
         self.families.push(Growing { family, has_kind: false, by_identity: HashMap::new() });
         self.by_name.insert(name.to_owned(), at);
-        (at, Part::Plain)
+        Ok((at, Part::Plain))
     }
 
     fn finish(self) -> Parsed<Vec<TextFamily>> {
@@ -213,7 +229,8 @@ impl File {
         let mut families: Vec<TextFamily> = families.filter(|family| !family.series.is_empty()).collect();
         for family in &mut families {
             for series in &mut family.series {
-                let SeriesValue::Distribution { steps, count, .. } = &mut series.value else { continue };
+                let SeriesValue::Distribution(distribution) = &mut series.value else { continue };
+                let Distribution { steps, count, .. } = &mut **distribution;
                 steps.sort_by(|a, b| a.0.total_cmp(&b.0));
                 if steps.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                     return Err(format!("{}: twice the same bucket or quantile", family.name));
@@ -354,16 +371,12 @@ fn number(text: &str) -> Option<f64> {
     is_taken.then_some(value)
 }
 
-fn identity(mut pairs: Vec<(&str, &str)>) -> String {
-    use std::fmt::Write as _;
+fn identity(mut pairs: Vec<(&str, &str)>) -> Identity {
     pairs.retain(|(_, value)| !value.is_empty());
     pairs.sort_unstable();
-    let mut out = String::new();
-    for (name, value) in pairs {
-        // With the length, so that no value can look like two labels.
-        _ = write!(out, "{name}={}:{value},", value.len());
-    }
-    out
+    let mut hasher = DefaultHasher::new();
+    pairs.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -375,7 +388,7 @@ mod tests {
     fn numbers(text: &str) -> Vec<(String, Kind, Vec<f64>)> {
         let number = |series: &Series| match series.value {
             SeriesValue::Number(number) => number,
-            SeriesValue::Distribution { .. } => panic!("{series:?}"),
+            SeriesValue::Distribution(_) => panic!("{series:?}"),
         };
         let families = parse(text).unwrap().into_iter();
         families.map(|family| (family.name, family.kind, family.series.iter().map(number).collect())).collect()
@@ -435,7 +448,7 @@ mod tests {
     }
 
     fn distribution(steps: &[(f64, f64)], sum: Option<f64>, count: Option<f64>) -> SeriesValue {
-        SeriesValue::Distribution { steps: steps.to_vec(), sum, count }
+        SeriesValue::Distribution(Box::new(Distribution { steps: steps.to_vec(), sum, count }))
     }
 
     #[test]
@@ -514,6 +527,14 @@ mod tests {
         );
         check("# TYPE h histogram\nh_count 1\nh_count 1\n", "line 3: h_count: twice the same sample");
         check("# TYPE s summary\ns 1\n", "line 2: s is no sample that a summary has");
+    }
+
+    #[test]
+    fn families_are_bounded() {
+        let text = |count: usize| (0..count).map(|at| format!("a{at} 1\n")).collect::<String>();
+        assert_eq!(parse(&text(MOST_FAMILIES)).unwrap().len(), MOST_FAMILIES);
+        let error = parse(&text(MOST_FAMILIES + 1)).unwrap_err().to_string();
+        assert_eq!(error, "line 2049: there are more than 2048 families");
     }
 
     proptest! {
