@@ -13,18 +13,25 @@ pub mod loadavg;
 pub mod meminfo;
 pub mod netdev;
 pub mod netstat;
+pub mod os;
 pub mod pressure;
+pub mod processes;
 pub mod schedstat;
 pub mod sockstat;
 pub mod softirqs;
 pub mod softnet;
 pub mod stat;
+pub mod systemd;
+pub mod textfile;
 pub mod thermal_zone;
 pub mod time;
+pub mod timex;
 pub mod udp_queues;
 pub mod uname;
 pub mod vmstat;
+pub mod watchdog;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +73,12 @@ macro_rules! for_each_collector {
             (Vmstat, vmstat, true)
             (Uname, uname, true)
             (Time, time, true)
+            (Os, os, true)
+            (Textfile, textfile, true)
+            (Timex, timex, true)
+            (Watchdog, watchdog, true)
+            (Processes, processes, false)
+            (Systemd, systemd, false)
             (Container, container, true)
         }
     };
@@ -189,11 +202,13 @@ pub struct Calls {
     pub statfs: filesystem::Ask,
     /// Bytes of a page of memory: 16384 on a Raspberry Pi 5.
     pub page_size: fn() -> usize,
+    pub adjtimex: timex::Ask,
 }
 
 impl Calls {
     /// The kernel's own answers.
-    pub const REAL: Calls = Calls { statfs: filesystem::statfs, page_size: rustix::param::page_size };
+    pub const REAL: Calls =
+        Calls { statfs: filesystem::statfs, page_size: rustix::param::page_size, adjtimex: timex::adjtimex };
 }
 
 /// A set of collectors.
@@ -231,6 +246,9 @@ impl Selection {
     }
 }
 
+/// A chain of links longer than this is a loop, or nobody's intention.
+const MOST_LINKS: usize = 8;
+
 /// Where the host's files are, seen from here. Plain prefixes, as node_exporter's flags.
 #[derive(Clone, Debug)]
 pub struct Roots {
@@ -247,6 +265,20 @@ impl Roots {
 
     pub fn sys(&self, path: &str) -> PathBuf {
         self.sysfs.join(path)
+    }
+
+    /// A file of the host's root. When it is an absolute link, as /etc/localtime mostly is, the kernel would follow it out of
+    /// that root; here it is followed below it.
+    pub fn root(&self, path: &str) -> PathBuf {
+        let mut found = self.rootfs.join(path);
+        for _ in 0..MOST_LINKS {
+            let Ok(target) = fs::read_link(&found) else { break };
+            found = match target.strip_prefix("/") {
+                Ok(below) => self.rootfs.join(below),
+                Err(_) => found.parent().unwrap_or(&self.rootfs).join(target),
+            };
+        }
+        found
     }
 }
 
@@ -280,5 +312,32 @@ mod tests {
         assert_eq!(selection.without(Collector::Cpu).iter().collect::<Vec<_>>(), [Collector::Time]);
         assert_eq!(Selection::all().iter().count(), Collector::ALL.len());
         assert!(Collector::ALL.len() <= 64, "as many as there are bits");
+    }
+
+    #[test]
+    fn links_of_the_host_stay_below_its_root() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let rootfs = folder.path().to_owned();
+        fs::create_dir_all(rootfs.join("etc")).unwrap();
+        fs::create_dir_all(rootfs.join("usr/lib")).unwrap();
+        fs::write(rootfs.join("usr/lib/file"), "x").unwrap();
+        let links = [
+            ("etc/plain", "../usr/lib/file"),
+            ("etc/absolute", "/usr/lib/file"),
+            ("etc/two", "/etc/plain"),
+            ("etc/loop", "loop"),
+        ];
+        for (link, target) in links {
+            symlink(target, rootfs.join(link)).unwrap();
+        }
+        let nowhere = PathBuf::new();
+        let roots = Roots { procfs: nowhere.clone(), sysfs: nowhere.clone(), udev_data: nowhere, rootfs };
+        for link in ["usr/lib/file", "etc/plain", "etc/absolute", "etc/two"] {
+            assert_eq!(fs::read_to_string(roots.root(link)).unwrap(), "x", "{link}");
+        }
+        for link in ["etc/loop", "etc/nothing"] {
+            assert!(fs::read(roots.root(link)).is_err(), "{link}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::collect::Collector;
 use crate::family::Family;
-use crate::snapshot;
+use crate::{process, snapshot};
 
 /// The page, as it must be in docs/metrics.md.
 pub fn page() -> String {
@@ -22,6 +22,10 @@ pub fn page() -> String {
     }
     out.push_str("\n## About the scrape itself\n\nWritten whichever collectors are asked for.\n\n");
     table(&mut out, snapshot::FAMILIES);
+    out.push_str(
+        "\n## About the exporter's process\n\nWritten too, unless `--web.disable-exporter-metrics` is given.\n\n",
+    );
+    table(&mut out, process::FAMILIES);
     out
 }
 
@@ -83,10 +87,12 @@ mod tests {
     fn descriptors_keep_the_conventions() {
         let mut names = BTreeSet::new();
         let all = Collector::ALL.iter().copied().flat_map(Collector::families).chain(snapshot::FAMILIES);
+        let all = all.chain(process::FAMILIES);
         for Family { name, kind, help, labels, source } in all {
             assert!(names.insert(*name), "{name} is described twice");
-            // cAdvisor's one counter without it.
-            let exempt = *kind == Kind::Untyped || *name == "container_memory_failcnt";
+            // cAdvisor's one counter without it, and node_exporter's one gauge with it.
+            let exempt = *kind == Kind::Untyped
+                || ["container_memory_failcnt", "node_systemd_socket_refused_connections_total"].contains(name);
             assert!(exempt || (*kind == Kind::Counter) == name.ends_with("_total"), "{name}");
             assert!(!help.is_empty() && !source.is_empty(), "{name}");
             let plain = name.replace("<field>", "x");

@@ -72,6 +72,8 @@ impl Labels {
     pub fn new(pairs: &[(&str, &str)]) -> Self {
         let mut out = String::new();
         push_pairs(&mut out, pairs);
+        // They are kept, some by the thousand.
+        out.shrink_to_fit();
         Labels(out)
     }
 }
@@ -104,6 +106,16 @@ impl Exposition {
             (Format::OpenMetrics, Kind::Counter, None) | (Format::OpenMetrics, Kind::Untyped, _) => (name, "unknown"),
             _ => (name, kind.as_str()),
         };
+        self.declare(name, declared, word, help)
+    }
+
+    /// As [`Exposition::named_family`], for a counter whose name without `_total` is another family's.
+    pub fn counter_by_full_name(&mut self, name: &str, help: &str) -> FamilyWriter<'_> {
+        let word = if self.format == Format::OpenMetrics { "unknown" } else { Kind::Counter.as_str() };
+        self.declare(name, name, word, help)
+    }
+
+    fn declare(&mut self, name: &str, declared: &str, word: &str, help: &str) -> FamilyWriter<'_> {
         let mut head = String::new();
         _ = writeln!(head, "# HELP {declared} {}", Escaped { text: help, quotes: self.format == Format::OpenMetrics });
         _ = writeln!(head, "# TYPE {declared} {word}");
@@ -145,10 +157,16 @@ impl FamilyWriter<'_> {
 
     /// A sample with the labels of `block`, then those of `more`.
     pub fn sample_of(&mut self, block: &Labels, more: &[(&str, &str)], value: impl Into<Value>) {
+        self.part("", block, more, value);
+    }
+
+    /// A sample of a histogram or a summary, with what its name has behind the family's.
+    pub fn part(&mut self, suffix: &str, block: &Labels, more: &[(&str, &str)], value: impl Into<Value>) {
         if let Some(head) = self.head.take() {
             self.out.push_str(&head);
         }
         self.out.push_str(&self.name);
+        self.out.push_str(suffix);
         if !block.0.is_empty() || !more.is_empty() {
             self.out.push('{');
             self.out.push_str(&block.0);

@@ -8,6 +8,9 @@ pub enum Kind {
     Gauge,
     /// node_exporter's for what the kernel does not say: a counter or a gauge. No family of our own.
     Untyped,
+    /// These two come from files only. Their samples have names with suffixes.
+    Histogram,
+    Summary,
 }
 
 impl Kind {
@@ -16,6 +19,8 @@ impl Kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Untyped => "untyped",
+            Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
         }
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::collect::{Access, Calls, CollectError, Collector, Found, Kept, Reader, Roots, Selection};
 use crate::guard::{Guard, Limits};
+use crate::process;
 use crate::settings::Settings;
 use crate::snapshot::{Outcome, Snapshot};
 
@@ -23,6 +24,8 @@ const LIMITS: Limits = Limits { each: Duration::from_secs(4), all: Duration::fro
 pub struct Gatherer {
     docker: DockerView,
     guard: Guard<Moment, Collector, Read>,
+    /// Looks at the exporter itself.
+    process: Option<process::Watch>,
     /// Collectors whose fault has been told, so that it is told once.
     faulty: Selection,
 }
@@ -42,6 +45,7 @@ struct Read {
 impl Gatherer {
     pub fn new(roots: Roots, settings: Settings, calls: Calls, docker: DockerView) -> Self {
         let kept = Kept::default();
+        let process = settings.exporter_metrics.then(process::Watch::default);
         let read = move |moment: &Moment, collector: &Collector, reader: &mut Reader| {
             let begin = Instant::now();
             let (docker, now) = (&moment.docker, moment.now);
@@ -49,15 +53,18 @@ impl Gatherer {
             let found = collector.read(&mut access, &kept);
             Read { took: begin.elapsed(), found }
         };
-        Gatherer { docker, guard: Guard::new("read", read), faulty: Selection::NONE }
+        Gatherer { docker, guard: Guard::new("read", read), process, faulty: Selection::NONE }
     }
 
     pub fn gather(&mut self, wanted: Selection, now: Timestamp) -> Snapshot {
         let wanted: Vec<Collector> = wanted.iter().collect();
         let docker =
             if wanted.iter().any(|collector| collector.is_about_docker()) { (self.docker)() } else { Arc::default() };
-        let mut snapshot =
-            Snapshot { outcomes: Vec::with_capacity(wanted.len()), found: Vec::with_capacity(wanted.len()) };
+        let mut snapshot = Snapshot {
+            outcomes: Vec::with_capacity(wanted.len()),
+            found: Vec::with_capacity(wanted.len()),
+            process: None,
+        };
         let answers = self.guard.read(&wanted, &Moment { now, docker }, LIMITS);
         for (collector, answer) in wanted.into_iter().zip(answers) {
             let (took, fault) = match answer {
@@ -72,6 +79,7 @@ impl Gatherer {
             };
             snapshot.outcomes.push(Outcome { collector, took, fault });
         }
+        snapshot.process = self.process.as_mut().map(process::Watch::look);
         self.tell(&snapshot);
         snapshot
     }

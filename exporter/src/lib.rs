@@ -9,6 +9,7 @@
 pub mod cgroup;
 pub mod collect;
 pub mod config;
+pub mod dbus;
 pub mod docs;
 pub mod exposition;
 pub mod family;
@@ -16,6 +17,7 @@ pub mod filter;
 pub mod gather;
 pub mod guard;
 pub mod negotiate;
+pub mod process;
 pub mod reader;
 pub mod scrape;
 pub mod server;

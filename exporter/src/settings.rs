@@ -5,10 +5,13 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 
+use crate::collect::systemd;
 use crate::filter::Filter;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whether the exporter tells what it costs itself.
+    pub exporter_metrics: bool,
     /// How long one mount may take to answer.
     pub mount_timeout: Duration,
     pub filesystem_mount_points: Filter,
@@ -27,6 +30,9 @@ pub struct Settings {
     /// `None`: no bug of the processor is wanted.
     pub cpu_bugs: Option<Filter>,
     pub stat_softirq: bool,
+    /// Folders, or patterns of such, in which other programs leave metrics.
+    pub textfile_directories: Vec<String>,
+    pub systemd: systemd::Wanted,
 }
 
 /// What is read as time-out of one mount unless asked otherwise: a local disk answers in microseconds.
@@ -79,6 +85,12 @@ pub const PATTERN_FLAGS: &[PatternFlag] = &[
     pattern("collector.vmstat.fields", "^(oom_kill|pgpg|pswp|pg.*fault).*", "Fields of /proc/vmstat to take"),
     pattern("collector.cpu.info.flags-include", "", "Processor flags to show; implies --collector.cpu.info"),
     pattern("collector.cpu.info.bugs-include", "", "Processor bugs to show; implies --collector.cpu.info"),
+    pattern(
+        "collector.systemd.unit-exclude",
+        r".+\.(automount|device|mount|scope|slice)",
+        "Units to leave out, by the whole name",
+    ),
+    pattern("collector.systemd.unit-include", ".+", "Units to take, by the whole name, if they are not left out"),
 ];
 
 /// A flag that is on or off.
@@ -101,8 +113,30 @@ const CPU_GUEST: Switch =
     switch!("collector.cpu.guest", true, "Leave out the time that CPUs spent in virtual machines");
 const CPU_INFO: Switch = switch!("collector.cpu.info", false, "Show what /proc/cpuinfo says of the processor");
 const STAT_SOFTIRQ: Switch = switch!("collector.stat.softirq", false, "Count software interrupts by vector");
+const SYSTEMD_RESTARTS: Switch =
+    switch!("collector.systemd.enable-restarts-metrics", false, "Tell how often services were restarted");
+const SYSTEMD_START_TIMES: Switch =
+    switch!("collector.systemd.enable-start-time-metrics", false, "Tell when units became active");
+const SYSTEMD_TASKS: Switch =
+    switch!("collector.systemd.enable-task-metrics", false, "Tell how many threads services have and may have");
+const SYSTEMD_PRIVATE: Switch = switch!(
+    "collector.systemd.private",
+    false,
+    "Ask systemd at its own socket and not over the system bus; needs root"
+);
+const NO_EXPORTER_METRICS: Switch =
+    switch!("web.disable-exporter-metrics", false, "Leave out what the exporter itself costs (process_*)");
 
-pub const SWITCHES: &[Switch] = &[CPU_GUEST, CPU_INFO, STAT_SOFTIRQ];
+pub const SWITCHES: &[Switch] = &[
+    CPU_GUEST,
+    CPU_INFO,
+    STAT_SOFTIRQ,
+    SYSTEMD_RESTARTS,
+    SYSTEMD_START_TIMES,
+    SYSTEMD_TASKS,
+    SYSTEMD_PRIVATE,
+    NO_EXPORTER_METRICS,
+];
 
 impl Switch {
     /// The flag and its opposite; the later one on the line wins.
@@ -122,11 +156,6 @@ impl Switch {
     }
 }
 
-/// The flags that [`Settings::read`] reads.
-pub fn args() -> impl Iterator<Item = Arg> {
-    PATTERN_FLAGS.iter().map(PatternFlag::arg).chain(SWITCHES.iter().flat_map(Switch::args))
-}
-
 impl PatternFlag {
     fn arg(&self) -> Arg {
         let valid = |text: &str| match Filter::new(text, "") {
@@ -136,6 +165,16 @@ impl PatternFlag {
         let arg = Arg::new(self.name).long(self.name).value_name("REGEX").value_parser(valid).help(self.help);
         if self.default.is_empty() { arg } else { arg.default_value(self.default) }
     }
+}
+
+/// The flags that [`Settings::read`] reads.
+pub fn args() -> impl Iterator<Item = Arg> {
+    let textfile = Arg::new("collector.textfile.directory")
+        .long("collector.textfile.directory")
+        .value_name("DIR")
+        .action(ArgAction::Append)
+        .help("Folder with files *.prom to pass on, or a pattern of such folders; may be repeated");
+    PATTERN_FLAGS.iter().map(PatternFlag::arg).chain(SWITCHES.iter().flat_map(Switch::args)).chain([textfile])
 }
 
 impl Settings {
@@ -154,6 +193,7 @@ impl Settings {
         let cpu_flags = wanted(matches, "collector.cpu.info.flags-include")?;
         let cpu_bugs = wanted(matches, "collector.cpu.info.bugs-include")?;
         Ok(Settings {
+            exporter_metrics: !NO_EXPORTER_METRICS.read(matches),
             mount_timeout,
             filesystem_mount_points: filter(
                 "collector.filesystem.mount-points-include",
@@ -171,6 +211,18 @@ impl Settings {
             cpu_flags,
             cpu_bugs,
             stat_softirq: STAT_SOFTIRQ.read(matches),
+            systemd: systemd::Wanted {
+                units: whole_names(matches, "collector.systemd.unit-include", "collector.systemd.unit-exclude")?,
+                is_private: SYSTEMD_PRIVATE.read(matches),
+                restarts: SYSTEMD_RESTARTS.read(matches),
+                start_times: SYSTEMD_START_TIMES.read(matches),
+                tasks: SYSTEMD_TASKS.read(matches),
+            },
+            textfile_directories: matches
+                .get_many("collector.textfile.directory")
+                .unwrap_or_default()
+                .cloned()
+                .collect(),
         })
     }
 }
@@ -193,6 +245,12 @@ fn filter(matches: &ArgMatches, include: &str, exclude: &str) -> Result<Filter, 
         (false, _) => text(exclude),
     };
     Filter::new(text(include), excluded).map_err(|error| error.to_string())
+}
+
+/// Of patterns that mean whole names, and of which both may be given.
+fn whole_names(matches: &ArgMatches, include: &str, exclude: &str) -> Result<Filter, String> {
+    let whole = |name: &str| format!("^(?:{})$", matches.get_one::<String>(name).map_or("", String::as_str));
+    Filter::new(&whole(include), &whole(exclude)).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -293,6 +351,23 @@ mod tests {
         let given = settings(&["--collector.cpu.info.bugs-include=^spectre"]).unwrap();
         assert!(given.cpu_flags.is_none() && given.cpu_bugs.is_some_and(|bugs| bugs.takes("spectre_v1")));
         assert!(!given.stat_softirq && settings(&["--collector.stat.softirq"]).unwrap().stat_softirq);
+    }
+
+    #[test]
+    fn units_are_taken_by_their_whole_names() {
+        let check = |arguments: &[&str], name: &str, expected: bool| {
+            assert_eq!(settings(arguments).unwrap().systemd.units.takes(name), expected, "{arguments:?} {name}");
+        };
+        check(&[], "ssh.service", true);
+        check(&[], "session-1.scope", false);
+        check(&[], "boot-firmware.mount", false);
+        check(&[], "my.slice.service", true);
+        let docker = "--collector.systemd.unit-include=docker.*|ssh.service";
+        check(&[docker], "docker.socket", true);
+        check(&[docker], "ssh.service", true);
+        check(&[docker], "my-docker.service", false);
+        check(&[docker, "--collector.systemd.unit-exclude=.*socket"], "docker.socket", false);
+        check(&["--collector.systemd.unit-exclude="], "boot-firmware.mount", true);
     }
 
     #[test]

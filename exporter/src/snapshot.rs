@@ -5,12 +5,15 @@ use std::time::Duration;
 use crate::collect::{CollectError, Collector, Found};
 use crate::exposition::{Exposition, Format};
 use crate::family::{Family, Kind};
+use crate::process::Process;
 
 #[derive(Debug)]
 pub struct Snapshot {
     pub outcomes: Vec<Outcome>,
     /// Of the collectors that were asked for and did not fail.
     pub found: Vec<Found>,
+    /// What the exporter itself costs, unless it was told to keep that to itself.
+    pub process: Option<Process>,
 }
 
 /// How a collector that was asked for fared.
@@ -64,5 +67,8 @@ impl Snapshot {
             family.sample(&[("collector", outcome.collector.name())], outcome.fault.is_none());
         }
         out.family(&BUILD).sample(&[("version", env!("CARGO_PKG_VERSION"))], 1u64);
+        if let Some(process) = &self.process {
+            process.write(out);
+        }
     }
 }

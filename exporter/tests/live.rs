@@ -8,14 +8,15 @@ mod support;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Trial};
 use nexus_docker::{Docker, Watcher};
 use nexus_exporter::collect::{Calls, Collector, Roots, Selection};
+use nexus_exporter::dbus::{Call, Connection, Error, Peer};
 use nexus_exporter::exposition::Format;
 use nexus_exporter::gather::{DockerView, Gatherer};
 use nexus_exporter::settings::Settings;
@@ -31,9 +32,11 @@ fn main() -> ExitCode {
         Trial::test(name, test).with_kind(missing.unwrap_or_default()).with_ignored_flag(missing.is_some())
     };
     let no_promtool = promtool().is_none().then_some("no promtool on PATH or in NEXUS_PROMTOOL");
+    let no_bus = on_path("dbus-daemon").is_none().then_some("no dbus-daemon on PATH");
     let trials = vec![
         trial("the_kernel_of_this_host_is_read", None, the_kernel_of_this_host_is_read),
         trial("promtool_takes_the_golden_scrapes", no_promtool, promtool_takes_the_golden_scrapes),
+        trial("a_real_bus_answers", no_bus, a_real_bus_answers),
         trial("a_real_container_is_seen", no_container(), a_real_container_is_seen),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -54,12 +57,17 @@ fn value(body: &str, prefix: &str, words: &[&str]) -> Option<f64> {
 fn the_kernel_of_this_host_is_read() {
     let mut gatherer = gatherer(Box::new(Arc::default));
     // Which of these a virtual machine has is not ours to say.
-    let surely = Selection::all()
-        .without(Collector::Pressure)
-        .without(Collector::ThermalZone)
-        .without(Collector::Container)
-        .without(Collector::Conntrack)
-        .without(Collector::Schedstat);
+    let perhaps = [
+        Collector::Conntrack,
+        Collector::Pressure,
+        Collector::Schedstat,
+        Collector::ThermalZone,
+        Collector::Watchdog,
+        Collector::Timex,
+        Collector::Systemd,
+        Collector::Container,
+    ];
+    let surely = perhaps.into_iter().fold(Selection::all(), Selection::without);
     let now = Timestamp::now();
     let body = gatherer.gather(surely, now).render(Format::Text);
     for collector in surely.iter() {
@@ -90,9 +98,50 @@ fn the_kernel_of_this_host_is_read() {
 
 fn promtool() -> Option<PathBuf> {
     let named = std::env::var_os("NEXUS_PROMTOOL").map(PathBuf::from);
+    named.filter(|path| path.is_file()).or_else(|| on_path("promtool"))
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("promtool"));
-    named.into_iter().chain(found).find(|path| path.is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// Ended when the test is.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+fn a_real_bus_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("bus");
+    let child = Command::new(on_path("dbus-daemon").unwrap())
+        .args(["--session", "--nofork", "--nopidfile", &format!("--address=unix:path={}", socket.display())])
+        .stderr(Stdio::null())
+        .spawn();
+    let _running = Running(child.unwrap());
+    let mut connection =
+        wait_for("the bus", || Connection::open(&socket, Peer::Bus, Instant::now() + support::SOON).ok());
+    let bus = "org.freedesktop.DBus";
+    let call =
+        |member, arguments| Call { destination: bus, path: "/org/freedesktop/DBus", interface: bus, member, arguments };
+    // More than wait for an answer at once.
+    let names = [bus];
+    let owner = call("GetNameOwner", &names[..]);
+    let nobody = call("GetNameOwner", &["a.b"][..]);
+    let features = Call::property(bus, "/org/freedesktop/DBus", &["org.freedesktop.DBus", "Features"]);
+    let calls = [vec![call("GetId", &[]), nobody, features], vec![owner; 200]].concat();
+    let answers = connection.call(&calls).unwrap();
+    let text = |at: usize| answers[at].as_ref().unwrap().decoder().text().unwrap().to_owned();
+    assert_eq!(text(0).len(), 32);
+    assert!(matches!(&answers[1], Err(Error::Refused(name)) if name == "org.freedesktop.DBus.Error.NameHasNoOwner"));
+    let features = answers[2].as_ref().unwrap();
+    assert_eq!((&*features.signature, features.variant()), ("v", None), "a list");
+    assert!((3..203).all(|at| text(at) == bus));
 }
 
 /// Which promtool does not like, with what it says of them; most are the kernel's words.
