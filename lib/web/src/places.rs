@@ -1,11 +1,13 @@
 //! Who may be connected. Places are few; when all are taken, the connection that has waited longest for a request makes
-//! room for a new one. So whoever holds connections open without asking for anything keeps nobody out.
+//! room for a new one, if it has waited for some time: a burst of clients that have just connected must all get their turn. So
+//! whoever holds connections open without asking for anything keeps nobody out for long.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// How long one that was asked to leave may take before another is asked: it only has to be woken.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -14,13 +16,15 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Places {
     free: Arc<Semaphore>,
     queue: Arc<Mutex<Queue>>,
+    /// For so long a connection may wait for a request in peace.
+    grace: Duration,
 }
 
 /// The connections that wait for a request, in the order in which they began to.
 #[derive(Debug, Default)]
 struct Queue {
     next: u64,
-    waiting: BTreeMap<u64, Arc<Notify>>,
+    waiting: BTreeMap<u64, (Instant, Arc<Notify>)>,
 }
 
 /// A connection's place, given back when the last part of the connection lets go of it.
@@ -43,8 +47,8 @@ enum Stage {
 }
 
 impl Places {
-    pub fn new(count: usize) -> Places {
-        Places { free: Arc::new(Semaphore::new(count)), queue: Arc::default() }
+    pub fn new(count: usize, grace: Duration) -> Places {
+        Places { free: Arc::new(Semaphore::new(count)), queue: Arc::default(), grace }
     }
 
     /// A place, once there is one.
@@ -53,14 +57,23 @@ impl Places {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
                 return self.place(permit);
             }
-            if let Some((_, leave)) = lock(&self.queue).waiting.pop_first() {
-                leave.notify_one();
-            }
-            let freed = tokio::time::timeout(PATIENCE, Arc::clone(&self.free).acquire_owned());
+            let freed = tokio::time::timeout(self.make_room(), Arc::clone(&self.free).acquire_owned());
             if let Ok(Ok(permit)) = freed.await {
                 return self.place(permit);
             }
         }
+    }
+
+    /// Asks the connection that has waited longest to leave, if it has waited long enough. Says after what time to ask again.
+    fn make_room(&self) -> Duration {
+        let mut queue = lock(&self.queue);
+        let Some(longest) = queue.waiting.first_entry() else { return PATIENCE };
+        let left = self.grace.saturating_sub(longest.get().0.elapsed());
+        if left.is_zero() {
+            longest.remove().1.notify_one();
+            return PATIENCE;
+        }
+        left.min(PATIENCE)
     }
 
     fn place(&self, permit: OwnedSemaphorePermit) -> Arc<Place> {
@@ -107,7 +120,7 @@ impl Place {
         let mut queue = lock(&self.queue);
         let number = queue.next;
         queue.next += 1;
-        queue.waiting.insert(number, Arc::clone(&self.leave));
+        queue.waiting.insert(number, (Instant::now(), Arc::clone(&self.leave)));
         *lock(&self.stage) = Stage::Waiting(number);
     }
 
@@ -135,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_longest_makes_room() {
-        let places = Places::new(3);
+        let places = Places::new(3, Duration::ZERO);
         let (first, second, third) = (places.take().await, places.take().await, places.take().await);
         // The first has been busy, so that the second has waited longest; the third is busy now.
         first.begin();
@@ -158,7 +171,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_under_way_is_not_cut_off() {
-        let places = Arc::new(Places::new(1));
+        let places = Arc::new(Places::new(1, Duration::ZERO));
         let only = places.take().await;
         let other = tokio::spawn({
             let places = Arc::clone(&places);
@@ -177,5 +190,19 @@ mod tests {
         drop(only);
         other.await.unwrap();
         assert!(lock(&places.queue).waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_just_come_is_left_in_peace() {
+        let grace = Duration::from_secs(2);
+        let places = Places::new(1, grace);
+        let begin = Instant::now();
+        let first = places.take().await;
+        let leaving = async {
+            first.is_wanted().await;
+            drop(first);
+        };
+        tokio::join!(places.take(), leaving);
+        assert!(begin.elapsed() >= grace && begin.elapsed() < grace * 2, "{:?}", begin.elapsed());
     }
 }

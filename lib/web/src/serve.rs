@@ -37,9 +37,11 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// For taking the answer, from the moment that the client keeps us waiting; after it the connection is cut off.
     pub write_timeout: Duration,
-    /// When there are as many, the connection that has waited longest for a request is closed for a new one. If requests
-    /// are under way on all, new ones wait in the kernel's backlog.
+    /// When there are as many, the connection that has waited longest for a request is closed for a new one. If none has
+    /// waited for `grace`, new ones wait in the kernel's backlog.
     pub max_connections: usize,
+    /// For so long a connection may wait for a request in peace: a burst of clients must all get their turn.
+    pub grace: Duration,
     /// A connection is closed after its current request when it is older: no client holds a place for ever.
     pub max_connection_age: Duration,
     /// How long requests under way may take once shutdown has begun, or once a connection's age is reached.
@@ -56,6 +58,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             max_connections: 128,
+            grace: Duration::from_secs(5),
             max_connection_age: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(5),
         }
@@ -96,7 +99,7 @@ pub async fn serve_gated(
     gate: Option<Arc<Gate>>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let places = Places::new(limits.max_connections);
+    let places = Places::new(limits.max_connections, limits.grace);
     let server = Arc::new(Server { router: TowerToHyperService::new(router), limits, gate, places });
     let (closing, _) = watch::channel(false);
     let mut accepting = JoinSet::new();
@@ -182,6 +185,8 @@ impl Server {
         builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(64 * 1024);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), front));
         let ended = tokio::select! {
+            // First of all, so that a request which has just arrived is seen before its connection is given up.
+            biased;
             ended = connection.as_mut() => Some(ended),
             _ = closing.wait_for(|closing| *closing) => None,
             () = tokio::time::sleep(limits.max_connection_age) => None,
@@ -437,7 +442,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_connections_make_room_and_busy_ones_do_not() {
-        let server = start(Limits { max_connections: 4, ..Limits::default() }).await;
+        let server = start(Limits { max_connections: 4, grace: Duration::ZERO, ..Limits::default() }).await;
         let mut busy = TcpStream::connect(server.address).await.unwrap();
         busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
         server.entered.notified().await;
@@ -457,6 +462,28 @@ mod tests {
         answer.clear();
         last.read_to_end(&mut answer).await.unwrap();
         assert!(answer.ends_with(b"well"));
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_clients_is_served_whole() {
+        let server = start(Limits { max_connections: 4, ..Limits::default() }).await;
+        let mut clients = Vec::new();
+        for number in 0..100 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            // Some send their request a moment after they have connected.
+            clients.push(tokio::spawn(async move {
+                for _ in 0..number % 10 {
+                    tokio::task::yield_now().await;
+                }
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).await.unwrap();
+                assert!(answer.ends_with(b"well"));
+            }));
+        }
+        for client in clients {
+            tokio::time::timeout(Duration::from_secs(10), client).await.expect("served").unwrap();
+        }
     }
 
     #[tokio::test]

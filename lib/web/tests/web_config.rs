@@ -295,7 +295,12 @@ async fn versions_and_ciphers_are_those_that_were_chosen() {
 #[tokio::test]
 async fn handshakes_that_do_not_end_hold_up_nobody() {
     let folder = Folder::new();
-    let limits = Limits { handshake_timeout: Duration::from_millis(300), max_connections: 20, ..Limits::default() };
+    let limits = Limits {
+        handshake_timeout: Duration::from_millis(300),
+        max_connections: 20,
+        grace: Duration::ZERO,
+        ..Limits::default()
+    };
     let server = Server::start_within(&folder.tls(""), limits).await;
     let mut hung = Vec::new();
     for number in 0..50 {
