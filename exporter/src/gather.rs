@@ -56,8 +56,11 @@ impl Gatherer {
         let wanted: Vec<Collector> = wanted.iter().collect();
         let docker =
             if wanted.iter().any(|collector| collector.is_about_docker()) { (self.docker)() } else { Arc::default() };
-        let mut snapshot =
-            Snapshot { outcomes: Vec::with_capacity(wanted.len()), found: Vec::with_capacity(wanted.len()) };
+        let mut snapshot = Snapshot {
+            outcomes: Vec::with_capacity(wanted.len()),
+            found: Vec::with_capacity(wanted.len()),
+            web_config_ok: None,
+        };
         let answers = self.guard.read(&wanted, &Moment { now, docker }, LIMITS);
         for (collector, answer) in wanted.into_iter().zip(answers) {
             let (took, fault) = match answer {
