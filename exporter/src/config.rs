@@ -13,7 +13,14 @@ use crate::settings::{self, DEFAULT_MOUNT_TIMEOUT, Settings};
 #[derive(Debug)]
 pub struct Config {
     pub action: Action,
-    pub listen: SocketAddr,
+    /// At least one.
+    pub listen: Vec<SocketAddr>,
+    /// Certificates, passwords and the like.
+    pub web_config_file: Option<PathBuf>,
+    /// Where the metrics are; begins with a slash.
+    pub telemetry_path: String,
+    /// Scrapes at the same time; 0: any number.
+    pub max_requests: u16,
     pub roots: Roots,
     pub docker_socket: PathBuf,
     /// Whose containers are looked at.
@@ -30,10 +37,15 @@ pub enum Action {
     Healthcheck,
     /// Print docs/metrics.md.
     Families,
+    /// Print docs/exporter.md.
+    Manual,
 }
 
 /// 10190 is not allocated to another exporter.
 const DEFAULT_LISTEN: &str = "127.0.0.1:10190";
+
+/// Always the same: health checks and their owners should not have to look it up.
+pub const HEALTH_PATH: &str = "/healthz";
 
 /// Why there is no configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,9 +108,14 @@ impl Config {
             action: match matches.subcommand_name() {
                 Some("healthcheck") => Action::Healthcheck,
                 Some("families") => Action::Families,
+                Some("manual") => Action::Manual,
                 _ => Action::Serve,
             },
-            listen: matches.get_one("web.listen-address").copied().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 10190))),
+            listen: matches.get_many("web.listen-address").into_iter().flatten().copied().collect(),
+            // An empty path says nothing, as in node_exporter.
+            web_config_file: path("web.config.file").filter(|path| !path.as_os_str().is_empty()),
+            telemetry_path: text("web.telemetry-path"),
+            max_requests: matches.get_one("web.max-requests").copied().unwrap_or_default(),
             roots: Roots {
                 procfs: under_root("path.procfs", "proc"),
                 sysfs: under_root("path.sysfs", "sys"),
@@ -114,7 +131,8 @@ impl Config {
     }
 }
 
-fn command() -> Command {
+/// The command line, also for the documentation.
+pub fn command() -> Command {
     let path = |name: &'static str| {
         Arg::new(name).long(name).value_name("DIR").value_parser(clap::value_parser!(PathBuf)).global(true)
     };
@@ -127,8 +145,32 @@ fn command() -> Command {
                 .value_name("ADDRESS")
                 .value_parser(ValueParser::new(listen_address))
                 .default_value(DEFAULT_LISTEN)
+                .action(ArgAction::Append)
                 .global(true)
-                .help("Address to listen on, IP:PORT, or :PORT for all of IPv4"),
+                .help("Address to listen on, IP:PORT, or :PORT for all of IPv4; may be given several times"),
+        )
+        .arg(
+            Arg::new("web.config.file")
+                .long("web.config.file")
+                .value_name("FILE")
+                .value_parser(ValueParser::new(|text: &str| Ok::<_, String>(PathBuf::from(text))))
+                .help("Web configuration with certificates, passwords and the like, as of other exporters"),
+        )
+        .arg(
+            Arg::new("web.telemetry-path")
+                .long("web.telemetry-path")
+                .value_name("PATH")
+                .value_parser(ValueParser::new(telemetry_path))
+                .default_value("/metrics")
+                .help("Path of the metrics"),
+        )
+        .arg(
+            Arg::new("web.max-requests")
+                .long("web.max-requests")
+                .value_name("COUNT")
+                .value_parser(clap::value_parser!(u16))
+                .default_value("40")
+                .help("Scrapes that may be under way at once, further ones get 503; 0 for any number"),
         )
         .arg(path("path.rootfs").default_value("/").help("Where the host's root is mounted"))
         .arg(path("path.procfs").help("Where the host's /proc is mounted [default: ROOTFS/proc]"))
@@ -177,6 +219,7 @@ fn command() -> Command {
         )
         .subcommand(Command::new("healthcheck").about("Ask the exporter on the listen address whether it is well"))
         .subcommand(Command::new("families").about("Print the list of metric families, docs/metrics.md"))
+        .subcommand(Command::new("manual").about("Print the exporter's manual, docs/exporter.md"))
         .after_help(format!(
             "Collectors are switched by --collector.NAME and --no-collector.NAME, the later one on the line wins.\n\
              On by default:\n  {}\nOff by default:\n  {}",
@@ -206,6 +249,18 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     full.parse().map_err(|_| "wanted IP:PORT such as 127.0.0.1:10190, or :PORT".to_owned())
 }
 
+/// Only what needs no escaping, neither in a URL nor in the landing page.
+fn telemetry_path(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if text == HEALTH_PATH {
+        return Err("that is the path of the health check".to_owned());
+    }
+    if text.starts_with('/') && text.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err("wanted a path that begins with / and has letters, digits and -._~/ only".to_owned())
+}
+
 /// `500ms` or `2s`.
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
@@ -233,7 +288,9 @@ mod tests {
     fn defaults_are_those_of_a_program_on_the_host() {
         let config = parse(&[]).unwrap();
         assert_eq!(config.action, Action::Serve);
-        assert_eq!(config.listen.to_string(), "127.0.0.1:10190");
+        assert_eq!(config.listen, [SocketAddr::from(([127, 0, 0, 1], 10190))]);
+        assert_eq!((config.telemetry_path.as_str(), config.max_requests), ("/metrics", 40));
+        assert_eq!(config.web_config_file, None);
         assert_eq!(
             (config.roots.procfs.as_path(), config.roots.sysfs.as_path()),
             (Path::new("/proc"), Path::new("/sys"))
@@ -272,6 +329,27 @@ mod tests {
             );
         }
         command().debug_assert();
+    }
+
+    #[test]
+    fn the_web_is_set_as_in_node_exporter() {
+        let config = parse(&[
+            "--web.listen-address=127.0.0.1:1",
+            "--web.listen-address=[::1]:2",
+            "--web.telemetry-path=/probe/node-1",
+            "--web.max-requests=0",
+            "--web.config.file=web.yml",
+        ])
+        .unwrap();
+        let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["127.0.0.1:1", "[::1]:2"]);
+        assert_eq!((config.telemetry_path.as_str(), config.max_requests), ("/probe/node-1", 0));
+        assert_eq!(config.web_config_file.as_deref(), Some(Path::new("web.yml")));
+        assert_eq!(parse(&["--web.config.file="]).unwrap().web_config_file, None);
+        assert_eq!(parse(&["--web.telemetry-path=/"]).unwrap().telemetry_path, "/");
+        for wrong in ["", "metrics", "/healthz", "/a b", "/{x}", "/a?b", "/\"", "/é"] {
+            assert!(parse(&[&format!("--web.telemetry-path={wrong}")]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -64,6 +64,7 @@ impl Gatherer {
             outcomes: Vec::with_capacity(wanted.len()),
             found: Vec::with_capacity(wanted.len()),
             process: None,
+            web_config_ok: None,
         };
         let answers = self.guard.read(&wanted, &Moment { now, docker }, LIMITS);
         for (collector, answer) in wanted.into_iter().zip(answers) {

@@ -16,6 +16,7 @@ pub mod family;
 pub mod filter;
 pub mod gather;
 pub mod guard;
+pub mod manual;
 pub mod negotiate;
 pub mod process;
 pub mod reader;

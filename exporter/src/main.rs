@@ -1,4 +1,5 @@
-//! Arguments, configuration, run. Exit code 2 is for what the user mistyped, 1 for the rest.
+//! Arguments, configuration, run. Exit code 2 is for what the user mistyped, in flags or in the web configuration, 1 for
+//! the rest.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nexus_docker::{Docker, Watcher};
 use nexus_exporter::collect::{Calls, Collector};
-use nexus_exporter::config::{Action, Config, Refusal};
+use nexus_exporter::config::{Action, Config, HEALTH_PATH, Refusal};
 use nexus_exporter::gather::{DockerView, Gatherer};
 use nexus_exporter::scrape::Scraper;
-use nexus_exporter::{docs, server};
+use nexus_exporter::{docs, manual, server};
+use nexus_web::{Gate, Limits, WebConfigError};
 use tracing_subscriber::EnvFilter;
 
 /// A call to Docker that takes longer has failed; nobody waits for it but the watcher.
@@ -35,21 +37,22 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             _ = writeln!(std::io::stderr(), "nexus-exporter: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<WebConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    if config.action == Action::Families {
-        return std::io::stdout().write_all(docs::page().as_bytes()).context("can't write the list of families");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
+    let print = |text: String| std::io::stdout().write_all(text.as_bytes()).context("can't write it");
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start");
     match config.action {
+        Action::Families => print(docs::page()),
+        Action::Manual => print(manual::page()),
         Action::Healthcheck => {
-            Ok(runtime.block_on(nexus_web::healthcheck(config.listen, "/healthz", HEALTHCHECK_TIMEOUT))?)
+            let address = config.listen.first().copied().context("there is no address to ask")?;
+            Ok(runtime()?.block_on(nexus_web::healthcheck(address, HEALTH_PATH, HEALTHCHECK_TIMEOUT))?)
         }
-        _ => runtime.block_on(serve(config)),
+        Action::Serve => runtime()?.block_on(serve(config)),
     }
 }
 
@@ -59,7 +62,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let listener = nexus_web::bind(config.listen).await?;
+    let gate = match &config.web_config_file {
+        Some(path) => Some(Arc::new(Gate::open(path, &[HEALTH_PATH])?)),
+        None => None,
+    };
+    // All of them or none.
+    let mut listeners = Vec::with_capacity(config.listen.len());
+    for address in &config.listen {
+        listeners.push(nexus_web::bind(*address).await?);
+    }
     let docker: DockerView = if config.collectors.iter().any(Collector::is_about_docker) {
         let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_TIMEOUT));
         let watcher = Watcher::spawn(docker, config.stack);
@@ -68,13 +79,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         Box::new(Arc::default)
     };
     let gatherer = Gatherer::new(config.roots, config.settings, Calls::REAL, docker);
-    let (scraper, ended) = Scraper::start(gatherer).context("can't start the collecting thread")?;
+    let (scraper, ended) = Scraper::start(gatherer, gate.clone()).context("can't start the collecting thread")?;
     // With port 0 the kernel has chosen one.
-    let address = listener.local_addr().unwrap_or(config.listen);
-    tracing::info!(%address, "serving metrics");
-    let app = server::app(scraper, config.collectors);
+    for address in listeners.iter().flat_map(|listener| listener.local_addr()) {
+        tracing::info!(%address, "serving metrics");
+    }
+    let app = server::app(scraper, config.collectors, &config.telemetry_path, config.max_requests);
+    // Whoever scrapes asks as soon as it is connected; who does not must not keep it waiting for long.
+    let limits = Limits { grace: Duration::from_secs(1), ..Limits::default() };
+    let shutdown = nexus_web::shutdown_signal();
     tokio::select! {
-        () = nexus_web::serve(listener, app, nexus_web::Limits::default(), nexus_web::shutdown_signal()) => {
+        () = nexus_web::serve_gated(listeners, app, limits, gate, shutdown) => {
             tracing::info!("stopped");
             Ok(())
         }

@@ -4,20 +4,23 @@
 //! Requests that wait when a scrape begins and want the same share its body: each got figures that were read after
 //! it asked, and a second Prometheus costs nothing more.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use nexus_web::Gate;
 use tokio::sync::oneshot;
 
 use crate::collect::Selection;
 use crate::exposition::Format;
 use crate::gather::Gatherer;
 
-/// Scrapes waiting beyond this are refused.
-const MOST_WAITING: usize = 64;
+/// Scrapes waiting beyond this are refused. More than there may be connections, so that who limits requests elsewhere, or
+/// not at all, does not meet this limit; it bounds what those leave behind who went away while collecting took long.
+const MOST_WAITING: usize = 256;
 
 /// Prometheus gives up after ten seconds by default.
 const DEADLINE: Duration = Duration::from_secs(9);
@@ -45,14 +48,15 @@ pub struct Scraper {
 }
 
 impl Scraper {
-    /// Starts the thread. The receiver completes when the thread has ended before its handles, which only a panic does.
-    pub fn start(gatherer: Gatherer) -> std::io::Result<(Scraper, oneshot::Receiver<()>)> {
+    /// Starts the thread; `gate` is the web configuration whose state is told. The receiver completes when the thread has
+    /// ended before its handles, which only a panic does.
+    pub fn start(gatherer: Gatherer, gate: Option<Arc<Gate>>) -> std::io::Result<(Scraper, oneshot::Receiver<()>)> {
         let (requests, asked) = sync_channel(MOST_WAITING);
         let (alive, ended) = oneshot::channel();
         thread::Builder::new().name("collect".to_owned()).spawn(move || {
             // Dropped at the end, whatever the end is.
             let _alive = alive;
-            collect(gatherer, &asked);
+            collect(gatherer, gate.as_deref(), &asked);
         })?;
         Ok((Scraper { requests }, ended))
     }
@@ -72,13 +76,15 @@ impl Scraper {
     }
 }
 
-fn collect(mut gatherer: Gatherer, asked: &Receiver<Request>) {
+fn collect(mut gatherer: Gatherer, gate: Option<&Gate>, asked: &Receiver<Request>) {
     while let Ok(first) = asked.recv() {
         let mut waiting: Vec<Request> = std::iter::once(first).chain(asked.try_iter()).collect();
         // Whose client has gone meanwhile.
         waiting.retain(|request| !request.answer.is_closed());
         while let Some(request) = waiting.pop() {
-            let body = Bytes::from(gatherer.gather(request.wanted, Timestamp::now()).render(request.format));
+            let mut snapshot = gatherer.gather(request.wanted, Timestamp::now());
+            snapshot.web_config_ok = gate.map(Gate::is_ok);
+            let body = Bytes::from(snapshot.render(request.format));
             let (same, others): (Vec<_>, Vec<_>) =
                 waiting.into_iter().partition(|other| (other.wanted, other.format) == (request.wanted, request.format));
             for request in same.into_iter().chain([request]) {
@@ -92,9 +98,9 @@ fn collect(mut gatherer: Gatherer, asked: &Receiver<Request>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::channel;
-    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::collect::{Calls, Collector, Roots};
@@ -118,12 +124,12 @@ mod tests {
         let released = Mutex::new(released);
         let times = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&times);
-        let (scraper, _ended) = Scraper::start(gatherer(move || {
+        let waits = gatherer(move || {
             counter.fetch_add(1, Ordering::SeqCst);
             entered.send(()).unwrap();
             _ = released.lock().unwrap().recv();
-        }))
-        .unwrap();
+        });
+        let (scraper, _ended) = Scraper::start(waits, None).unwrap();
         let containers = Selection::NONE.with(Collector::Container);
         let ask = |format| {
             let scraper = scraper.clone();
@@ -150,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_that_died_is_told() {
-        let (scraper, ended) = Scraper::start(gatherer(|| panic!("a bug"))).unwrap();
+        let (scraper, ended) = Scraper::start(gatherer(|| panic!("a bug")), None).unwrap();
         let containers = Selection::NONE.with(Collector::Container);
         assert!(matches!(scraper.scrape(containers, Format::Text).await, Err(ScrapeError::Ended)));
         assert!(ended.await.is_err());
@@ -162,11 +168,11 @@ mod tests {
         let (entered, entries) = channel();
         let (release, released) = channel::<()>();
         let released = Mutex::new(released);
-        let (scraper, _ended) = Scraper::start(gatherer(move || {
+        let waits = gatherer(move || {
             entered.send(()).unwrap();
             _ = released.lock().unwrap().recv();
-        }))
-        .unwrap();
+        });
+        let (scraper, _ended) = Scraper::start(waits, None).unwrap();
         let containers = Selection::NONE.with(Collector::Container);
         let ask = || {
             let scraper = scraper.clone();

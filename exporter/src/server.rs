@@ -2,11 +2,14 @@
 //!
 //! | route | answer |
 //! |---|---|
-//! | `GET /metrics` | the exposition; `collect[]=NAME`, repeated, picks collectors. 400 for a name that there is not, 503 when collecting takes too long |
+//! | `GET /metrics` | the exposition; `collect[]=NAME`, repeated, picks collectors, `exclude[]=NAME` leaves some out. 400 for both together and for a name that there is not, 503 when collecting takes too long or too many ask at once. `--web.telemetry-path` moves it |
 //! | `GET /healthz` | 200 while it serves |
-//! | `GET /` | a page with a link to the metrics |
+//! | `GET /` | a page with the version and links to both, unless the metrics are there |
 //!
-//! No authentication: nothing listens beyond loopback or the compose network. Other paths 404, other methods 405.
+//! Other paths 404, other methods 405. With `--web.config.file` all but `/healthz` is behind what that file asks for (401
+//! without a right password, 429 beyond its rate limit); without it nothing is, for loopback and the compose network.
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -14,8 +17,10 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use http::{HeaderMap, StatusCode};
+use tokio::sync::Semaphore;
 
 use crate::collect::{Collector, Selection};
+use crate::config::HEALTH_PATH;
 use crate::negotiate::negotiate;
 use crate::scrape::Scraper;
 
@@ -23,21 +28,34 @@ use crate::scrape::Scraper;
 struct App {
     scraper: Scraper,
     enabled: Selection,
+    /// One for each scrape that may be under way.
+    places: Arc<Semaphore>,
+    max_requests: u16,
 }
 
-/// `enabled` are the collectors that may be asked for, and that answer when none is named.
-pub fn app(scraper: Scraper, enabled: Selection) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/", get(landing))
-        .with_state(App { scraper, enabled })
+/// `enabled` are the collectors that may be asked for, and that answer when none is named. The metrics are at
+/// `telemetry_path`, for `max_requests` at once (0: any number).
+pub fn app(scraper: Scraper, enabled: Selection, telemetry_path: &str, max_requests: u16) -> Router {
+    let places = if max_requests == 0 { Semaphore::MAX_PERMITS } else { max_requests.into() };
+    let app = App { scraper, enabled, places: Arc::new(Semaphore::new(places)), max_requests };
+    let router = Router::new().route(telemetry_path, get(metrics)).route(HEALTH_PATH, get(|| async { "ok\n" }));
+    let router = if telemetry_path == "/" {
+        router
+    } else {
+        let page = landing(telemetry_path);
+        router.route("/", get(|| async { Html(page) }))
+    };
+    router.with_state(app)
 }
 
 async fn metrics(State(app): State<App>, Query(query): Query<Vec<(String, String)>>, headers: HeaderMap) -> Response {
     let wanted = match selection(&query, app.enabled) {
         Ok(wanted) => wanted,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
+    };
+    let Ok(_place) = app.places.try_acquire() else {
+        let why = format!("{} scrapes are under way already, try again later\n", app.max_requests);
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let format = negotiate(&accept.join(","));
@@ -50,28 +68,36 @@ async fn metrics(State(app): State<App>, Query(query): Query<Vec<(String, String
     }
 }
 
-/// The collectors named by `collect[]`, or all that are enabled. Other parameters are ignored, as in node_exporter.
+/// The collectors named by `collect[]`, all that are enabled but those named by `exclude[]`, or all that are enabled.
+/// Other parameters are ignored, as in node_exporter.
 fn selection(query: &[(String, String)], enabled: Selection) -> Result<Selection, String> {
-    let mut wanted = Selection::NONE;
-    for (_, name) in query.iter().filter(|(key, _)| key == "collect[]") {
-        let found = Collector::ALL.iter().copied().find(|collector| collector.name() == name);
-        match found {
-            Some(collector) if enabled.contains(collector) => wanted = wanted.with(collector),
-            Some(_) => return Err(format!("disabled collector: {name:?}\n")),
-            None => {
-                let names: Vec<&str> = enabled.iter().map(Collector::name).collect();
-                return Err(format!("missing collector: {name:?}; there are {}\n", names.join(", ")));
-            }
-        }
+    let named =
+        |wanted: &'static str| query.iter().filter(move |(key, _)| key == wanted).map(|(_, name)| name.as_str());
+    let find = |name: &str| {
+        Collector::ALL.iter().copied().find(|collector| collector.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = enabled.iter().map(Collector::name).collect();
+            format!("missing collector: {name:?}; there are {}\n", names.join(", "))
+        })
+    };
+    match (named("collect[]").next().is_some(), named("exclude[]").next().is_some()) {
+        (true, true) => Err("collect[] and exclude[] can't be combined\n".to_owned()),
+        (true, false) => named("collect[]").try_fold(Selection::NONE, |wanted, name| match find(name)? {
+            collector if enabled.contains(collector) => Ok(wanted.with(collector)),
+            _ => Err(format!("disabled collector: {name:?}\n")),
+        }),
+        // One that is disabled is left out already: the same scrape configuration serves hosts that differ.
+        (false, _) => named("exclude[]").try_fold(enabled, |wanted, name| Ok(wanted.without(find(name)?))),
     }
-    Ok(if wanted == Selection::NONE { enabled } else { wanted })
 }
 
-async fn landing() -> Html<&'static str> {
-    Html(
+/// No script and no style, so that any Content-Security-Policy lets it pass.
+fn landing(telemetry_path: &str) -> String {
+    format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Nexus exporter</title></head>\n\
-         <body><h1>Nexus exporter</h1><p><a href=\"/metrics\">Metrics</a> of this host and its containers, \
-         for Prometheus.</p></body></html>\n",
+         <body><h1>Nexus exporter</h1><p>Version {}. Vitals of this host and of its containers, for Prometheus.</p>\n\
+         <ul><li><a href=\"{telemetry_path}\">Metrics</a></li><li><a href=\"{HEALTH_PATH}\">Health</a></li></ul>\
+         </body></html>\n",
+        env!("CARGO_PKG_VERSION")
     )
 }
 
@@ -92,5 +118,22 @@ mod tests {
         let refused = pick(&["cpu", "gpu"]).unwrap_err();
         assert!(refused.starts_with("missing collector: \"gpu\"; there are cpu, loadavg, "), "{refused}");
         assert_eq!(selection(&[("other".to_owned(), "x".to_owned())], enabled), Ok(enabled));
+    }
+
+    #[test]
+    fn exclude_leaves_out_and_is_not_combined() {
+        let enabled = Selection::NONE.with(Collector::Cpu).with(Collector::Time);
+        let pick = |pairs: &[(&str, &str)]| {
+            let query: Vec<_> = pairs.iter().map(|(key, name)| ((*key).to_owned(), (*name).to_owned())).collect();
+            selection(&query, enabled)
+        };
+        let exclude = "exclude[]";
+        assert_eq!(pick(&[(exclude, "time")]), Ok(Selection::NONE.with(Collector::Cpu)));
+        assert_eq!(pick(&[(exclude, "time"), (exclude, "netdev")]), Ok(Selection::NONE.with(Collector::Cpu)));
+        // Of nothing nothing is collected, not everything.
+        assert_eq!(pick(&[(exclude, "time"), (exclude, "cpu")]), Ok(Selection::NONE));
+        assert!(pick(&[(exclude, "gpu")]).unwrap_err().starts_with("missing collector: \"gpu\""));
+        let both = pick(&[(exclude, "time"), ("collect[]", "cpu")]);
+        assert_eq!(both, Err("collect[] and exclude[] can't be combined\n".to_owned()));
     }
 }

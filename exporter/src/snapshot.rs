@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub found: Vec<Found>,
     /// What the exporter itself costs, unless it was told to keep that to itself.
     pub process: Option<Process>,
+    /// Whether the web configuration, if there is one, is that of its files.
+    pub web_config_ok: Option<bool>,
 }
 
 /// How a collector that was asked for fared.
@@ -46,8 +48,15 @@ const BUILD: Family = Family {
     labels: &["version"],
     source: "the exporter itself",
 };
+const WEB_CONFIG_OK: Family = Family {
+    name: "nexus_exporter_web_config_ok",
+    kind: Kind::Gauge,
+    help: "Whether the web configuration in force is that of its files; 0 when they were changed and can't be used.",
+    labels: &[],
+    source: "the exporter itself; only with --web.config.file",
+};
 /// Written whichever collectors are asked for.
-pub const FAMILIES: &[Family] = &[DURATION, SUCCESS, BUILD];
+pub const FAMILIES: &[Family] = &[DURATION, SUCCESS, BUILD, WEB_CONFIG_OK];
 
 impl Snapshot {
     pub fn render(&self, format: Format) -> String {
@@ -69,6 +78,9 @@ impl Snapshot {
         out.family(&BUILD).sample(&[("version", env!("CARGO_PKG_VERSION"))], 1u64);
         if let Some(process) = &self.process {
             process.write(out);
+        }
+        if let Some(ok) = self.web_config_ok {
+            out.family(&WEB_CONFIG_OK).sample(&[], ok);
         }
     }
 }

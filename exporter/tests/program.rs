@@ -4,89 +4,15 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Output;
+use std::sync::Arc;
 
+use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+use support::program::{NO_DOCKER, Program, command};
 use support::{Engine, SOON, fixture, wait_for};
-
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nexus-exporter"));
-    command.env_remove("NEXUS_STACK").env_remove("NEXUS_LOG");
-    command
-}
-
-/// A running exporter of a fixture tree.
-struct Program {
-    child: Child,
-    address: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
-}
-
-impl Program {
-    fn start(tree: &str, socket: &Path) -> Program {
-        let tree = fixture(tree);
-        let mut child = command()
-            .arg("--web.listen-address=127.0.0.1:0")
-            .arg(format!("--path.rootfs={}", tree.join("root").display()))
-            .arg(format!("--path.procfs={}", tree.join("proc").display()))
-            .arg(format!("--path.sysfs={}", tree.join("sys").display()))
-            .arg(format!("--docker.socket={}", socket.display()))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
-            }
-        });
-        let address = wait_for("the address in the log", || {
-            let log = log.lock().unwrap();
-            log.iter().find_map(|line| line.split_once("address=")?.1.trim().parse().ok())
-        });
-        Program { child, address, log }
-    }
-
-    fn raw(&self, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        stream.write_all(request).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8(answer).unwrap()
-    }
-
-    fn get(&self, target: &str, headers: &str) -> String {
-        self.raw(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").as_bytes())
-    }
-
-    fn has_within_time(&self, line: &str) {
-        wait_for(line, || self.get("/metrics", "").lines().any(|found| found == line).then_some(()));
-    }
-
-    fn logged(&self, words: &str) -> usize {
-        self.log.lock().unwrap().iter().filter(|line| line.contains(words)).count()
-    }
-
-    fn pid(&self) -> rustix::process::Pid {
-        rustix::process::Pid::from_child(&self.child)
-    }
-
-    fn count(&self, folder: &str) -> usize {
-        std::fs::read_dir(format!("/proc/{}/{folder}", self.child.id())).unwrap().count()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
 
 fn run(arguments: &[&str]) -> Output {
     command().args(arguments).output().unwrap()
@@ -112,6 +38,8 @@ fn a_taken_port_is_one_line_and_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("--web.listen-address={}", taken.local_addr().unwrap());
     complains(&run(&[&address]), 1, "choose another port");
+    // All or none, and the one that it was is named.
+    complains(&run(&["--web.listen-address=127.0.0.1:0", &address]), 1, &taken.local_addr().unwrap().to_string());
     complains(&run(&["healthcheck", "--web.listen-address=127.0.0.1:1"]), 1, "127.0.0.1:1 does not answer");
 }
 
@@ -120,11 +48,16 @@ fn the_list_of_families_is_printed() {
     let output = run(&["families"]);
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("| `node_load1` | gauge |"));
+    let output = run(&["manual"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("| `--web.max-requests=COUNT` | `40` |"));
+    let output = run(&["--version"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), concat!("nexus-exporter ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 #[test]
 fn routes_answer_over_raw_bytes() {
-    let program = Program::start("pi3-memory-cgroup-off", Path::new("/nonexistent/docker.sock"));
+    let program = Program::start("pi3-memory-cgroup-off", Path::new(NO_DOCKER));
 
     let text = program.get("/metrics?collect[]=loadavg", "");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
@@ -143,7 +76,17 @@ fn routes_answer_over_raw_bytes() {
     assert!(unknown.contains("missing collector: \"gpu\"; there are cpu, loadavg, meminfo"), "{unknown}");
 
     assert!(program.get("/healthz", "").ends_with("\r\n\r\nok\n"));
-    assert!(program.get("/", "").contains("<a href=\"/metrics\">"));
+    let page = program.get("/", "");
+    for part in ["<a href=\"/metrics\">", "<a href=\"/healthz\">", env!("CARGO_PKG_VERSION")] {
+        assert!(page.contains(part), "{page}");
+    }
+    assert!(!page.contains("<script"));
+    let host = program.get("/metrics?exclude[]=container&exclude[]=netdev", "");
+    assert!(host.contains("\nnode_load1 1.1\n"));
+    assert!(!host.contains("\ncontainer_") && !host.contains("\nnode_network_"), "{host}");
+    for refused in ["exclude[]=gpu", "exclude[]=cpu&collect[]=cpu"] {
+        assert!(program.get(&format!("/metrics?{refused}"), "").starts_with("HTTP/1.1 400 "), "{refused}");
+    }
     assert!(program.get("/nothing", "").starts_with("HTTP/1.1 404 "));
     assert!(
         program.raw(b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 405 ")
@@ -159,7 +102,7 @@ fn routes_answer_over_raw_bytes() {
 
 #[test]
 fn sigterm_ends_it_in_good_order() {
-    let mut program = Program::start("psi-off", Path::new("/nonexistent/docker.sock"));
+    let mut program = Program::start("psi-off", Path::new(NO_DOCKER));
     // An idle connection must not hold it up.
     let idle = TcpStream::connect(program.address).unwrap();
     assert!(program.get("/healthz", "").ends_with("ok\n"));
@@ -171,7 +114,7 @@ fn sigterm_ends_it_in_good_order() {
 
 #[test]
 fn without_docker_the_host_is_served_and_the_fault_told_once() {
-    let program = Program::start("pi4", Path::new("/nonexistent/docker.sock"));
+    let program = Program::start("pi4", Path::new(NO_DOCKER));
     wait_for("the fault in the log", || (program.logged("/nonexistent/docker.sock") > 0).then_some(()));
     for _ in 0..20 {
         let body = program.get("/metrics", "");
@@ -197,36 +140,124 @@ fn when_docker_goes_its_word_goes_and_the_kernels_stays() {
 }
 
 #[test]
-fn scrapes_leave_no_descriptors_and_no_threads_behind() {
-    let engine = Engine::start(&fixture("hybrid-v1/docker.json"));
-    let program = Program::start("hybrid-v1", &engine.socket);
-    program.has_within_time("docker_up 1");
-    let threads = program.count("task");
-    let mut stream = TcpStream::connect(program.address).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut scrape = || {
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            if let Some(value) = line.strip_prefix("content-length: ") {
-                length = value.trim().parse().unwrap();
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
-        assert!(body.ends_with(b"\n"));
-    };
-    scrape();
-    let descriptors = program.count("fd");
-    for _ in 0..500 {
-        scrape();
+fn it_listens_on_all_addresses_and_the_metrics_can_be_moved() {
+    let flags = ["--web.listen-address=127.0.0.2:0", "--web.telemetry-path=/node"];
+    let program = Program::start_with(&fixture("pi4"), Path::new(NO_DOCKER), &flags);
+    assert_eq!(program.logged("serving metrics"), 2);
+    let addresses = program.addresses();
+    assert_ne!(addresses[0].ip(), addresses[1].ip());
+    for address in addresses {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /node HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\nnode_load1 "), "{answer}");
     }
-    assert_eq!(program.count("fd"), descriptors);
-    assert_eq!(program.count("task"), threads);
+    assert!(program.get("/metrics", "").starts_with("HTTP/1.1 404 "));
+    assert!(program.get("/", "").contains("<a href=\"/node\">"));
+
+    let flags = ["--web.telemetry-path=/"];
+    let program = Program::start_with(&fixture("pi4"), Path::new(NO_DOCKER), &flags);
+    assert!(program.get("/", "").contains("\nnode_load1 "));
+    assert!(program.get("/healthz", "").ends_with("\r\n\r\nok\n"));
+}
+
+/// `prometheus:secret`
+const CREDENTIALS: &str = "Authorization: Basic cHJvbWV0aGV1czpzZWNyZXQ=\r\n";
+
+/// `secret`, at the least cost.
+fn hash() -> String {
+    bcrypt::hash_with_salt("secret", 4, [7; 16]).unwrap().to_string()
+}
+
+/// A folder with a certificate, which signs for itself, and its key.
+fn certificate() -> (tempfile::TempDir, CertifiedKey<KeyPair>) {
+    let folder = tempfile::tempdir().unwrap();
+    let signing_key = KeyPair::generate().unwrap();
+    let cert = CertificateParams::new(["garage.lan".to_owned()]).unwrap().self_signed(&signing_key).unwrap();
+    std::fs::write(folder.path().join("exporter.crt"), cert.pem()).unwrap();
+    std::fs::write(folder.path().join("exporter.key"), signing_key.serialize_pem()).unwrap();
+    (folder, CertifiedKey { cert, signing_key })
+}
+
+fn get_tls(address: SocketAddr, certificate: &rcgen::Certificate, request: &str) -> String {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = rustls::ClientConnection::new(Arc::new(client), "garage.lan".try_into().unwrap()).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let mut stream = rustls::StreamOwned::new(client, stream);
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_manuals_example_protects_it() {
+    let (folder, certificate) = certificate();
+    let path = folder.path().join("web.yml");
+    // The example of the chapter about a LAN, which stands in a list.
+    let manual = include_str!("../../docs/exporter.md");
+    let example = manual.split("   ```yaml\n").find(|block| block.starts_with("   tls_server_config")).unwrap();
+    let example: String =
+        example.lines().take_while(|line| *line != "   ```").map(|line| format!("{line}\n")).collect();
+    std::fs::write(&path, &example).unwrap();
+    let flag = format!("--web.config.file={}", path.display());
+    complains(&run(&[&flag]), 2, "line 5: basic_auth_users.prometheus: not a bcrypt hash");
+    std::fs::write(&path, example.replace("$2y$10$THE.HASH.THAT.HTPASSWD.PRINTED", &hash())).unwrap();
+
+    let program = Program::start_with(&fixture("pi4"), Path::new(NO_DOCKER), &[&flag]);
+    let ask = |path: &str, headers: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        get_tls(program.address, &certificate.cert, &request)
+    };
+    let body = ask("/metrics", CREDENTIALS);
+    assert!(body.contains("\nnode_load1 ") && body.contains("\nnexus_exporter_web_config_ok 1\n"), "{body}");
+    for (path, headers, expected) in [
+        ("/metrics", "", "401"),
+        ("/", "", "401"),
+        ("/metrics", "Authorization: Basic cHJvbWV0aGV1czp4\r\n", "401"),
+        ("/healthz", "", "200"),
+    ] {
+        assert!(ask(path, headers).starts_with(&format!("HTTP/1.1 {expected} ")), "{path}");
+    }
+    assert!(program.get("/metrics", CREDENTIALS).starts_with("HTTP/1.1 400 "), "plain HTTP");
+    let healthcheck = run(&["healthcheck", &format!("--web.listen-address={}", program.address)]);
+    assert!(healthcheck.status.success(), "{healthcheck:?}");
+
+    // Broken by an edit: it goes on as before, and says so once.
+    std::fs::write(&path, "basic_auth_users: [\n").unwrap();
+    for _ in 0..3 {
+        assert!(ask("/metrics", CREDENTIALS).contains("\nnexus_exporter_web_config_ok 0\n"));
+    }
+    assert_eq!(program.logged("web configuration not usable"), 1, "{:?}", program.log);
+}
+
+#[test]
+fn a_web_configuration_that_can_not_be_used_is_one_line_and_exit_code_2() {
+    let (folder, _) = certificate();
+    let path = folder.path().join("web.yml");
+    let flag = format!("--web.config.file={}", path.display());
+    complains(&run(&[&flag]), 2, "web.yml, the web configuration: No such file");
+    for (text, words) in [
+        (
+            "tls_server_config:\n  cert_file: exporter.crt\n  keyfile: x\n",
+            "unknown field `keyfile`, expected one of cert, cert_file",
+        ),
+        (
+            "tls_server_config:\n  cert_file: none.crt\n  key_file: exporter.key\n",
+            "none.crt, the certificate (cert_file): No",
+        ),
+        ("tls_server_config:\n  cert_file: exporter.crt\n  key_file: exporter.crt\n", "exporter.crt: no private key"),
+        ("http_server_config:\n  headers:\n    Via: x\n", "line 3: http_server_config.headers.Via: can't be set here"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        complains(&run(&[&flag]), 2, words);
+    }
 }

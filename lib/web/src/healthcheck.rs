@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::serve::SPEAKS_HTTPS;
+
 #[derive(Debug, thiserror::Error)]
 pub enum HealthcheckError {
     #[error("{address} does not answer")]
@@ -17,6 +19,9 @@ pub enum HealthcheckError {
 }
 
 /// GETs `path` and succeeds on status 200. A wildcard address is asked on loopback.
+///
+/// A server that speaks TLS is well when it says so: it has accepted and answered, and a handshake with a certificate that
+/// nobody can check here, or that asks for ours, would tell no more.
 pub async fn healthcheck(address: SocketAddr, path: &str, limit: Duration) -> Result<(), HealthcheckError> {
     let address = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
@@ -36,6 +41,9 @@ pub async fn healthcheck(address: SocketAddr, path: &str, limit: Duration) -> Re
         .map_err(|_| HealthcheckError::TimedOut { address, limit })?
         .map_err(|source| HealthcheckError::Unreachable { address, source })?;
     if answer.starts_with("HTTP/1.1 200 ") {
+        return Ok(());
+    }
+    if answer.ends_with(SPEAKS_HTTPS) {
         return Ok(());
     }
     let status = answer.lines().next().unwrap_or_default();

@@ -1,14 +1,27 @@
 //! Serving HTTP/1.1 for the exporter, the healer and the reporter: time-outs against slow clients, a cap on connections,
-//! bearer tokens and an orderly end. Routing is axum's, the protocol hyper's.
+//! bearer tokens and an orderly end; and, from a web configuration file in the format of Prometheus's exporters, TLS, basic
+//! authentication, headers and a rate limit. Routing is axum's, the protocol hyper's, TLS rustls's with ring, passed on
+//! explicitly: no process-wide provider is needed.
 //!
-//! What this crate does not do: TLS and basic auth (nothing listens beyond loopback or the compose network so far).
+//! What this crate does not do: HTTP/2 (a scrape is one request), listening on sockets handed over by systemd.
 
 mod bearer;
+mod config;
+mod files;
+mod gate;
 mod healthcheck;
+mod passwords;
+mod places;
+mod rate;
+mod san;
 mod secret;
 mod serve;
+mod timed;
+mod tls;
 
 pub use bearer::require_bearer;
+pub use config::WebConfigError;
+pub use gate::Gate;
 pub use healthcheck::{HealthcheckError, healthcheck};
 pub use secret::{Secret, SecretError};
-pub use serve::{BindError, Limits, bind, serve, shutdown_signal};
+pub use serve::{BindError, Limits, bind, serve, serve_gated, shutdown_signal};
