@@ -136,6 +136,9 @@ test_e2e() {
     bring_promtool
     settings+=("NEXUS_PROMTOOL=$cache/promtool")
     on_host nexus-exporter live
+    bring_node_exporter
+    settings+=("NEXUS_NODE_EXPORTER=$cache/node_exporter")
+    on_host nexus-exporter side_by_side
 }
 
 # What takes longer than a test before each landing may.

@@ -41,6 +41,14 @@ const SUCCESS: Family = Family {
     labels: &["collector"],
     source: "the exporter itself",
 };
+/// node_exporter's success is 0 for both; who alerts on it wants to tell them apart.
+const ABSENT: Family = Family {
+    name: "nexus_exporter_collector_absent",
+    kind: Kind::Gauge,
+    help: "1 when a collector found nothing because this machine has nothing of the kind, which is no fault.",
+    labels: &["collector"],
+    source: "the exporter itself",
+};
 const BUILD: Family = Family {
     name: "nexus_exporter_build_info",
     kind: Kind::Gauge,
@@ -56,7 +64,7 @@ const WEB_CONFIG_OK: Family = Family {
     source: "the exporter itself; only with --web.config.file",
 };
 /// Written whichever collectors are asked for.
-pub const FAMILIES: &[Family] = &[DURATION, SUCCESS, BUILD, WEB_CONFIG_OK];
+pub const FAMILIES: &[Family] = &[DURATION, SUCCESS, ABSENT, BUILD, WEB_CONFIG_OK];
 
 impl Snapshot {
     pub fn render(&self, format: Format) -> String {
@@ -74,6 +82,11 @@ impl Snapshot {
         let mut family = out.family(&SUCCESS);
         for outcome in &self.outcomes {
             family.sample(&[("collector", outcome.collector.name())], outcome.fault.is_none());
+        }
+        let mut family = out.family(&ABSENT);
+        for outcome in &self.outcomes {
+            let absent = matches!(outcome.fault, Some(CollectError::Absent { .. }));
+            family.sample(&[("collector", outcome.collector.name())], absent);
         }
         out.family(&BUILD).sample(&[("version", env!("CARGO_PKG_VERSION"))], 1u64);
         if let Some(process) = &self.process {
