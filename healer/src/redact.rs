@@ -29,8 +29,13 @@ struct Pattern {
 /// names of secrets are made of, and needs no tables of Unicode.
 static PATTERNS: LazyLock<Result<Vec<Pattern>, regex::Error>> = LazyLock::new(|| {
     let patterns: [(String, &'static str); 10] = [
-        // Headers hold several words, and all of them are the secret (RFC 9110, RFC 6265). Up to the quote that one began with.
-        (r#"((?i-u:\b(?:proxy-)?authorization|set-cookie|\bcookie)\\?["']? *[:=] *)[^"']+"#.into(), "$1***"),
+        // Headers hold several words, and all of them are the secret (RFC 9110, RFC 6265), those in quotes behind a = too. Up
+        // to the quote that the header stands in. A value that is quoted itself is left to the pattern for names below, which
+        // knows where it ends.
+        (
+            r#"((?i-u:\b(?:proxy-)?authorization|set-cookie|\bcookie)\\?["']? *[:=] *)[^"' \\\[](?:=\\?"[^"]*"|[^"'])*"#.into(),
+            "$1***",
+        ),
         // scheme://user:password@host; the password ends at the last @ before white space or a quote.
         (r#"((?i-u:\b[a-z][a-z0-9+.-]*)://[^ :/@"']*):[^ "']*@"#.into(), "$1:***@"),
         // scheme://token@host
@@ -46,10 +51,11 @@ static PATTERNS: LazyLock<Result<Vec<Pattern>, regex::Error>> = LazyLock::new(||
             r"(?-u:\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abeposr]-[\w-]{10,}|sk[-_][\w-]{16,}|AIza[\w-]{30,}|npm_\w{20,}|hf_\w{20,}|(?i:age-secret-key)-\w+))".into(),
             HIDDEN,
         ),
-        // name=value, name: value, "name":"value", name = 'value'.
+        // name=value, name: value, "name":"value", name = 'value', "name": ["value"]. Without quotes it ends at white space or
+        // a quote: any other sign may be part of a password.
         (
             format!(
-                r#"((?i-u:[a-z0-9_.-]*{NAMES}[a-z0-9_.-]*)\\?["']? *(?:=>|[:=]) *)(?:\\".*?(?:\\"|$)|"(?:[^"\\]|\\.)*(?:"|$)|'[^']*(?:'|$)|[^ ;&}})\]"]+)"#
+                r#"((?i-u:[a-z0-9_.-]*{NAMES}[a-z0-9_.-]*)\\?["']? *(?:=>|[:=]) *)(?:\\".*?(?:\\"|$)|"(?:[^"\\]|\\.)*(?:"|$)|'[^']*(?:'|$)|\[[^\]]*(?:\]|$)|[^ "]+)"#
             ),
             "$1***",
         ),
@@ -187,8 +193,10 @@ mod tests {
         check(r#"{"password": "a\"b", "x": 1}"#, r#"{"password": ***, "x": 1}"#);
         check(r#"msg="login {\"api_key\":\"abc\"} failed""#, r#"msg="login {\"api_key\":***} failed""#);
         check("secret = 'two words' end", "secret = *** end");
-        check("client_secret=abc&state=1", "client_secret=***&state=1");
-        check("?access_token=abc&x=1", "?access_token=***&x=1");
+        check("client_secret=abc&state=1", "client_secret=***");
+        check("DB_PASSWORD=Tr0ub4dor&3 next", "DB_PASSWORD=*** next");
+        check("DB_PASSWORD=a;b)c]d}e next", "DB_PASSWORD=*** next");
+        check("GET /?access_token=abc&x=1 200", "GET /?access_token=*** 200");
         check("api-key: 123", "api-key: ***");
         check("passwd=x", "passwd=***");
         check(":passphrase => \"open sesame\"", ":passphrase => ***");
@@ -199,6 +207,17 @@ mod tests {
         check("Authorization: Token abc", "Authorization: ***");
         check(r#"curl -H "Authorization: ApiKey abc" http://a"#, r#"curl -H "Authorization: ***" http://a"#);
         check(r#"{"authorization":"Token abc","x":1}"#, r#"{"authorization":***,"x":1}"#);
+        check(r#"{"authorization": "Token abc", "x": 1}"#, r#"{"authorization": ***, "x": 1}"#);
+        check(r#"{\"authorization\": \"Token abc\", \"x\": 1}"#, r#"{\"authorization\": ***, \"x\": 1}"#);
+        check(r#"{"Cookie": "session=abc.def"}"#, r#"{"Cookie": ***}"#);
+        check(r#"{"Set-Cookie": "session=abc.def; Path=/"}"#, r#"{"Set-Cookie": ***}"#);
+        check("{'Authorization': 'Token abc123'}", "{'Authorization': ***}");
+        check(r#"{"Authorization":["Token abc"],"X":["y"]}"#, r#"{"Authorization":***,"X":["y"]}"#);
+        check("map[Authorization:[Token abc] X:[y]]", "map[Authorization:*** X:[y]]");
+        check(r#"Cookie: session="s3cr3t""#, "Cookie: ***");
+        check(r#"Set-Cookie: session="s3cr3t"; Path=/"#, "Set-Cookie: ***");
+        check(r#"Authorization: Digest username="Mufasa", response="6629fae4", opaque="""#, "Authorization: ***");
+        check(r#"curl -H 'Cookie: a="b"; c=d' http://a"#, "curl -H 'Cookie: *** http://a");
         check("password=ab,cd next", "password=*** next");
         check("https://abcdef@host/x", "https://***@host/x");
         check("using bearer abc.def-ghi", "using bearer ***");
