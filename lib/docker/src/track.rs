@@ -3,7 +3,11 @@
 //! `docker stop` gives kill, die, stop; `docker kill` gives kill, die; `docker restart` gives kill, die, stop, start,
 //! restart; a process that ends by itself, or that the kernel kills, gives die alone (after oom, if it was that).
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// An end later than this after a signal is not put down to it: a process may survive SIGQUIT and crash days later. A
+/// `docker stop` that grants more time is told by its `stop`.
+const SIGNAL_WORKS_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why a container that does not run has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +67,7 @@ impl Track {
                 self.told(StopCause::Requested { at }, at);
             }
             Action::Stop => self.told(StopCause::Requested { at }, at),
-            Action::Die => match self.killed_at {
+            Action::Die => match self.killed_at.filter(|killed_at| works_until(*killed_at, at)) {
                 Some(killed_at) => self.told(StopCause::Requested { at: killed_at }, at),
                 None => self.told(StopCause::Itself, at),
             },
@@ -76,15 +80,24 @@ impl Track {
         (self.stop, self.stop_told_at) = (stop, Some(at));
     }
 
-    /// Who stopped the run that began at `started_at`. Inspect runs ahead of the events: what they said so far may be about
+    /// Who stopped the run that began at `started_at` and ended at `finished_at`. Inspect runs ahead of the events: what they said so far may be about
     /// the run before, and then it is not known yet.
     ///
     /// Docker notes the start time just before it tells of the start, so the two are compared where both are known: how a
     /// run ended says nothing by its time, since the wall clock may have been set back meanwhile.
-    pub fn stop_of_run(&self, started_at: Option<Timestamp>) -> StopCause {
+    pub fn stop_of_run(&self, started_at: Option<Timestamp>, finished_at: Option<Timestamp>) -> StopCause {
         let told_at = self.start_told_at.or(self.stop_told_at);
         match (told_at, started_at) {
-            (Some(told_at), Some(started_at)) if told_at < started_at => StopCause::Unknown,
+            (Some(told_at), Some(started_at)) if told_at < started_at => return StopCause::Unknown,
+            _ => (),
+        }
+        match (self.killed_at, finished_at) {
+            // The signal is the last that was told, and it was survived: the event of the end is still to come, or lost.
+            (Some(killed_at), Some(finished_at))
+                if self.stop_told_at == Some(killed_at) && !works_until(killed_at, finished_at) =>
+            {
+                StopCause::Unknown
+            }
             _ => self.stop,
         }
     }
@@ -93,6 +106,11 @@ impl Track {
     pub fn missed_the_end(&mut self) {
         (self.stop, self.stop_told_at) = (StopCause::Unknown, None);
     }
+}
+
+/// Whether an end at that moment is owed to a signal before it.
+fn works_until(killed_at: Timestamp, ended_at: Timestamp) -> bool {
+    ended_at.duration_since(killed_at) <= SIGNAL_WORKS_WITHIN
 }
 
 impl Action {
@@ -149,7 +167,7 @@ mod tests {
             for (action, signal) in events {
                 track.apply(Action::parse(action, *signal, stop_signal), AT);
             }
-            assert_eq!(track.stop_of_run(None), expected, "{events:?}");
+            assert_eq!(track.stop_of_run(None, None), expected, "{events:?}");
         };
         check(&[], None, StopCause::Unknown); // inspect may show the end before it is told
         check(&[("die", None)], None, StopCause::Itself);
@@ -172,12 +190,12 @@ mod tests {
         let mut track = Track::new();
         track.apply(Action::Start, at(10));
         track.apply(Action::Die, at(20));
-        assert_eq!(track.stop_of_run(Some(at(10))), StopCause::Itself);
-        assert_eq!(track.stop_of_run(Some(at(21))), StopCause::Unknown);
+        assert_eq!(track.stop_of_run(Some(at(10)), None), StopCause::Itself);
+        assert_eq!(track.stop_of_run(Some(at(21)), None), StopCause::Unknown);
         track.apply(Action::Start, at(21));
         track.apply(Action::Kill { ends: true }, at(30));
-        assert_eq!(track.stop_of_run(Some(at(21))), StopCause::Requested { at: at(30) });
-        assert_eq!(track.stop_of_run(Some(at(31))), StopCause::Unknown);
+        assert_eq!(track.stop_of_run(Some(at(21)), None), StopCause::Requested { at: at(30) });
+        assert_eq!(track.stop_of_run(Some(at(31)), None), StopCause::Unknown);
     }
 
     #[test]
@@ -186,15 +204,39 @@ mod tests {
         let mut track = Track::new();
         track.apply(Action::Start, at(3_600));
         track.apply(Action::Die, at(60));
-        assert_eq!(track.stop_of_run(Some(at(3_599))), StopCause::Itself);
+        assert_eq!(track.stop_of_run(Some(at(3_599)), None), StopCause::Itself);
+    }
+
+    #[test]
+    fn a_signal_that_was_survived_does_not_explain_a_crash_much_later() {
+        let at = |second| Timestamp::from_second(second).unwrap_or(AT);
+        let killed = || {
+            let mut track = Track::new();
+            track.apply(Action::Start, at(0));
+            track.apply(Action::Kill { ends: true }, at(10));
+            track
+        };
+        let requested = StopCause::Requested { at: at(10) };
+        let mut soon = killed();
+        soon.apply(Action::Die, at(600));
+        assert_eq!(soon.stop_of_run(Some(at(0)), Some(at(600))), requested);
+        let mut late = killed();
+        // Inspect may show the end before it is told.
+        assert_eq!(late.stop_of_run(Some(at(0)), Some(at(600))), requested);
+        assert_eq!(late.stop_of_run(Some(at(0)), Some(at(3_600))), StopCause::Unknown);
+        late.apply(Action::Die, at(3_600));
+        assert_eq!(late.stop_of_run(Some(at(0)), Some(at(3_600))), StopCause::Itself);
+        // It was a `docker stop` that granted an hour.
+        late.apply(Action::Stop, at(3_600));
+        assert_eq!(late.stop_of_run(Some(at(0)), Some(at(3_600))), StopCause::Requested { at: at(3_600) });
     }
 
     #[test]
     fn a_container_found_stopped_is_nobodys_until_it_starts() {
         let mut track = Track::new();
-        assert_eq!(track.stop_of_run(None), StopCause::Unknown);
+        assert_eq!(track.stop_of_run(None, None), StopCause::Unknown);
         track.apply(Action::Start, AT);
         track.apply(Action::Die, AT);
-        assert_eq!(track.stop_of_run(None), StopCause::Itself);
+        assert_eq!(track.stop_of_run(None, None), StopCause::Itself);
     }
 }

@@ -288,7 +288,8 @@ impl State {
     }
 
     fn stop_of(&self, container: &Container) -> StopCause {
-        self.tracks.get(&container.id).map_or(StopCause::Unknown, |track| track.stop_of_run(container.started_at))
+        let told = |track: &Track| track.stop_of_run(container.started_at, container.finished_at);
+        self.tracks.get(&container.id).map_or(StopCause::Unknown, told)
     }
 
     fn publish(&self, error: Option<String>) {
