@@ -28,7 +28,13 @@ configure() {
     [ "$docker_socket" = /var/run/docker.sock ] || change+=("NEXUS_DOCKER_SOCKET=$docker_socket")
     nexus_as_root init "${change[@]/#/--replace=}" >"$logs/init.log"
     nexus_as_root config check >"$logs/check.log"
+    check_policy
     nexus_as_root config render >"$logs/render.log"
+}
+
+# The healer knows its own policy best. With a wrong one it would not start, so the one that runs is left as it is.
+check_policy() {
+    (cd "$root" && "${as_root[@]}" bin/nexus-healer check --policy.file "$(setting NEXUS_POLICY_FILE ./healer.yml)")
 }
 
 # Compose does not look into what it mounts. Hashes of it, as labels, make it recreate just the services whose files have

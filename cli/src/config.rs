@@ -64,7 +64,8 @@ fn ports_taken_twice(home: &Home) -> Vec<String> {
         .collect()
 }
 
-/// Only whether it is YAML at all, and a mapping: the healer knows its own policy best and says so at its start.
+/// Only whether it is YAML at all, and a mapping or nothing: what it says is checked by `nexus-healer check`, since the
+/// healer knows its own policy best.
 fn policy_complaint(home: &Home) -> Option<String> {
     let path = home.policy();
     let shown = home.show(&path);
@@ -74,10 +75,8 @@ fn policy_complaint(home: &Home) -> Option<String> {
         Err(error) => return Some(format!("{error:#}")),
     };
     match serde_saphyr::from_str::<serde_json::Value>(&text) {
-        Ok(serde_json::Value::Object(_)) => None,
-        Ok(serde_json::Value::Null) => {
-            Some(format!("{shown} is empty: remove it and run ./nexus up, which makes it anew"))
-        }
+        // All of it commented out is a policy too: that of the defaults.
+        Ok(serde_json::Value::Object(_) | serde_json::Value::Null) => None,
         Ok(_) => Some(format!("{shown} must be a mapping of `key: value` lines, as in healer/healer.example.yml")),
         Err(error) => {
             let message = error.to_string();
@@ -239,7 +238,10 @@ mod tests {
         };
         check("a: [1\nb: 2", "healer.yml is no valid YAML: ");
         check("- 1", "healer.yml must be a mapping");
-        check("", "healer.yml is empty");
+        for text in ["", "# default: heal\n", "---\n"] {
+            fs::write(folder.path().join("healer.yml"), text).unwrap();
+            assert_eq!(policy_complaint(&home), None, "{text:?}");
+        }
         fs::remove_file(folder.path().join("healer.yml")).unwrap();
         assert_eq!(policy_complaint(&home).as_deref(), Some("healer.yml is missing: run ./nexus up, which makes it"));
     }

@@ -18,6 +18,8 @@ pub struct CommandLine {
 pub enum Command {
     /// Ask the healer that runs on the listen address whether it is ready; exit code 0 or 1.
     Healthcheck,
+    /// Read the policy file and say what is wrong with it, starting nothing; exit code 0 or 2.
+    Check,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -55,7 +57,8 @@ pub struct Config {
         long = "policy.file",
         env = "NEXUS_HEALER_POLICY_FILE",
         value_name = "FILE",
-        default_value = "/etc/nexus/healer.yml"
+        default_value = "/etc/nexus/healer.yml",
+        global = true
     )]
     pub policy_file: PathBuf,
 

@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let line = CommandLine::parse();
     let outcome = match line.command {
         Some(Command::Healthcheck) => run::healthcheck(&line.config),
+        Some(Command::Check) => run::check(&line.config),
         None => run::run(&line.config),
     };
     let (code, error) = match outcome {

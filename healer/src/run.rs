@@ -54,6 +54,11 @@ pub fn healthcheck(config: &Config) -> Result<(), Failure> {
     outcome.map_err(|error| Failure::Other(error.into()))
 }
 
+/// Reads the policy as a start would: `./nexus up` asks before it replaces a healer that runs by one that could not.
+pub fn check(config: &Config) -> Result<(), Failure> {
+    Policy::read(&config.policy_file).map(drop).map_err(wrong)
+}
+
 /// Runs the healer until it is told to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
     let filter: Targets = config

@@ -249,6 +249,26 @@ async fn mistakes_are_one_line_each_with_exit_code_two() {
     check(&|_| (), 1, &["journal.db is damaged", "move it away"]);
 }
 
+#[test]
+fn a_policy_is_checked_without_starting_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("healer.yml");
+    let check = |text: &str, code: i32, parts: &[&str]| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nexus-healer"));
+        let output = command.env_clear().args(["check", "--policy.file"]).arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(code), parts.len().min(1)), "{said}");
+        for part in parts {
+            assert!(said.contains(part), "{said:?} lacks {part:?}");
+        }
+    };
+    check(POLICY, 0, &[]);
+    check("# nothing\n", 0, &[]);
+    check("healing:\n  attempts: 0\n", 2, &["nexus-healer: ", "healer.yml, line 2: healing.attempts", "1 to 20"]);
+    check("defualt: heal\n", 2, &["healer.yml is wrong", "line 1", "defualt"]);
+}
+
 #[tokio::test]
 async fn the_health_check_asks_the_running_healer() {
     let engine = Engine::start();
