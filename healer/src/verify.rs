@@ -25,12 +25,13 @@ pub enum Verdict {
     Gone,
 }
 
-/// Time that a container may take to become well after it was started.
+/// Time that a container may take to become well after it was started. Docker counts failed probes from the end of the start
+/// period on. One that began before may run into its time-out first, and so may each that counts, an interval apart.
 pub fn allowance(container: &Container, healing: &Healing) -> SignedDuration {
     let checks = container.healthcheck.map_or(SignedDuration::ZERO, |check| {
-        // The last probe may run into its time-out.
-        let rounds = check.interval.saturating_mul(i32::try_from(check.retries).unwrap_or(i32::MAX));
-        check.start_period.saturating_add(rounds).saturating_add(check.timeout)
+        let round = check.interval.saturating_add(check.timeout);
+        let rounds = round.saturating_mul(i32::try_from(check.retries).unwrap_or(i32::MAX));
+        check.start_period.saturating_add(check.timeout).saturating_add(rounds)
     });
     checks.saturating_add(healing.verify_margin)
 }
@@ -145,7 +146,7 @@ mod tests {
     #[test]
     fn the_allowance_covers_the_health_check() {
         let healing = Healing::default();
-        assert_eq!(allowance(&container(), &healing).as_secs(), 10 + 3 * 5 + 2 + 15);
+        assert_eq!(allowance(&container(), &healing).as_secs(), 10 + 2 + 3 * (5 + 2) + 15);
         assert_eq!(allowance(&Container { healthcheck: None, ..container() }, &healing).as_secs(), 15);
     }
 }

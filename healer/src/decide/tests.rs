@@ -272,8 +272,8 @@ mod an_attempt {
     fn a_new_start_time_proves_the_restart_whoever_lived_to_see_it() {
         for facts in [anew(Health::Starting), anew(Health::Healthy), anew(Health::Unhealthy)] {
             let decision = decide(&restarting(), &facts, &Policy::default(), &at(500));
-            // 10 s start period, 3 × 5 s, 2 s time-out, 15 s margin.
-            assert_eq!(decision, Decision::Verify { started_at: wall(3), deadline: at(542) });
+            // 10 s start period, 2 s time-out, 3 × (5 s + 2 s), 15 s margin.
+            assert_eq!(decision, Decision::Verify { started_at: wall(3), deadline: at(548) });
         }
     }
 
@@ -355,7 +355,7 @@ mod shadow {
         assert_eq!(decide(&case, &facts, &policy, &at(50)), would(Refusal::ShadowMode));
         case.memory.would_be = 6;
         assert_eq!(decide(&case, &facts, &policy, &at(50)), wait(Refusal::ShadowMode));
-        assert_eq!(would_be_delay(&container(), &policy.healing, 2).as_secs(), 42 + 20);
+        assert_eq!(would_be_delay(&container(), &policy.healing, 2).as_secs(), 48 + 20);
     }
 
     #[test]
