@@ -28,6 +28,9 @@ const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// When to ask again whether a silence still stands.
 const SILENCE_RETRY: SignedDuration = SignedDuration::from_mins(1);
 
+/// How long a stop that somebody asked for must last before it ends an incident: `docker restart` passes through one.
+const STOP_LASTS: SignedDuration = SignedDuration::from_secs(15);
+
 /// What to do next about an open incident.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -141,7 +144,7 @@ pub fn decide(case: &Case, facts: &Facts, policy: &Policy, now: &Now) -> Decisio
         return well(case, healing, now);
     }
     match service.why_not() {
-        Refusal::StoppedByHuman => close(Outcome::StoppedByHuman, "somebody stopped it"),
+        Refusal::StoppedByHuman => stopped_by_human(facts, now),
         Refusal::Paused => close(Outcome::StoppedByHuman, "somebody paused it"),
         Refusal::NotExpectedToRun => {
             close(Outcome::RecoveredByItself, "it has ended and is not expected to run any more")
@@ -257,6 +260,17 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
     match service.ill.first() {
         Some((seen, _)) => Decision::WouldRestart { container_id: seen.container.id.clone(), why },
         None => Decision::Wait { why, until: None },
+    }
+}
+
+/// Somebody stopped it, and what still stands still is meant to.
+fn stopped_by_human(facts: &Facts, now: &Now) -> Decision {
+    let ended = facts.containers.iter().filter_map(|seen| seen.container.finished_at).max();
+    // An end in the future was told by a clock that has been set back since: it says nothing, and must hold up nothing.
+    let lasted = ended.map(|ended| now.wall.duration_since(ended)).filter(|lasted| !lasted.is_negative());
+    match lasted.filter(|lasted| *lasted < STOP_LASTS) {
+        Some(lasted) => Decision::Wait { why: Refusal::StoppedByHuman, until: Some(now.after(STOP_LASTS - lasted)) },
+        None => close(Outcome::StoppedByHuman, "somebody stopped it"),
     }
 }
 

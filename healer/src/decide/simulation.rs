@@ -209,6 +209,7 @@ impl World {
             let restarting = self.cases.get(&it).is_some_and(Case::is_restarting);
             let fake = &mut self.fakes[it];
             (fake.container.status, fake.container.exit_code, fake.stop) = (Status::Exited, 1, stop);
+            fake.container.finished_at = Some(self.now.wall);
             fake.ambiguous = restarting;
         }
     }

@@ -136,7 +136,7 @@ mod acting {
     #[test]
     fn the_owners_hand_ends_an_incident() {
         let case = case();
-        let outcome = |facts: &Facts| match decide(&case, facts, &Policy::default(), &at(1)) {
+        let outcome = |facts: &Facts| match decide(&case, facts, &Policy::default(), &at(60)) {
             Decision::Close { outcome, .. } => Some(outcome),
             _ => None,
         };
@@ -150,6 +150,24 @@ mod acting {
         let done = one(|it| *it = Container { restart_policy: RestartPolicy::No, ..exited(0) });
         assert_eq!(outcome(&done), Some(Outcome::RecoveredByItself));
         check(&case, &moded(Mode::Shadow), 1, Decision::Follow { mode: Mode::Shadow });
+    }
+
+    #[test]
+    fn a_stop_that_may_be_half_of_a_restart_ends_nothing() {
+        let case = case();
+        // It ended at -5 s.
+        let mut facts = stopped(0, StopCause::Requested { at: at(-5).wall });
+        let waits = Decision::Wait { why: Refusal::StoppedByHuman, until: Some(at(10)) };
+        check(&case, &facts, 1, waits.clone());
+        check(&case, &facts, 9, waits);
+        let closes = close(Outcome::StoppedByHuman, "somebody stopped it");
+        check(&case, &facts, 10, closes.clone());
+        // The clock was set back since, by an hour: it holds up nothing.
+        let mut set_back = at(9);
+        set_back.wall = at(-3_591).wall;
+        assert_eq!(decide(&case, &facts, &Policy::default(), &set_back), closes);
+        facts.containers[0].container = Container { finished_at: None, ..exited(0) }.into();
+        check(&case, &facts, 1, closes);
     }
 
     #[test]
