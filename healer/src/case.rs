@@ -1,6 +1,6 @@
 //! An incident as the healer carries it: the row that people see, and beside it what only the healer needs to go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use nexus_docker::StopCause;
@@ -24,6 +24,8 @@ pub struct Memory {
     /// Ids of the containers that it is about: those found ill when it was opened, and those restarted since. When none
     /// of them exists any more, neither does the incident.
     pub containers: BTreeSet<String>,
+    /// What was spent on each container shortly before the incident was opened: it counts against its budget.
+    pub carried: BTreeMap<String, u32>,
     /// Since when the service has been well without a break.
     pub well_since: Option<Now>,
     /// In shadow mode: restarts that would have been made, and when the next would be.
@@ -75,9 +77,20 @@ impl Case {
         self.attempts.iter_mut().rev().find(|attempt| attempt.attempt.outcome.is_none())
     }
 
-    /// Attempts on one container. Each replica has a budget of its own.
+    /// Attempts on one container.
     pub fn attempts_on<'a>(&'a self, container_id: &'a str) -> impl DoubleEndedIterator<Item = &'a Try> {
         self.attempts.iter().filter(move |attempt| attempt.attempt.container_id == container_id)
+    }
+
+    /// Restarts that count against the budget of one container. Each replica has a budget of its own.
+    pub fn spent_on(&self, container_id: &str) -> u32 {
+        let carried = self.memory.carried.get(container_id).copied().unwrap_or_default();
+        carried.saturating_add(self.attempts_on(container_id).count() as u32)
+    }
+
+    /// Restarts from before the incident that count against its budgets.
+    pub fn carried(&self) -> u32 {
+        self.memory.carried.values().sum()
     }
 
     /// Attempts on one container that did not help, as far as is known.

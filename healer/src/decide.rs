@@ -211,7 +211,7 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
     let mut next: Option<(SignedDuration, &str)> = None;
     for (seen, _) in &service.ill {
         let id = seen.container.id.as_str();
-        if case.attempts_on(id).count() >= healing.attempts as usize {
+        if case.spent_on(id) >= healing.attempts {
             continue;
         }
         let retry = case.attempts_on(id).next_back().and_then(|attempt| attempt.memory.retry.as_ref());

@@ -9,6 +9,7 @@ pub mod act;
 pub mod alertmanager;
 pub mod api;
 pub mod backoff;
+pub mod budget;
 pub mod case;
 pub mod clock;
 pub mod config;

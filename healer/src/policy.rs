@@ -31,7 +31,7 @@ pub struct ProjectPolicy {
 /// How hard the healer tries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Healing {
-    /// Restarts of one container within one incident before giving up.
+    /// Restarts of one container, within one incident or an hour before it, before giving up.
     pub attempts: u32,
     /// The owner is told from this failed attempt on; never more than `attempts`.
     pub told_after: u32,

@@ -34,7 +34,7 @@ pub fn alert(case: &Case) -> Option<Alert> {
             format!("The healer gave up on {on_host}"),
             format!(
                 "{} did not bring it back. It is left alone now until it is well again, recreated or switched off.",
-                restarts(incident.attempts)
+                restarts_in_all(case)
             ),
         )
     } else {
@@ -75,14 +75,23 @@ fn restarts(count: u32) -> String {
     if count == 1 { "1 restart".to_owned() } else { format!("{count} restarts") }
 }
 
+/// Those from before the incident with them, when they are why there are no more.
+fn restarts_in_all(case: &Case) -> String {
+    match case.carried() {
+        0 => restarts(case.incident.attempts),
+        carried => format!("{} within an hour", restarts(case.incident.attempts + carried)),
+    }
+}
+
 fn tried(case: &Case) -> String {
     let last = case
         .attempts
         .iter()
         .rev()
         .find(|attempt| attempt.attempt.outcome.is_some_and(|outcome| outcome != AttemptOutcome::Helped));
-    let last = last.and_then(|attempt| attempt.attempt.detail.as_deref()).unwrap_or("no outcome is known");
-    format!("found {}; {}, the last: {last}", case.incident.problem, restarts(case.incident.attempts))
+    let unknown = if case.carried() > 0 { "it helped for a while" } else { "no outcome is known" };
+    let last = last.and_then(|attempt| attempt.attempt.detail.as_deref()).unwrap_or(unknown);
+    format!("found {}; {}, the last: {last}", case.incident.problem, restarts_in_all(case))
 }
 
 /// What to type, one command a line.
@@ -166,6 +175,19 @@ mod tests {
                 ("service", "web"),
                 ("severity", "critical")
             ]
+        );
+    }
+
+    #[test]
+    fn restarts_from_before_the_incident_are_told_when_they_are_why_it_gave_up() {
+        let mut case = case();
+        case.incident.state = IncidentState::GaveUp;
+        case.memory.carried = [("c1".to_owned(), 6)].into();
+        let told = alert(&case).unwrap();
+        assert!(told.annotations["description"].starts_with("6 restarts within an hour did not bring it back. "));
+        assert_eq!(
+            told.annotations["tried"],
+            "found unhealthy: 3 failed probes in a row; 6 restarts within an hour, the last: it helped for a while"
         );
     }
 

@@ -1,6 +1,8 @@
 //! What a decision changes in an incident. Pure but for the ids of new events; the worker makes the result durable
 //! before it becomes true.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use nexus_docker::{Container, Status};
 use nexus_model::{
@@ -26,8 +28,15 @@ pub struct Changed {
     pub events: Vec<IncidentEvent>,
 }
 
-/// Opens an incident.
-pub fn open(host: &str, key: &ServiceKey, alert: &str, alert_at: Timestamp, found: Admission, now: &Now) -> Changed {
+/// Opens an incident. `carried` is what was spent on the service's containers shortly before.
+pub fn open(
+    host: &str,
+    key: &ServiceKey,
+    (alert, alert_at): (&str, Timestamp),
+    found: Admission,
+    carried: BTreeMap<String, u32>,
+    now: &Now,
+) -> Changed {
     let incident = Incident {
         id: Uuid::now_v7(),
         host: host.to_owned(),
@@ -50,7 +59,7 @@ pub fn open(host: &str, key: &ServiceKey, alert: &str, alert_at: Timestamp, foun
         revision: 0,
         recorded_at: None,
     };
-    let memory = Memory { containers: found.ill.into_iter().collect(), ..Memory::default() };
+    let memory = Memory { containers: found.ill.into_iter().collect(), carried, ..Memory::default() };
     let mut changed = Changed { case: Case { incident, attempts: Vec::new(), memory }, events: Vec::new() };
     let detail = format!("{} was {} when {alert} came in", found.container.name, changed.case.incident.problem);
     changed.tell(now, "opened", detail);
@@ -250,25 +259,32 @@ impl Changed {
         open.attempt.detail = Some(detail.to_owned());
         open.attempt.revision += 1;
         let (number, container_id) = (open.attempt.number, open.attempt.container_id.clone());
-        let incident = &mut self.case.incident;
-        incident.refusal = (outcome != AttemptOutcome::Helped).then_some(Refusal::CoolingDown);
-        if outcome == AttemptOutcome::Helped {
+        let helped = outcome == AttemptOutcome::Helped;
+        self.case.incident.refusal = (!helped).then_some(Refusal::CoolingDown);
+        // Also one that helped is followed by a pause: while one replica is well another may keep the incident open, and the
+        // first fall ill again in it.
+        let so_many = if helped {
+            self.case.attempts_on(&container_id).count() as u32
+        } else {
+            self.case.fruitless_on(&container_id)
+        };
+        let retry = now.after(backoff::delay(healing, so_many, random));
+        if let Some(last) = self.case.attempts.iter_mut().rev().find(|attempt| attempt.attempt.number == number) {
+            last.memory.retry = Some(retry.clone());
+        }
+        if helped {
             // Stays in the stabilising window: the service as a whole says what comes next.
             self.tell(now, "helped", format!("attempt {number} helped: {detail}"));
             return;
         }
+        let spent = self.case.spent_on(&container_id) >= healing.attempts;
+        let incident = &mut self.case.incident;
         incident.state = IncidentState::Backoff;
         if matches!(outcome, AttemptOutcome::DidNotHelp | AttemptOutcome::Failed) {
             incident.failed_attempts += 1;
         }
+        incident.next_attempt_at = (!spent).then_some(retry.wall);
         self.case.memory.well_since = None;
-        let fruitless = self.case.fruitless_on(&container_id);
-        let retry = now.after(backoff::delay(healing, fruitless, random));
-        let spent = self.case.attempts_on(&container_id).count() >= healing.attempts as usize;
-        self.case.incident.next_attempt_at = (!spent).then_some(retry.wall);
-        if let Some(last) = self.case.attempts.iter_mut().rev().find(|attempt| attempt.attempt.number == number) {
-            last.memory.retry = Some(retry);
-        }
         self.tell(now, "attempt_failed", format!("attempt {number}: {outcome}: {detail}"));
         if self.case.incident.failed_attempts >= healing.told_after && self.case.memory.failing_since.is_none() {
             self.case.memory.failing_since = Some(now.wall);
@@ -284,7 +300,13 @@ impl Changed {
         incident.next_attempt_at = None;
         let attempts = incident.attempts;
         self.case.memory.gave_up_at = Some(now.wall);
-        self.tell(now, "gave_up", format!("{attempts} attempts did not help: a person is needed"));
+        let detail = match self.case.carried() {
+            0 => format!("{attempts} attempts did not help: a person is needed"),
+            carried => {
+                format!("{} restarts within an hour did not help for long: a person is needed", attempts + carried)
+            }
+        };
+        self.tell(now, "gave_up", detail);
     }
 
     fn close(&mut self, outcome: Outcome, detail: &str, now: &Now) {

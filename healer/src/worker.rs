@@ -7,12 +7,7 @@
 mod restart;
 mod show;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use nexus_docker::{Docker, Snapshot, Status, StopCause, Watcher};
@@ -22,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use self::restart::{Busy, finished};
 use crate::{
     alertmanager::Alertmanager,
+    budget::{self, Restarts},
     case::Case,
     clock::{self, Clock},
     decide::{self, Decision},
@@ -35,8 +31,6 @@ use crate::{
     transition::{self, Changed},
 };
 
-/// The window of the brake for the whole host.
-const HOST_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// Looked at again even when nothing happens: clocks jump, and events get lost.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// After the journal or Docker did not do as asked.
@@ -80,8 +74,8 @@ pub struct Worker {
     clock: Clock,
     cases: BTreeMap<ServiceKey, Case>,
     stops: Stops,
-    /// When restarts were intended, oldest first, as far back as the brake looks.
-    restarts: VecDeque<Now>,
+    /// As far back as budgets and brake look.
+    restarts: Restarts,
     /// The one thing that runs beside the loop.
     busy: Option<Busy>,
     /// When to look at an incident again if nothing happens.
@@ -98,22 +92,24 @@ impl Worker {
     /// Takes up what the journal holds.
     pub async fn resume(parts: Parts) -> Result<Self, JournalError> {
         let clock = Clock::new();
-        let limit = parts.policy.healing.restarts_per_10_minutes.saturating_add(1);
+        // More than the brake lets through in an hour, which is six times its own window.
+        let limit = parts.policy.healing.restarts_per_10_minutes.saturating_add(1).saturating_mul(6);
+        let now = clock.now();
         let (cases, stops, restarts) = parts
             .journal
-            .read(move |store| Ok((store.open_cases()?, store.stops()?, store.recent_intents(limit)?)))
+            .read(move |store| Ok((store.open_cases()?, store.stops()?, store.recent_restarts(limit, &now)?)))
             .await?;
         for case in &cases {
             tracing::info!(
                 host = case.incident.host, project = case.incident.project, service = case.incident.service,
-                incident = %case.incident.id, state = %case.incident.state, "incident taken up again"
+                incident = %case.incident.id, "incident taken up again, {}", case.incident.state
             );
         }
         let worker = Self {
             clock,
             cases: cases.into_iter().map(|case| (case.key(), case)).collect(),
             stops,
-            restarts: restarts.into_iter().rev().collect(),
+            restarts: Restarts::new(restarts),
             busy: None,
             due: BTreeMap::new(),
             prompts_wait: true,
@@ -215,18 +211,17 @@ impl Worker {
                         refused.append(&mut changes);
                     }
                 }
-                None => match decide::admit(&self.facts(&key, snapshot)) {
-                    Ok(found) => self.open(&key, prompt, found).await,
-                    Err(why) => {
-                        self.parts.metrics.refused(why);
-                        if matches!(why, Refusal::AlreadyWell | Refusal::Gone) {
-                            tracing::debug!(project = key.project, service = key.service, reason = %why, "no incident");
-                        } else {
-                            tracing::info!(project = key.project, service = key.service, reason = %why, "no incident");
+                None => {
+                    let facts = self.facts(&key, snapshot);
+                    match decide::admit(&facts) {
+                        Ok(found) => self.open(&key, prompt, found, &facts).await,
+                        Err(why) => {
+                            self.parts.metrics.refused(why);
+                            self.log_refusal(&key, why);
+                            refused.push(Change::PromptDone(prompt));
                         }
-                        refused.push(Change::PromptDone(prompt));
                     }
-                },
+                }
             }
         }
         if !refused.is_empty() && !self.commit(refused).await {
@@ -234,15 +229,16 @@ impl Worker {
         }
     }
 
-    async fn open(&mut self, key: &ServiceKey, prompt: Waiting, found: decide::Admission) {
-        let Waiting { prompt: alert, .. } = &prompt;
+    async fn open(&mut self, key: &ServiceKey, prompt: Waiting, found: decide::Admission, facts: &Facts) {
+        let alert = (prompt.prompt.alert.as_str(), prompt.prompt.received_at);
         let now = self.clock.now();
-        let changed = transition::open(&self.parts.host, key, &alert.alert, alert.received_at, found, &now);
+        let carried = self.restarts.spent(facts.containers.iter().map(|seen| seen.container.id.as_str()), &now);
+        let changed = transition::open(&self.parts.host, key, alert, found, carried, &now);
         let incident = changed.case.incident.clone();
         if self.make(key, changed, vec![Change::PromptDone(prompt)]).await {
             tracing::info!(
                 host = incident.host, project = key.project, service = key.service, incident = %incident.id,
-                mode = %incident.mode, problem = incident.problem, "incident opened"
+                reason = incident.problem, "incident opened in mode {}", incident.mode
             );
         } else {
             self.prompts_wait = true;
@@ -265,8 +261,12 @@ impl Worker {
                 return;
             }
         }
-        let incident = self.cases.get(key).map(|case| case.incident.id);
-        tracing::error!(project = key.project, service = key.service, ?incident, "decisions go round in circles");
+        if let Some(case) = self.cases.get(key) {
+            tracing::error!(
+                host = self.parts.host, project = key.project, service = key.service, incident = %case.incident.id,
+                "decisions go round in circles"
+            );
+        }
         self.due.insert(key.clone(), self.clock.now().after(SignedDuration::from_secs(5)));
     }
 
@@ -297,7 +297,7 @@ impl Worker {
         let containers = facts::containers_of(snapshot, key, &self.stops);
         let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &self.parts.policy);
         let now = self.clock.now();
-        let recent = || self.restarts.iter().filter(|intended| now.since(intended) < HOST_WINDOW);
+        let (recent_restarts, room_at) = self.restarts.on_host(&now);
         let others_restart = self.cases.iter().any(|(other, case)| other != key && case.is_restarting());
         Facts {
             docker_up: snapshot.up,
@@ -306,8 +306,8 @@ impl Worker {
             containers,
             host: HostFacts {
                 restart_under_way: others_restart || self.busy.as_ref().is_some_and(|busy| busy.key != *key),
-                recent_restarts: recent().count() as u32,
-                room_at: recent().next().map(|oldest| now.after(HOST_WINDOW - now.since(oldest))),
+                recent_restarts,
+                room_at,
             },
             act_under_way: self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key == *key),
             journal_writable: self.parts.journal.is_writable(),
@@ -365,6 +365,9 @@ impl Worker {
         if case.is_open() {
             self.cases.insert(key.clone(), case);
         } else {
+            if budget::begins_anew(&case.incident, &case.memory) {
+                self.restarts.forgive(&case.memory.containers);
+            }
             self.cases.remove(key);
             self.due.remove(key);
             self.hold.remove(key);

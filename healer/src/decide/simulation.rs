@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    budget::{self, BUDGET_WINDOW, Restarts},
     facts::HostFacts,
     modes::Effective,
     testing::{at, container},
@@ -94,7 +95,10 @@ struct World {
     // What is on the disk; the healer keeps nothing else, but for the call that it waits for.
     cases: BTreeMap<usize, Case>,
     prompts: [bool; SERVICES],
-    restarts: Vec<Now>,
+    budget: Restarts,
+    /// All restarts, and those among them that count against the budget of a container.
+    restarts: usize,
+    charged: Vec<(Now, String)>,
     call: Option<Call>,
     randomness: u32,
 }
@@ -123,7 +127,9 @@ impl World {
             policy,
             cases: BTreeMap::new(),
             prompts: [false; SERVICES],
-            restarts: Vec::new(),
+            budget: Restarts::default(),
+            restarts: 0,
+            charged: Vec::new(),
             call: None,
             randomness: 1,
         }
@@ -256,19 +262,14 @@ impl World {
 
     fn facts(&self, it: usize) -> Facts {
         let fake = &self.fakes[it];
-        let recent = || self.restarts.iter().filter(|then| self.now.since(then) < SignedDuration::from_mins(10));
-        let oldest = recent().next();
+        let (recent_restarts, room_at) = self.budget.on_host(&self.now);
         let restarting = self.cases.iter().any(|(&other, case)| other != it && case.is_restarting());
         Facts {
             docker_up: self.docker_up,
             own_stack: false,
             mode: Effective { mode: fake.mode, source: ModeSource::Label, protected: false },
             containers: vec![ContainerFacts { container: fake.container.clone().into(), stop: fake.stop }],
-            host: HostFacts {
-                restart_under_way: restarting,
-                recent_restarts: recent().count() as u32,
-                room_at: oldest.map(|then| self.now.after(SignedDuration::from_mins(10) - self.now.since(then))),
-            },
+            host: HostFacts { restart_under_way: restarting, recent_restarts, room_at },
             act_under_way: self.call.as_ref().is_some_and(|call| call.service == it && call.waited_for),
             journal_writable: self.disk_ok,
             silenced: false,
@@ -282,7 +283,9 @@ impl World {
                 match admit(&self.facts(it)) {
                     Ok(found) => {
                         let key = nexus_model::ServiceKey::new("shop", format!("s{it}"));
-                        let opened = transition::open("pi", &key, "A", self.now.wall, found, &self.now);
+                        let id = self.fakes[it].container.id.clone();
+                        let carried = self.budget.spent([id.as_str()].into_iter(), &self.now);
+                        let opened = transition::open("pi", &key, ("A", self.now.wall), found, carried, &self.now);
                         self.commit(it, opened);
                     }
                     // Kept until Docker answers.
@@ -330,6 +333,10 @@ impl World {
                 let stable_for = self.policy.healing.stable_for;
                 assert!(self.now.since(since) >= stable_for, "closed before it had been well for long enough");
             }
+            if budget::begins_anew(&changed.case.incident, &changed.case.memory) {
+                self.budget.forgive(&changed.case.memory.containers);
+                self.charged.retain(|(_, id)| !changed.case.memory.containers.contains(id));
+            }
             self.cases.remove(&it);
         }
         true
@@ -347,13 +354,16 @@ impl World {
         let by_human = matches!(fake.stop, StopCause::Requested { .. });
         assert!(!(down && by_human) || fake.ambiguous, "a human stopped it");
         assert!(case.attempts_on(container_id).count() < MOST as usize, "over budget");
+        // Before a reboot the clock may have stood anywhere.
+        let lately = |(then, id): &&(Now, String)| {
+            id == container_id && then.boot_id == self.now.boot_id && self.now.since(then) < BUDGET_WINDOW
+        };
+        assert!(self.charged.iter().filter(lately).count() < MOST as usize, "over the budget of an hour");
         assert!(self.call.is_none() || !self.call.as_ref().is_some_and(|call| call.waited_for), "two at once");
         // A call of a healer that was killed may still be under way; then no other one may be made on its container.
         let lost = self.call.as_ref().filter(|call| call.service == it);
         assert!(lost.is_none(), "twice for one intent");
-        let fruitless = case.attempts_on(container_id).next_back();
-        let fruitless = fruitless.filter(|last| last.attempt.outcome != Some(AttemptOutcome::Helped));
-        if let Some(last) = fruitless
+        if let Some(last) = case.attempts_on(container_id).next_back()
             && last.memory.intended.boot_id == self.now.boot_id
         {
             let least = self.policy.healing.base_delay / 2;
@@ -363,7 +373,9 @@ impl World {
         assert!(recent < self.policy.healing.restarts_per_10_minutes, "over the brake of the host");
         let changed = transition::intend(case, &fake.container, SignedDuration::from_secs(1), &self.now);
         if self.commit(it, changed) {
-            self.restarts.push(self.now.clone());
+            self.budget.note(container_id, &self.now);
+            self.restarts += 1;
+            self.charged.push((self.now.clone(), container_id.to_owned()));
             let done_at = self.now.after(RESTART_TAKES);
             self.call = Some(Call { service: it, done_at, waited_for: true });
         }
@@ -415,14 +427,14 @@ proptest! {
         world.hours(3);
         prop_assert!(world.cases.is_empty(), "{:?}", world.cases);
         // And deciding again after success does nothing.
-        let before = world.restarts.len();
+        let before = world.restarts;
         for it in 0..SERVICES {
             world.take(&Step::Alert(it));
             let refused = admit(&world.facts(it));
             prop_assert!(matches!(refused, Err(Refusal::AlreadyWell | Refusal::OptedOut)), "{refused:?}");
         }
         world.hours(1);
-        prop_assert_eq!(world.restarts.len(), before);
+        prop_assert_eq!(world.restarts, before);
     }
 
     #[test]
@@ -438,7 +450,7 @@ proptest! {
         }
         world.hours(3);
         prop_assert_eq!(world.cases[&0].incident.state, IncidentState::GaveUp);
-        prop_assert_eq!(world.restarts.len(), MOST as usize, "the budget, no more and no less, whoever was killed");
+        prop_assert_eq!(world.restarts, MOST as usize, "the budget, no more and no less, whoever was killed");
         // The owner mends it: forgiven, with a fresh budget for the next time.
         world.take(&Step::Mend(0));
         world.hours(1);
@@ -448,6 +460,26 @@ proptest! {
         world.take(&Step::Alert(0));
         world.hours(1);
         prop_assert!(world.cases.is_empty());
-        prop_assert_eq!(world.restarts.len(), MOST as usize + 1);
+        prop_assert_eq!(world.restarts, MOST as usize + 1);
+    }
+
+    #[test]
+    fn what_falls_ill_again_after_each_restart_is_given_up(every in 120..480_u16) {
+        let mut world = World::new(policy());
+        for _ in 0..7 {
+            world.take(&Step::FallIll(0));
+            world.take(&Step::Alert(0));
+            world.take(&Step::Pass(every));
+        }
+        prop_assert_eq!(world.cases[&0].incident.state, IncidentState::GaveUp);
+        prop_assert_eq!(world.restarts, MOST as usize, "as many as one incident may have, however many it was");
+        // Switched off and on by hand it is tried again at once.
+        for mode in [Mode::Off, Mode::Heal] {
+            world.take(&Step::Mode(0, mode));
+        }
+        world.take(&Step::Alert(0));
+        world.take(&Step::Pass(every));
+        prop_assert!(world.cases.is_empty());
+        prop_assert_eq!(world.restarts, MOST as usize + 1);
     }
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     case::Try,
     testing::{at, attempt, case, container, exited, permitted, seen, wall},
+    transition,
 };
 
 fn wait(why: Refusal) -> Decision {
@@ -211,6 +212,33 @@ mod acting {
         check(&case, &two, 100, restart("c2"));
         case.incident.state = IncidentState::GaveUp;
         check(&case, &permitted(), 100, wait(Refusal::BudgetSpent));
+    }
+
+    #[test]
+    fn what_was_spent_shortly_before_the_incident_counts() {
+        let mut case = case();
+        case.memory.carried = [("c1".to_owned(), 5), ("c2".to_owned(), 6)].into();
+        check(&case, &permitted(), 1, restart("c1"));
+        case.memory.carried = [("c1".to_owned(), 6)].into();
+        check(&case, &permitted(), 1, Decision::GiveUp);
+        let gave_up = transition::apply(&case, &Decision::GiveUp, &permitted(), &Healing::default(), &at(1), 0.0);
+        let told = &gave_up.unwrap().events[0].detail;
+        assert_eq!(told, "6 restarts within an hour did not help for long: a person is needed");
+    }
+
+    #[test]
+    fn a_restart_that_helped_is_followed_by_a_pause_as_well() {
+        let mut case = case();
+        case.incident.state = IncidentState::Stabilising;
+        let mut helped = attempt(1, "c1", at(0));
+        helped.attempt.outcome = Some(AttemptOutcome::Helped);
+        case.attempts.extend([helped, attempt(2, "c1", at(100))]);
+        let ended = ended(AttemptOutcome::Helped, "well again; another replica is not");
+        let healing = Healing::default();
+        let case = transition::apply(&case, &ended, &permitted(), &healing, &at(110), 1.0).unwrap().case;
+        // The second on this container, so twice the first delay.
+        check(&case, &permitted(), 129, Decision::Wait { why: Refusal::CoolingDown, until: Some(at(130)) });
+        check(&case, &permitted(), 130, restart("c1"));
     }
 
     #[test]

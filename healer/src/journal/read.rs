@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use nexus_model::{
-    Evidence, Incident, IncidentEvent, IncidentState, Now,
+    Attempt, Evidence, Incident, IncidentEvent, IncidentState, Now,
     api::{IncidentDetail, SelfTest},
 };
 use rusqlite::{OptionalExtension, Row, params};
@@ -16,7 +16,8 @@ use super::{
     store::{Prompt, Store, Table, Waiting},
 };
 use crate::{
-    case::{Case, Try, TryMemory},
+    budget::{self, BUDGET_WINDOW, Restart},
+    case::{Case, Memory, Try, TryMemory},
     facts::{Stopper, Stops},
     modes::Switches,
 };
@@ -68,11 +69,36 @@ impl Store {
         rows.into_iter().map(|(row, memory)| Ok(Try { attempt: decode(&row)?, memory: decode(&memory)? })).collect()
     }
 
-    /// When the newest restarts were intended, newest first, of open and closed incidents alike.
-    pub fn recent_intents(&self, limit: u32) -> Result<Vec<Now>, JournalError> {
-        let rows: Vec<String> =
-            self.query("SELECT memory FROM attempts ORDER BY rowid DESC LIMIT ?", params![limit], |row| row.get(0))?;
-        rows.iter().map(|memory| decode::<TryMemory>(memory).map(|memory| memory.intended)).collect()
+    /// The newest restarts, as far as they still count, oldest first, of open and closed incidents alike.
+    pub fn recent_restarts(&self, limit: u32, now: &Now) -> Result<Vec<Restart>, JournalError> {
+        let rows: Vec<(String, String)> =
+            self.query("SELECT row, memory FROM attempts ORDER BY rowid DESC LIMIT ?", params![limit], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        let mut restarts = Vec::new();
+        for (row, memory) in rows.iter().rev() {
+            let intended = decode::<TryMemory>(memory)?.intended;
+            if now.since(&intended) < BUDGET_WINDOW {
+                let container_id = decode::<Attempt>(row)?.container_id;
+                restarts.push(Restart { intended, container_id, forgiven: false });
+            }
+        }
+        let Some(oldest) = restarts.iter().map(|restart| restart.intended.wall).min() else { return Ok(restarts) };
+        let closed: Vec<(String, String)> = self.query(
+            "SELECT row, memory FROM incidents WHERE state = 'closed' AND closed_at >= ?",
+            params![oldest.as_millisecond()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        for (row, memory) in closed {
+            let (incident, memory): (Incident, Memory) = (decode(&row)?, decode(&memory)?);
+            let Some(closed_at) = incident.closed_at.filter(|_| budget::begins_anew(&incident, &memory)) else {
+                continue;
+            };
+            for restart in restarts.iter_mut().filter(|restart| restart.intended.wall <= closed_at) {
+                restart.forgiven |= memory.containers.contains(&restart.container_id);
+            }
+        }
+        Ok(restarts)
     }
 
     /// Alerts that wait to be looked into, oldest first.

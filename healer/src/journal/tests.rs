@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
+    budget::Restart,
     case::Case,
     facts::Stopper,
     testing::{at, attempt, case},
@@ -76,7 +77,8 @@ async fn what_was_answered_survives_a_power_cut() {
     assert_eq!(store.prompts().unwrap()[0].prompt, prompt("db"));
     assert_eq!(store.stops().unwrap()["c9"], (Some(at(1).wall), Stopper::Requested));
     assert_eq!(store.switches().unwrap().projects["shop"], Mode::Heal);
-    assert_eq!(store.recent_intents(10).unwrap(), [at(3)]);
+    let restart = Restart { intended: at(3), container_id: "c1".into(), forgiven: false };
+    assert_eq!(store.recent_restarts(10, &at(600)).unwrap(), [restart]);
     assert_eq!(store.incident(case.incident.id).unwrap().unwrap().events.len(), 1);
 }
 
@@ -357,6 +359,33 @@ async fn what_is_old_and_copied_is_forgotten() {
     assert_eq!(left().await, ["open", "s2", "s3"], "s2 has not been copied");
     opened.journal.commit(vec![Change::Prune { now: at(0).wall, copies_wanted: false }]).await.unwrap();
     assert_eq!(left().await, ["open", "s3"]);
+}
+
+#[tokio::test]
+async fn restarts_of_the_last_hour_are_found_again_with_what_was_forgiven() {
+    let opened = open();
+    let closed = |number: u32, container: &str, outcome, closed_at: i64| {
+        let mut case = of_service(&format!("s{number}"), number.into());
+        case.attempts.push(attempt(number, container, at(i64::from(number) * 1_000)));
+        case.attempts[0].attempt.incident_id = case.incident.id;
+        case.memory.containers = [container.to_owned()].into();
+        (case.incident.state, case.incident.outcome) = (IncidentState::Closed, Some(outcome));
+        case.incident.closed_at = Some(at(closed_at).wall);
+        case
+    };
+    let cases = [
+        closed(1, "old", Outcome::Recovered, 1_100),
+        closed(2, "well", Outcome::Recovered, 2_100),
+        closed(3, "stopped", Outcome::StoppedByHuman, 3_100),
+    ];
+    opened.journal.commit(cases.iter().map(put).collect()).await.unwrap();
+    // Another incident of the container that was stopped, opened after it was started again.
+    let mut again = closed(4, "stopped", Outcome::Recovered, 4_100);
+    again.attempts[0].attempt.container_id = "stopped".into();
+    opened.journal.commit(vec![put(&again)]).await.unwrap();
+    let found = opened.journal.read(|store| store.recent_restarts(10, &at(5_000))).await.unwrap();
+    let found: Vec<_> = found.iter().map(|it| (it.container_id.as_str(), it.forgiven)).collect();
+    assert_eq!(found, [("well", false), ("stopped", true), ("stopped", false)]);
 }
 
 #[tokio::test]

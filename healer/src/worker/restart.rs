@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use nexus_docker::{Container, DockerError, Snapshot, Status, StopCause};
-use nexus_model::{AttemptOutcome, Incident, Refusal, ServiceKey};
+use nexus_model::{AttemptOutcome, Incident, Now, Refusal, ServiceKey};
 use tokio::task::JoinHandle;
 
-use super::{AFTER_EXAMINATION, HOST_WINDOW, Worker};
+use super::{AFTER_EXAMINATION, Worker};
 use crate::{
     act::{self, Answer},
     alertmanager::{Alertmanager, Labels},
@@ -147,10 +147,7 @@ impl Worker {
             self.hold_off(key);
             return;
         }
-        while self.restarts.front().is_some_and(|oldest| now.since(oldest) >= HOST_WINDOW) {
-            self.restarts.pop_front();
-        }
-        self.restarts.push_back(now);
+        self.restarts.note(container_id, &now);
         tracing::info!(
             host = self.parts.host, project = key.project, service = key.service, %incident, attempt = attempt.number,
             "restarting"

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use nexus_model::ServiceKey;
+use nexus_model::{Refusal, ServiceKey};
 
 use super::{Outlook, Worker};
 use crate::{case::Case, decide::Decision, tell};
@@ -50,8 +50,19 @@ impl Worker {
         });
     }
 
+    pub(super) fn log_refusal(&self, key: &ServiceKey, why: Refusal) {
+        let (host, project, service) = (&self.parts.host, &key.project, &key.service);
+        if matches!(why, Refusal::AlreadyWell | Refusal::Gone) {
+            tracing::debug!(host, project, service, reason = %why, "no incident");
+        } else {
+            tracing::info!(host, project, service, reason = %why, "no incident");
+        }
+    }
+
     pub(super) fn log(&self, key: &ServiceKey, incident: uuid::Uuid, decision: &Decision) {
         let (host, project, service) = (&self.parts.host, &key.project, &key.service);
+        // Of the attempt that the decision is about; a closed incident is not among the cases any more.
+        let attempt = self.cases.get(key).and_then(|case| case.attempts.last()).map(|last| last.attempt.number);
         match decision {
             Decision::Wait { why, .. } => {
                 tracing::debug!(host, project, service, %incident, reason = %why, "waiting");
