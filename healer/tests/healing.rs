@@ -380,3 +380,62 @@ async fn a_silence_holds_back_the_next_attempt() {
     healer.incident("web2", "giving up", |it| it.incident.state == IncidentState::GaveUp).await;
     assert_eq!((engine.restarts("c1"), engine.restarts("c2")), (1, 3));
 }
+
+#[tokio::test]
+async fn a_silence_holds_back_what_was_only_watched_so_far() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web").ill().without_label("nexus.heal"));
+    let alertmanager = Alertmanager::start().await;
+    let mut healer = Healer::new(&engine);
+    healer.tells(&alertmanager);
+    healer.start().await;
+    healer.alert("shop", "web").await;
+    let watched = healer.incident("web", "watching", |it| it.incident.state == IncidentState::Watching).await;
+    alertmanager.silence(Some("shop"));
+    // Long after its alert.
+    eventually("ten seconds later", async || {
+        let age = jiff::Timestamp::now().duration_since(watched.incident.opened_at);
+        (age.as_secs() >= 10).then_some(())
+    })
+    .await;
+    healer.api("PUT", "/api/v1/heal", r#"{"project":"shop","service":"web","mode":"heal"}"#).await;
+    let held = healer.incident("web", "held back", |it| it.incident.refusal == Some(Refusal::Silenced)).await;
+    assert_eq!((held.incident.mode, held.incident.attempts), (Mode::Heal, 0));
+    assert_eq!(engine.all_restarts(), []);
+}
+
+#[tokio::test]
+async fn a_container_that_takes_longer_to_stop_than_it_says_is_judged_by_its_new_run() {
+    let engine = Engine::start();
+    // Longer than its stop time-out of 1 s and what is granted beyond it. The answer comes before the new run can be seen.
+    let (stops_in, inspected_in) = (Duration::from_secs(22), Duration::from_millis(200));
+    engine.set("c1", Fake { stops_in, inspected_in, ..Fake::service("shop", "web").ill() });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "web").await;
+    let detail = healer.incident("web", "the end of the incident", closed).await;
+    let outcomes: Vec<_> = detail.attempts.iter().map(|attempt| attempt.outcome).collect();
+    assert_eq!(outcomes, [Some(AttemptOutcome::Helped)], "{:?}", detail.events);
+}
+
+#[tokio::test]
+async fn a_service_that_falls_ill_again_after_each_restart_is_given_up() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web").ill());
+    let mut healer = Healer::started(&engine).await;
+    for number in 1..=3 {
+        healer.alert("shop", "web").await;
+        eventually("the restart", async || (engine.restarts("c1") == number).then_some(())).await;
+        healer.incident("web", "the end of the incident", closed).await;
+        engine.change("c1", |it| it.health = Some("unhealthy"));
+        healer.sees("web", "running", "unhealthy").await;
+    }
+    // What was spent is in the journal.
+    healer.kill();
+    healer.start().await;
+    healer.sees("web", "running", "unhealthy").await;
+    healer.alert("shop", "web").await;
+    let gave_up = healer.incident("web", "giving up", |it| it.incident.state == IncidentState::GaveUp).await;
+    assert_eq!(gave_up.incident.attempts, 0);
+    assert!(gave_up.events.iter().any(|event| event.detail.starts_with("3 restarts within an hour")));
+    assert_eq!(engine.restarts("c1"), 3);
+}

@@ -1,6 +1,6 @@
 //! One restart, from the fresh look over the intent to Docker's answer. What takes long runs beside the loop.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use nexus_docker::{Container, DockerError, Snapshot, Status, StopCause};
@@ -11,12 +11,18 @@ use super::{AFTER_EXAMINATION, Worker};
 use crate::{
     act::{self, Answer},
     alertmanager::{Alertmanager, Labels},
+    case::Case,
     decide::{self, Decision},
     evidence::{self, Gathered, chain},
     facts::ContainerFacts,
     journal::Change,
     transition,
 };
+
+/// So young an incident has just been opened by an alert.
+const FRESH: SignedDuration = SignedDuration::from_secs(10);
+/// How long after Docker's answer the watcher may take to show the new run: it inspects one container.
+const WATCHER_CATCHES_UP: Duration = Duration::from_secs(5);
 
 /// What runs beside the loop, for which service.
 pub(super) struct Busy {
@@ -54,10 +60,11 @@ impl Worker {
         }
         let docker = Arc::clone(&self.parts.docker);
         let procfs = self.parts.procfs.clone();
-        // The first attempt follows an alert that no silence has held back. Retries are our own doing, so for them it is
-        // asked whether the owner has silenced the service meanwhile.
-        let retried = self.cases.get(key).filter(|case| !case.attempts.is_empty());
-        let silence = self.parts.alertmanager.clone().zip(retried.map(|case| case.incident.clone()));
+        // The first attempt of a fresh incident follows an alert that no silence has held back. Anything later is our own
+        // doing, so it is asked whether the owner has silenced the service meanwhile.
+        let now = self.clock.now();
+        let asked = self.cases.get(key).filter(|case| !follows_an_alert(case, &now));
+        let silence = self.parts.alertmanager.clone().zip(asked.map(|case| case.incident.clone()));
         let task = tokio::spawn(async move {
             let look = async {
                 let container = docker.inspect(&container_id).await?;
@@ -154,8 +161,18 @@ impl Worker {
         );
         let docker = Arc::clone(&self.parts.docker);
         let id = container_id.to_owned();
-        let task =
-            tokio::spawn(async move { Finished::Acted { answer: act::restart(&docker, &id, stop_timeout).await } });
+        let mut snapshots = self.parts.watcher.subscribe();
+        let task = tokio::spawn(async move {
+            let answer = act::restart(&docker, &id, stop_timeout).await;
+            if answer == Answer::Done {
+                // The watcher hears of the start at about the same moment. Until it has looked, its word is from before the
+                // restart, and after a long stop that would be taken for one that nobody carried out.
+                let caught_up = snapshots.wait_for(|seen| has_started_anew(seen, &container));
+                // Whatever it shows by then is what is decided on.
+                _ = tokio::time::timeout(WATCHER_CATCHES_UP, caught_up).await;
+            }
+            Finished::Acted { answer }
+        });
         self.busy = Some(Busy { key: key.clone(), acting: true, task });
     }
 
@@ -170,9 +187,15 @@ impl Worker {
                 self.carry_out(key, &refused, &facts, &now).await;
             }
             Answer::Lost(reason) => {
+                let case = self.cases.get(key);
+                let incident = case.map(|case| tracing::field::display(case.incident.id));
+                let attempt = case.and_then(Case::open_attempt).map(|open| open.attempt.number);
                 tracing::warn!(
+                    host = self.parts.host,
                     project = key.project,
                     service = key.service,
+                    incident,
+                    attempt,
                     reason,
                     "docker's answer to the restart is lost; its start time will tell"
                 );
@@ -217,6 +240,19 @@ async fn is_silenced(alertmanager: &Alertmanager, incident: &Incident, container
     }
 }
 
+/// Whether an alert has only just come past the silences.
+fn follows_an_alert(case: &Case, now: &Now) -> bool {
+    // A clock that was set back makes an incident look old, and asking once more costs nothing.
+    let age = now.wall.duration_since(case.incident.opened_at).abs();
+    case.attempts.is_empty() && age < FRESH
+}
+
+/// Whether the watcher shows another run of a container than this one, or that it is gone.
+fn has_started_anew(snapshot: &Snapshot, before: &Container) -> bool {
+    let seen = snapshot.containers.get(&before.id);
+    seen.is_none_or(|watched| watched.container.started_at != before.started_at)
+}
+
 fn is_restart_of(decision: &Decision, container_id: &str) -> bool {
     matches!(decision, Decision::Restart { container_id: other } if other == container_id)
 }
@@ -228,4 +264,23 @@ fn refresh(seen: &mut ContainerFacts, fresh: &Arc<Container>) {
         seen.stop = StopCause::Unknown;
     }
     seen.container = Arc::clone(fresh);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, attempt, case};
+
+    #[test]
+    fn only_the_first_attempt_of_a_fresh_incident_needs_no_look_at_the_silences() {
+        let check = |change: fn(&mut Case), now: Now, expected: bool| {
+            let mut case = case();
+            change(&mut case);
+            assert_eq!(follows_an_alert(&case, &now), expected, "{now:?}");
+        };
+        check(|_| (), at(3), true);
+        check(|_| (), at(10), false); // watched so far, and switched on now
+        check(|_| (), at(-3_600), false); // the clock was set back
+        check(|case| case.attempts.push(attempt(1, "c1", at(1))), at(3), false);
+    }
 }

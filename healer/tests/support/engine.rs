@@ -48,6 +48,8 @@ pub struct Fake {
     pub stops_in: Duration,
     pub started_at: Timestamp,
     pub log: Vec<String>,
+    /// How long the engine takes for an inspect.
+    pub inspected_in: Duration,
     /// Answers no inspect.
     pub hangs: bool,
 }
@@ -72,6 +74,7 @@ impl Fake {
             stops_in: Duration::ZERO,
             started_at: Timestamp::now(),
             log: vec!["listening".to_owned(), "login with password=hunter2 failed".to_owned()],
+            inspected_in: Duration::ZERO,
             hangs: false,
         }
     }
@@ -264,7 +267,10 @@ impl Engine {
                         _ = stream.read(&mut [0; 64]).await;
                         return;
                     }
-                    Some(fake) => (200, fake.inspected(id)),
+                    Some(fake) => {
+                        tokio::time::sleep(fake.inspected_in).await;
+                        (200, fake.inspected(id))
+                    }
                     None => missing(id),
                 }
             }
