@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `POST /webhook` | webhook | 200 when it is in the journal · 400 malformed · 401 · 405 · 413 above 4 MiB · 503 the journal can't keep it |
 //! | `GET /healthz` | none | 200 while the process serves |
-//! | `GET /readyz` | none | 200 · 503 when the journal can't be written |
+//! | `GET /readyz` | none | 200 · 503 when the journal can't be written or its disk hangs |
 //! | `GET /metrics` | none | 200, OpenMetrics |
 //! | `GET /api/v1/incidents` | api | 200, newest first; query `project`, `service`, `state`, `limit` (≤ 1000) · 400 |
 //! | `GET /api/v1/incidents/{id}` | api | 200 with attempts, evidence and events · 400 · 404 |
@@ -134,25 +134,30 @@ async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next
 }
 
 async fn readyz(State(app): State<App>) -> Response {
-    match app.journal.probe().await {
-        Ok(()) => "ready\n".into_response(),
-        Err(error) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", crate::evidence::chain(&error))).into_response()
-        }
+    let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
+    match tokio::time::timeout(JOURNAL_TIMEOUT, app.journal.probe()).await {
+        Ok(Ok(())) => "ready\n".into_response(),
+        Ok(Err(error)) => unready(crate::evidence::chain(&error)),
+        Err(_) => unready(format!("the journal does not answer within {} s", JOURNAL_TIMEOUT.as_secs())),
     }
 }
 
-/// How long a scrape waits for the journal: well below Prometheus's time-out.
-const PENDING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a scrape and the health check wait for the journal: well below the time-outs of Prometheus and Docker.
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 async fn metrics(State(app): State<App>) -> Response {
     app.metrics.docker_up.set(app.watcher.snapshot().up.into());
-    app.metrics.journal_writable.set(app.journal.is_writable().into());
-    // A disk that hangs must not hide that it does.
-    let pending = tokio::time::timeout(PENDING_TIMEOUT, app.journal.read(|store| store.pending_count())).await;
+    // A disk that hangs must not hide that it does: what does not answer can't be written either.
+    let pending = tokio::time::timeout(JOURNAL_TIMEOUT, app.journal.read(|store| store.pending_count())).await;
     match pending.unwrap_or(Err(JournalError::Full)) {
-        Ok(pending) => _ = app.metrics.pending_rows.set(i64::try_from(pending).unwrap_or(i64::MAX)),
-        Err(error) => tracing::warn!(reason = %crate::evidence::chain(&error), "counting what waits to be copied"),
+        Ok(pending) => {
+            app.metrics.journal_writable.set(app.journal.is_writable().into());
+            app.metrics.pending_rows.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        }
+        Err(error) => {
+            app.metrics.journal_writable.set(0);
+            tracing::warn!(reason = %crate::evidence::chain(&error), "counting what waits to be copied");
+        }
     }
     match app.metrics.encode() {
         Ok(text) => {
@@ -160,5 +165,63 @@ async fn metrics(State(app): State<App>) -> Response {
             ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
         }
         Err(error) => Problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nexus_docker::Docker;
+
+    use super::*;
+    use crate::metrics::Parts;
+
+    fn app(journal: &Journal) -> App {
+        let part = PartStatus { state: "off".to_owned(), reason: None };
+        let docker = Docker::connect(std::path::Path::new("/nowhere/docker.sock"), Duration::from_secs(1));
+        App(Arc::new(AppParts {
+            host: "pi".to_owned(),
+            stack: "nexus".to_owned(),
+            journal: journal.clone(),
+            watcher: Watcher::spawn(Arc::new(docker), "nexus".to_owned()),
+            policy: Arc::new(Policy::default()),
+            metrics: Arc::new(Metrics::new(Parts { postgres: false, alertmanager: false })),
+            prompts: Arc::new(Notify::new()),
+            switches: watch::Sender::new(Arc::new(Switches::default())),
+            switching: Arc::new(Mutex::new(())),
+            outlook: watch::Sender::new(Arc::new(Outlook::default())).subscribe(),
+            postgres: watch::Sender::new(part.clone()).subscribe(),
+            alertmanager: watch::Sender::new(part).subscribe(),
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_is_not_ready_and_not_writable() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, thread) = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let app = app(&journal);
+        assert_eq!(readyz(State(app.clone())).await.status(), StatusCode::OK);
+        metrics(State(app.clone())).await;
+        assert_eq!(app.metrics.journal_writable.get(), 1);
+
+        // The thread is held up, as in a write that does not come back.
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let holding = journal.clone();
+        let hold = tokio::spawn(async move {
+            let until_released = move |_: &crate::journal::Store| {
+                _ = held.recv();
+                Ok(())
+            };
+            holding.read(until_released).await
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(readyz(State(app.clone())).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        metrics(State(app.clone())).await;
+        assert_eq!(app.metrics.journal_writable.get(), 0);
+
+        release.send(()).unwrap();
+        hold.await.unwrap().unwrap();
+        assert_eq!(readyz(State(app.clone())).await.status(), StatusCode::OK);
+        metrics(State(app)).await;
+        thread.close().await;
     }
 }

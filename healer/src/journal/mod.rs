@@ -2,7 +2,8 @@
 //!
 //! One thread owns the file. It takes everything that waits and commits it at once, since one fsync takes 10–30 ms on
 //! an SD card; a write is answered when it is on the disk. The file is held exclusively: a second healer on it is
-//! refused. What this does not do: decide anything, or copy to Postgres ([`crate::record`]).
+//! refused. A file that turns out to be damaged ends the thread, and with it the healer: its next start says what to do, and
+//! until then nothing pretends that it heals. What this does not do: decide anything, or copy to Postgres ([`crate::record`]).
 
 mod read;
 mod store;
@@ -69,8 +70,12 @@ pub enum JournalError {
 }
 
 enum Request {
-    Write { changes: Vec<Change>, done: oneshot::Sender<Result<(), JournalError>> },
-    Read(Box<dyn FnOnce(&Store) + Send>),
+    Write {
+        changes: Vec<Change>,
+        done: oneshot::Sender<Result<(), JournalError>>,
+    },
+    /// Answers by itself, and gives the damage that it came upon.
+    Read(Box<dyn FnOnce(&Store) -> Option<String> + Send>),
     Close(oneshot::Sender<()>),
 }
 
@@ -123,8 +128,13 @@ impl Journal {
         read: impl FnOnce(&Store) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
         let (done, answer) = oneshot::channel();
-        // Nobody listening any more is no matter.
-        let request = Request::Read(Box::new(move |store| _ = done.send(read(store))));
+        let request = Request::Read(Box::new(move |store| {
+            let result = read(store);
+            let damage = result.as_ref().err().and_then(JournalError::damage);
+            // Nobody listening any more is no matter.
+            _ = done.send(result);
+            damage
+        }));
         self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?
     }
@@ -134,12 +144,13 @@ impl Journal {
         self.writable.load(Ordering::Relaxed)
     }
 
-    /// Tries to write when the last commit failed; for who wants to know before something depends on it.
+    /// Waits for the thread, which a disk that hangs holds up, and tries to write when the last commit failed; for who wants
+    /// to know before something depends on it.
     pub async fn probe(&self) -> Result<(), JournalError> {
-        if self.is_writable() { Ok(()) } else { self.commit(vec![Change::Probe]).await }
+        if self.is_writable() { self.read(|_| Ok(())).await } else { self.commit(vec![Change::Probe]).await }
     }
 
-    /// Completes when the thread has ended, which before the shutdown only a bug makes it do.
+    /// Completes when the thread has ended, which before the shutdown only damage or a bug makes it do.
     pub async fn ended(&self) {
         self.requests.closed().await;
     }
@@ -170,8 +181,10 @@ fn run(
     committed: &watch::Sender<u64>,
     file: &Path,
 ) {
+    let file = file.display();
     let mut closing = None;
-    while closing.is_none() {
+    let mut damage = None;
+    while closing.is_none() && damage.is_none() {
         let Some(first) = incoming.blocking_recv() else { break };
         let mut writes = Vec::new();
         let mut reads = Vec::new();
@@ -188,27 +201,32 @@ fn run(
             next = if writes.len() < BATCH { incoming.try_recv().ok() } else { None };
         }
         if !writes.is_empty() {
-            let (answers, well) = write(&store, writes);
-            if writable.swap(well, Ordering::Relaxed) != well {
-                if well {
-                    tracing::info!(file = %file.display(), "the journal can be written again");
+            let written = write(&store, writes);
+            if writable.swap(written.well, Ordering::Relaxed) != written.well {
+                if written.well {
+                    tracing::info!("the journal {file} can be written again");
                 } else {
-                    tracing::error!(file = %file.display(), "the journal can't be written: nothing is healed until it can");
+                    tracing::error!("the journal {file} can't be written: nothing is healed until it can");
                 }
             }
+            damage = written.damage;
             committed.send_modify(|count| *count += 1);
             // Last, so that who is answered sees all of it.
-            for (result, done) in answers {
+            for (result, done) in written.answers {
                 // Who asked may have gone: the change stands nevertheless.
                 _ = done.send(result);
             }
         }
         for read in reads {
-            read(&store);
+            damage = read(&store).or(damage);
         }
     }
+    if let Some(reason) = &damage {
+        writable.store(false, Ordering::Relaxed);
+        tracing::error!(reason, "the journal {file} is damaged: the healer ends, and its next start says what to do");
+    }
     if let Err(error) = store.close() {
-        tracing::warn!(file = %file.display(), reason = %error, "closing the journal");
+        tracing::warn!(reason = %error, "closing the journal {file}");
     }
     if let Some(done) = closing {
         // Who asked may have gone.
@@ -217,13 +235,25 @@ fn run(
 }
 
 type Done = oneshot::Sender<Result<(), JournalError>>;
-/// What to tell whom.
-type Answers = Vec<(Result<(), JournalError>, Done)>;
 
-/// One transaction for all, one savepoint each, so that one that fails takes no other with it. Gives the answers, and
-/// whether the disk took it.
-fn write(store: &Store, writes: Vec<(Vec<Change>, Done)>) -> (Answers, bool) {
-    let mut failed = store.begin().err().map(|error| error.to_string());
+/// What became of a batch.
+struct Written {
+    /// What to tell whom.
+    answers: Vec<(Result<(), JournalError>, Done)>,
+    /// Whether the disk took it.
+    well: bool,
+    /// What is wrong with the file, when it is that and not the disk or the change.
+    damage: Option<String>,
+}
+
+/// One transaction for all, one savepoint each, so that one that fails takes no other with it.
+fn write(store: &Store, writes: Vec<(Vec<Change>, Done)>) -> Written {
+    let mut damage = None;
+    let mut told = |error: rusqlite::Error| {
+        damage = damage.take().or_else(|| damage_of(&error));
+        error.to_string()
+    };
+    let mut failed = store.begin().err().map(&mut told);
     let mut answers = Vec::with_capacity(writes.len());
     for (changes, done) in writes {
         let result = match &failed {
@@ -241,10 +271,11 @@ fn write(store: &Store, writes: Vec<(Vec<Change>, Done)>) -> (Answers, bool) {
         answers.push((result, done));
     }
     if failed.is_none() {
-        failed = store.commit().err().map(|error| error.to_string());
+        failed = store.commit().err().map(&mut told);
     }
     let mut well = failed.is_none();
     for (result, _) in &mut answers {
+        damage = damage.or_else(|| result.as_ref().err().and_then(JournalError::damage));
         match (&failed, &*result) {
             (Some(error), Ok(())) => *result = Err(JournalError::Commit(error.clone())),
             // A change that was refused for its content does not say that the disk is full.
@@ -252,7 +283,24 @@ fn write(store: &Store, writes: Vec<(Vec<Change>, Done)>) -> (Answers, bool) {
             _ => (),
         }
     }
-    (answers, well)
+    Written { answers, well, damage }
+}
+
+impl JournalError {
+    /// What is wrong with the file, when this error says that something is.
+    fn damage(&self) -> Option<String> {
+        match self {
+            JournalError::Write(error) | JournalError::Read(error) => damage_of(error),
+            _ => None,
+        }
+    }
+}
+
+/// Waiting mends a full disk, but no file that is broken.
+fn damage_of(error: &rusqlite::Error) -> Option<String> {
+    use rusqlite::ErrorCode;
+    let damaged = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+    damaged.then(|| error.to_string())
 }
 
 fn is_disk(error: &rusqlite::Error) -> bool {

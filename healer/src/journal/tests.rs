@@ -207,14 +207,48 @@ fn a_disk_that_fills_up_within_a_commit_keeps_nothing_that_was_refused() {
         (vec![Change::Event(huge)], done()),
         (vec![put(&incidents[2])], done()),
     ];
-    let (answers, well) = write(&store, writes);
+    let Written { answers, well, damage } = write(&store, writes);
+    assert_eq!(damage, None);
     assert!(!well && answers.iter().all(|(result, _)| result.is_err()), "the disk rolled all of it back");
     let kept: Vec<String> = store.open_cases().unwrap().into_iter().map(|case| case.incident.service).collect();
     assert_eq!(kept, ["s1"]);
     // And it goes on as if nothing had been.
     store.connection.query_row("PRAGMA max_page_count = 100000", [], |_| Ok(())).unwrap();
-    let (answers, well) = write(&store, vec![(vec![put(&incidents[2])], done())]);
+    let Written { answers, well, .. } = write(&store, vec![(vec![put(&incidents[2])], done())]);
     assert!(well && answers[0].0.is_ok());
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_while_it_is_open_ends_the_thread() {
+    for by_reading in [false, true] {
+        let opened = open();
+        for number in 0..50 {
+            opened.journal.commit(vec![Change::Prompt(prompt(&format!("s{number}")))]).await.unwrap();
+        }
+        // All of it in the one file, and none of it in memory.
+        let fold = |store: &Store| {
+            let fold = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory;";
+            store.connection.execute_batch(fold).map_err(JournalError::Read)
+        };
+        opened.journal.read(fold).await.unwrap();
+        let path = opened.folder.path().join("journal.db");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[4_096..].fill(0xFF);
+        std::fs::write(&path, bytes).unwrap();
+        let refused = if by_reading {
+            opened.journal.read(|store| store.prompts()).await.map(drop)
+        } else {
+            opened.journal.commit(vec![Change::Prompt(prompt("more"))]).await
+        };
+        assert!(refused.as_ref().is_err_and(|error| error.damage().is_some()), "{refused:?}");
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), opened.journal.ended());
+        assert!(ended.await.is_ok(), "the healer would go on without a journal");
+        assert!(!opened.journal.is_writable());
+        assert!(matches!(opened.journal.probe().await, Err(JournalError::Closed)));
+        // Lets go of the file.
+        opened.thread.close().await;
+        assert!(matches!(Store::open(&path), Err(JournalError::Damaged { .. })));
+    }
 }
 
 #[tokio::test]
