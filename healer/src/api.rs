@@ -112,11 +112,12 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
         Ok(Err(_)) => return Err(refused("the task that switches broke down".to_owned())),
         Err(_) => return Err(refused("the journal is slow; the switch takes effect when it is written".to_owned())),
     }
+    let word = mode.map_or("what label and policy say", nexus_model::Mode::as_str);
     tracing::info!(
+        host = app.host,
         project,
         service = service.as_deref().unwrap_or("*"),
-        mode = mode.map_or("as label and policy say", nexus_model::Mode::as_str),
-        "healing was switched"
+        "healing was switched to {word}"
     );
     let services = views(&app, &snapshot, &switches, matches);
     Ok(Json(ServiceList { services }).into_response())

@@ -170,8 +170,8 @@ impl Copier {
                         Err(RecordError::Copy(error)) if is_about_content(&error) => {
                             self.metrics.postgres_refused_rows.inc();
                             tracing::error!(
-                                row = row.id, ?table, reason = %chain(&error),
-                                "postgres does not take a row; it stays in the journal alone"
+                                reason = %chain(&error),
+                                "postgres does not take row {} of {table:?}; it stays in the journal alone", row.id
                             );
                         }
                         Err(error) => return Err(error),

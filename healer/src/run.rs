@@ -207,7 +207,8 @@ impl Settings {
         }));
         let router = server::router(app, webhook_token, api_token);
         let address = listener.local_addr().context("reading the listen address")?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), host, stack = config.stack, %address, "healer started");
+        let (version, stack) = (env!("CARGO_PKG_VERSION"), &config.stack);
+        tracing::info!(host, "healer {version} of stack {stack} started on {address}");
 
         // What ends by itself has broken down. Serving on would only take alerts that nobody looks into, or tells of.
         let mut broken = None;

@@ -100,8 +100,8 @@ pub async fn receive(State(app): State<App>, body: Bytes) -> Response {
     let received_at = Timestamp::now();
     if payload.truncated_alerts > 0 {
         tracing::warn!(
-            truncated = payload.truncated_alerts,
-            "alertmanager left out alerts: set max_alerts to 0 for the healer's receiver"
+            "alertmanager left out {} alerts: set max_alerts to 0 for the healer's receiver",
+            payload.truncated_alerts
         );
     }
     let (changes, heard, not_compose) = changes(payload, &app.host, received_at);

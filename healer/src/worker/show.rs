@@ -69,18 +69,18 @@ impl Worker {
             }
             Decision::Restart { .. } => (),
             Decision::WouldRestart { container_id, why } => {
-                tracing::info!(host, project, service, %incident, container = container_id, reason = %why, "would have restarted it");
+                tracing::info!(host, project, service, %incident, reason = %why, "would have restarted {container_id}");
             }
-            Decision::Follow { mode } => tracing::info!(host, project, service, %incident, %mode, "mode changed"),
-            Decision::Verify { .. } => tracing::info!(host, project, service, %incident, "restarted"),
-            Decision::Stabilise => tracing::info!(host, project, service, %incident, "well, must stay so"),
-            Decision::Relapse => tracing::info!(host, project, service, %incident, "did not stay well"),
+            Decision::Follow { mode } => tracing::info!(host, project, service, %incident, "the mode is {mode} now"),
+            Decision::Verify { .. } => tracing::info!(host, project, service, %incident, attempt, "restarted"),
+            Decision::Stabilise => tracing::info!(host, project, service, %incident, attempt, "well, must stay so"),
+            Decision::Relapse => tracing::info!(host, project, service, %incident, attempt, "did not stay well"),
             Decision::AttemptEnded { outcome, detail } => {
-                tracing::info!(host, project, service, %incident, %outcome, reason = detail, "attempt ended");
+                tracing::info!(host, project, service, %incident, attempt, reason = detail, "attempt ended: {outcome}");
             }
             Decision::GiveUp => tracing::warn!(host, project, service, %incident, "gave up: a person is needed"),
             Decision::Close { outcome, detail } => {
-                tracing::info!(host, project, service, %incident, %outcome, reason = detail, "incident closed");
+                tracing::info!(host, project, service, %incident, reason = detail, "incident closed: {outcome}");
             }
         }
     }

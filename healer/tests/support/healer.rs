@@ -122,7 +122,7 @@ impl Healer {
         });
         let address = eventually("the address of the healer", async || {
             let log = log.lock().unwrap();
-            let address = log.split("address=").nth(1)?;
+            let address = log.split(" started on ").nth(1)?;
             address.split_whitespace().next()?.parse().ok()
         });
         let address = address.await;

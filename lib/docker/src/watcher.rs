@@ -170,7 +170,7 @@ impl State {
         self.publish(None);
         *was_up = true;
         if returned {
-            tracing::info!(containers = self.containers.len(), "watching docker");
+            tracing::info!("watching docker: {} containers", self.containers.len());
         }
 
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC_INTERVAL, RESYNC_INTERVAL);
