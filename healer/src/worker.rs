@@ -39,7 +39,8 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 const AFTER_EXAMINATION: SignedDuration = SignedDuration::from_secs(2);
 /// A repeated alert for an open incident is written down at most this often.
 const ALERT_NOTED: SignedDuration = SignedDuration::from_mins(1);
-const PRUNE_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// Only so many incidents are forgotten at once: often enough for more than a host can open. Writes nothing when there is none.
+const PRUNE_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// Decisions about one incident in one go. The longest chain there is has five; more would be two that undo each other.
 const MAX_DECISIONS: u32 = 16;
 

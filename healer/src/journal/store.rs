@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use nexus_model::{Evidence, IncidentEvent, Mode};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, params};
 
 use super::JournalError;
 use crate::{
@@ -111,9 +111,26 @@ CREATE TABLE probe (id INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 const MAX_PROMPTS: i64 = 10_000;
 /// Self-tests remembered.
 const MAX_SELFTESTS: i64 = 100;
-/// Closed incidents are kept this long, in milliseconds, and no more than this many of them.
-const KEEP_CLOSED_MILLIS: i64 = 90 * 24 * 3600 * 1000;
-const MAX_CLOSED: i64 = 5_000;
+/// Closed incidents that are kept.
+pub(super) const KEEP: Keep =
+    Keep { millis: 90 * 24 * 3600 * 1000, closed: 5_000, closed_at_all: 2 * 5_000, forgotten_at_once: 200 };
+
+/// How many closed incidents are kept, and how long.
+pub(super) struct Keep {
+    pub millis: i64,
+    /// More than this many only while they wait to be copied.
+    pub closed: i64,
+    /// More than this many in no case: a Postgres that never comes back must not fill the disk that healing needs.
+    pub closed_at_all: i64,
+    /// An incident may have a megabyte of evidence, and whoever waits for the disk waits for all that is forgotten with it.
+    pub forgotten_at_once: i64,
+}
+
+/// Whether Postgres has an incident with all that belongs to it.
+const COPIED: &str = "copied >= revision
+    AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.incident_id = incidents.id AND a.copied < a.revision)
+    AND NOT EXISTS (SELECT 1 FROM evidence e WHERE e.incident_id = incidents.id AND e.copied = 0)
+    AND NOT EXISTS (SELECT 1 FROM events v WHERE v.incident_id = incidents.id AND v.copied = 0)";
 
 /// An alert that says: look at this service.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,7 +193,7 @@ pub enum Change {
     },
     /// Changes nothing that matters: whether the disk takes it is the point.
     Probe,
-    /// Forgets what is old. With `copies_wanted`, only what Postgres has.
+    /// Forgets what is old, some of it at once. With `copies_wanted`, only what Postgres has, as long as there is room.
     Prune {
         now: Timestamp,
         copies_wanted: bool,
@@ -274,7 +291,7 @@ impl Store {
                 "INSERT INTO probe (id, times) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET times = times + 1",
                 [],
             ),
-            Change::Prune { now, copies_wanted } => self.prune(*now, *copies_wanted),
+            Change::Prune { now, copies_wanted } => self.prune(&KEEP, *now, *copies_wanted),
         }
     }
 
@@ -346,12 +363,7 @@ impl Store {
     }
 
     fn put_prompt(&self, prompt: &Prompt) -> Result<(), JournalError> {
-        let waiting: i64 = self
-            .connection
-            .prepare_cached("SELECT count(*) FROM prompts")
-            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-            .map_err(JournalError::Write)?;
-        if waiting >= MAX_PROMPTS {
+        if self.count("SELECT count(*) FROM prompts", [])? >= MAX_PROMPTS {
             return Err(JournalError::Full);
         }
         // REPLACE gives a new number: what is being looked into right now does not swallow this one.
@@ -386,24 +398,46 @@ impl Store {
         Ok(())
     }
 
-    fn prune(&self, now: Timestamp, copies_wanted: bool) -> Result<(), JournalError> {
-        let newest_too_many: Option<i64> = self
-            .connection
-            .query_row(
-                "SELECT closed_at FROM incidents WHERE state = 'closed' ORDER BY closed_at DESC LIMIT 1 OFFSET ?",
-                params![MAX_CLOSED],
-                |row| row.get(0),
-            )
-            .optional()
-            .map_err(JournalError::Write)?;
-        let before = (now.as_millisecond() - KEEP_CLOSED_MILLIS).max(newest_too_many.unwrap_or(i64::MIN));
+    /// Forgets closed incidents that are too old or too many, the oldest first.
+    pub(super) fn prune(&self, keep: &Keep, now: Timestamp, copies_wanted: bool) -> Result<(), JournalError> {
         self.execute(
-            "DELETE FROM incidents WHERE state = 'closed' AND closed_at <= ?1 AND (NOT ?2 OR (copied >= revision
-                AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.incident_id = incidents.id AND a.copied < a.revision)
-                AND NOT EXISTS (SELECT 1 FROM evidence e WHERE e.incident_id = incidents.id AND e.copied = 0)
-                AND NOT EXISTS (SELECT 1 FROM events v WHERE v.incident_id = incidents.id AND v.copied = 0)))",
-            params![before, copies_wanted],
-        )
+            &format!(
+                "DELETE FROM incidents WHERE id IN (
+                     SELECT id FROM incidents WHERE state = 'closed' AND (NOT ?1 OR ({COPIED})) AND (closed_at <= ?2 OR id IN (
+                         SELECT id FROM incidents WHERE state = 'closed' ORDER BY closed_at DESC, id DESC LIMIT -1 OFFSET ?3))
+                     ORDER BY closed_at, id LIMIT ?4)"
+            ),
+            params![
+                copies_wanted,
+                now.as_millisecond().saturating_sub(keep.millis),
+                keep.closed,
+                keep.forgotten_at_once
+            ],
+        )?;
+        // What belongs to them and goes with them is not counted.
+        let forgotten = i64::try_from(self.connection.changes()).unwrap_or(i64::MAX);
+        let closed = self.count("SELECT count(*) FROM incidents WHERE state = 'closed'", [])?;
+        let excess = (closed - keep.closed_at_all).min(keep.forgotten_at_once - forgotten);
+        if excess <= 0 {
+            return Ok(());
+        }
+        const OLDEST: &str = "SELECT id FROM incidents WHERE state = 'closed' ORDER BY closed_at, id LIMIT ?1";
+        let lost = format!("SELECT count(*) FROM incidents WHERE id IN ({OLDEST}) AND NOT ({COPIED})");
+        let lost = self.count(&lost, params![excess])?;
+        if copies_wanted && lost > 0 {
+            tracing::warn!(
+                "{lost} closed incidents are forgotten before postgres has them: the journal keeps {} of them at most",
+                keep.closed_at_all
+            );
+        }
+        self.execute(&format!("DELETE FROM incidents WHERE id IN ({OLDEST})"), params![excess])
+    }
+
+    fn count(&self, sql: &str, values: impl rusqlite::Params) -> Result<i64, JournalError> {
+        self.connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(values, |row| row.get(0)))
+            .map_err(JournalError::Write)
     }
 }
 

@@ -395,6 +395,43 @@ async fn what_is_old_and_copied_is_forgotten() {
     assert_eq!(left().await, ["open", "s3"]);
 }
 
+#[test]
+fn what_is_forgotten_is_bounded_and_so_is_what_waits_for_postgres() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("journal.db")).unwrap();
+    for number in 1..=10 {
+        let mut case = of_service(&format!("s{number}"), number);
+        (case.incident.state, case.incident.outcome) = (IncidentState::Closed, Some(Outcome::Recovered));
+        case.incident.closed_at = Some(at(number as i64).wall);
+        store.apply(&put(&case)).unwrap();
+    }
+    let copied = |number: u128| Change::Copied {
+        table: Table::Incidents,
+        rows: vec![(Uuid::from_u128(number).to_string(), 1)],
+        at: at(20).wall,
+    };
+    let keep = store::Keep { millis: 1_000_000, closed: 3, closed_at_all: 6, forgotten_at_once: 2 };
+    let prune = |seconds: i64, copies_wanted: bool| {
+        store.prune(&keep, at(seconds).wall, copies_wanted).unwrap();
+        let mut left: Vec<u128> =
+            store.incidents(&Filter::default()).unwrap().iter().map(|incident| incident.id.as_u128()).collect();
+        left.sort();
+        left
+    };
+    // What is copied goes first, and of the rest as many as there is no room for, two at once.
+    for number in [2, 9] {
+        store.apply(&copied(number)).unwrap();
+    }
+    assert_eq!(prune(20, true), [3, 4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(prune(20, true), [5, 6, 7, 8, 9, 10]);
+    assert_eq!(prune(20, true), [5, 6, 7, 8, 9, 10], "the others wait for Postgres");
+    store.apply(&copied(6)).unwrap();
+    assert_eq!(prune(20, true), [5, 7, 8, 9, 10]);
+    assert_eq!(prune(20, false), [8, 9, 10]);
+    // Old enough, and as many of them as there may be.
+    assert_eq!(prune(1_009, false), [10]);
+}
+
 #[tokio::test]
 async fn restarts_of_the_last_hour_are_found_again_with_what_was_forgiven() {
     let opened = open();
