@@ -83,7 +83,7 @@ pub fn make(folder: &Path, owner: (u32, u32), privileged: bool) -> Result<Vec<St
     let giving = |reader: Reader| Access { mode: 0o600, owner: privileged.then(|| reader.user(owner)) };
     // Nobody but the owner gets through the outer folder; the inner ones are mounted into containers, whose users must
     // be able to enter them.
-    make_folder(folder, Access { mode: 0o700, owner: privileged.then_some(owner) })?;
+    make_folder(folder, Access { mode: 0o700, owner: privileged.then(|| gatekeeper(owner)) })?;
     for (_, file) in SECRETS.iter().flat_map(|secret| secret.copies) {
         let inner = folder.join(file).parent().map_or_else(PathBuf::new, Path::to_owned);
         make_folder(&inner, Access { mode: 0o755, owner: privileged.then_some(owner) })?;
@@ -126,6 +126,13 @@ pub fn make(folder: &Path, owner: (u32, u32), privileged: bool) -> Result<Vec<St
         }
     }
     Ok(made)
+}
+
+/// Whose the outer folder is. The exporter sees the whole file system as uid 0, though without root's power to overrule
+/// modes: what belongs to root is open to it. So where root is the owner the folder belongs to the healer, who can't come by,
+/// and root passes it by that power.
+fn gatekeeper(owner: (u32, u32)) -> (u32, u32) {
+    if owner.0 == 0 { Reader::Healer.user(owner) } else { owner }
 }
 
 /// The value that the copies agree on; `None` when there is none yet.
@@ -303,6 +310,16 @@ mod tests {
             assert_eq!(fs::metadata(folder.path().join("postgres/superuser_password")).unwrap().uid(), 999);
         }
         assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o7777, 0o700);
+    }
+
+    #[test]
+    fn a_root_without_its_powers_does_not_get_in() {
+        assert_eq!(gatekeeper((1000, 1000)), (1000, 1000));
+        assert_eq!(gatekeeper((0, 0)), (10191, 10191));
+        let (folder, me) = made();
+        if me.0 == 0 {
+            assert_ne!(fs::metadata(folder.path()).unwrap().uid(), 0);
+        }
     }
 
     #[test]
