@@ -124,9 +124,11 @@ struct Alert {
     status: AlertStatus,
 }
 
+/// An alert may also be held back by another one: that is no silence, and what it tells is true.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct AlertStatus {
-    state: String,
+    silenced_by: Vec<String>,
 }
 
 impl Alert {
@@ -141,7 +143,7 @@ impl Alert {
             service: label("service"),
             summary: self.annotations.remove("summary").unwrap_or_default(),
             since: self.starts_at,
-            silenced: self.status.state == "suppressed",
+            silenced: !self.status.silenced_by.is_empty(),
         })
     }
 }
@@ -179,10 +181,24 @@ fn judge(answers: Answers) -> Report {
         let name = plain(&format!("{}/{}", incident.project, incident.service));
         found.push(match incident.state {
             IncidentState::GaveUp => {
-                (Verdict::Critical, format!("{name}: gave up after {} attempts", incident.attempts))
+                let tried = match incident.attempts {
+                    // The budget was spent by incidents before it.
+                    0 => ": it falls ill again after each restart".to_owned(),
+                    attempts => format!(" after {attempts} attempts"),
+                };
+                (Verdict::Critical, format!("{name}: gave up{tried}"))
             }
             _ => (Verdict::Degraded, format!("{name}: {}", plain(&incident.problem))),
         });
+    }
+    if let (Ok(status), Some(incidents)) = (healer, &answers.incidents) {
+        // The list holds the newest only, and what was given up may be older than all of them.
+        let shown = incidents.iter().filter(|incident| incident.state == IncidentState::GaveUp).count();
+        let others = (status.gave_up_incidents as usize).saturating_sub(shown);
+        if others > 0 {
+            let text = format!("gave up on others long ago ({others}): see ./nexus incidents --state gave_up");
+            found.push((Verdict::Critical, text));
+        }
     }
     for alert in answers.alerts.iter().flatten().filter(|alert| !alert.silenced && alert.name != "HealerGaveUp") {
         let severity = if alert.severity == "critical" { Verdict::Critical } else { Verdict::Degraded };
@@ -347,8 +363,6 @@ mod tests {
                 (verdict, reason)
             );
         };
-        let down = || PartStatus { state: "down".into(), reason: Some("refuses".into()) };
-        let _ = down;
         check(|_| {}, Verdict::Healthy, "");
         check(|a| a.healer = Err("is away".into()), Verdict::Critical, "healer: is away; nothing is healed");
         check(
@@ -381,6 +395,22 @@ mod tests {
             Verdict::Critical,
             "photos/web: gave up after 2 attempts",
         );
+        check(
+            |a| {
+                a.incidents = Some(vec![Incident { attempts: 0, ..incident(IncidentState::GaveUp) }]);
+            },
+            Verdict::Critical,
+            "photos/web: gave up: it falls ill again after each restart",
+        );
+        check(
+            |a| {
+                if let Ok(status) = &mut a.healer {
+                    status.gave_up_incidents = 1;
+                }
+            },
+            Verdict::Critical,
+            "gave up on others long ago (1): see ./nexus incidents --state gave_up",
+        );
         check(|a| a.alerts = Ok(vec![alert("DiskLow", "warning", false)]), Verdict::Degraded, "DiskLow: s");
         check(|a| a.alerts = Ok(vec![alert("DiskLow", "critical", true)]), Verdict::Healthy, "");
     }
@@ -410,7 +440,7 @@ mod tests {
     fn only_alerts_for_people_count() {
         let check = |labels: &str, counts: bool| {
             let json = format!(
-                r#"{{"labels":{{{labels}}},"annotations":{{}},"startsAt":"2026-01-01T00:00:00.000Z","status":{{"state":"active"}}}}"#
+                r#"{{"labels":{{{labels}}},"annotations":{{}},"startsAt":"2026-01-01T00:00:00.000Z","status":{{"state":"active","inhibitedBy":[],"silencedBy":[]}}}}"#
             );
             let alert: Alert = serde_json::from_str(&json).unwrap();
             assert_eq!(alert.for_people().is_some(), counts, "{labels}");
@@ -418,5 +448,18 @@ mod tests {
         check(r#""alertname":"A","severity":"critical""#, true);
         check(r#""alertname":"A","severity":"critical","heal":"restart""#, false);
         check(r#""alertname":"Watchdog","severity":"none""#, false);
+    }
+
+    #[test]
+    fn what_another_alert_holds_back_is_not_silenced() {
+        let check = |status: &str, silenced: bool| {
+            let json = format!(
+                r#"{{"labels":{{"severity":"critical"}},"annotations":{{}},"startsAt":"2026-01-01T00:00:00.000Z","status":{status}}}"#
+            );
+            let alert: Alert = serde_json::from_str(&json).unwrap();
+            assert_eq!(alert.for_people().map(|alert| alert.silenced), Some(silenced), "{status}");
+        };
+        check(r#"{"state":"suppressed","inhibitedBy":["a"],"silencedBy":[]}"#, false);
+        check(r#"{"state":"suppressed","inhibitedBy":[],"silencedBy":["b"]}"#, true);
     }
 }
