@@ -94,9 +94,10 @@ why_not_healthy() {
     done < <(compose ps --all --format '{{.Service}} {{.Status}}' | grep -v '^migrate ')
 }
 
-# Docker starts it again while it fails. Postgres is healthy by now, so a few failures are enough to know.
+# Docker starts it again while it fails. Postgres is healthy by now, so a few failures are enough to know. It gives up by itself
+# on a lock that somebody holds; the deadline is for what nobody has thought of.
 wait_for_migrate() {
-    local container state
+    local container state deadline=$((SECONDS + 180))
     container=$(compose ps --all --quiet migrate)
     while state=$("${as_docker[@]}" docker inspect --format '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}' "$container"); do
         case $state in
@@ -106,6 +107,12 @@ wait_for_migrate() {
             return 1
             ;;
         esac
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            echo "nexus: the database is not brought up to date within 180 s ($state); ./nexus logs migrate postgres says more"
+            # Its own word is the better one, where it has said anything.
+            "${as_docker[@]}" docker logs --tail 1 "$container"
+            return 1
+        fi
         sleep 0.5
     done
     return 1

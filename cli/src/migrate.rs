@@ -25,6 +25,9 @@ const GRAFANA: &str = "nexus_grafana";
 /// Any number, the same for all: two migrators at once wait for each other, which refinery does not see to.
 const LOCK: i64 = 0x6e65_7875_736d_6967;
 
+/// Far longer than a migration takes.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
 pub struct Options {
     /// `postgres://USER@HOST/DATABASE`, without a password.
     pub url: String,
@@ -48,13 +51,31 @@ pub async fn migrate(options: &Options) -> Result<String> {
     let grafana = password(&options.grafana_password_file)?;
 
     let mut client = connect(&config, options.timeout).await?;
-    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.context("cannot lock the database")?;
+    lock(&client).await?;
     role(&client, HEALER, &healer).await?;
     role(&client, GRAFANA, &grafana).await?;
     let applied = schema(&mut client).await?;
     Ok(match applied.as_slice() {
         [] => "the database is up to date".to_owned(),
         names => format!("the database was brought up to date: {}", names.join(", ")),
+    })
+}
+
+/// Waits for another migrator, and makes everything after it wait no longer than this for a lock: who holds one for ever would
+/// hold up each start of the stack.
+async fn lock(client: &Client) -> Result<()> {
+    let seconds = LOCK_TIMEOUT.as_secs();
+    client.batch_execute(&format!("SET lock_timeout = '{seconds}s'")).await.context("cannot set a limit to waiting")?;
+    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map(drop).map_err(|error| {
+        let waited = error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
+        let error = anyhow::Error::new(error);
+        if waited {
+            error.context(format!(
+                "another `nexus migrate` has held the lock of the database for {seconds} s: end it, or restart postgres"
+            ))
+        } else {
+            error.context("cannot lock the database")
+        }
     })
 }
 
