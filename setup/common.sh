@@ -10,7 +10,7 @@ die() {
     exit "${2:-1}"
 }
 
-# As root, whoever calls: check_host fills this with sudo where it is needed.
+# As root, whoever calls: become_root fills this with sudo where it is needed.
 as_root=()
 
 declare -A job_pid=() job_what=() job_log=() job_start=()
@@ -34,10 +34,29 @@ begin() {
     set +m
 }
 
+# The password is asked for here, once. What follows runs in the background, where a question would wait for ever: -n makes
+# sudo fail instead.
+become_root() {
+    [ "$(id -u)" != 0 ] || return 0
+    command -v sudo >/dev/null || die "this needs root: run it as root, or install sudo"
+    sudo -n true 2>/dev/null || sudo -v || die "this needs root, and sudo said no"
+    sudo -n true 2>/dev/null || die "sudo on this host asks for the password each time: run this with sudo"
+    as_root=(sudo -n)
+}
+
+# sudo forgets the password after a while, which a build on a Pi outlasts.
+stay_root() {
+    [ ${#as_root[@]} -eq 0 ] || [ $((SECONDS - ${root_renewed:=0})) -lt 60 ] || {
+        root_renewed=$SECONDS
+        sudo -n -v 2>/dev/null || true
+    }
+}
+
 # finish NAME: waits for what `begin` started and shows how it gets on; its failure is ours.
 finish() {
     local name=$1 pid=${job_pid[$1]} what=${job_what[$1]} log=${job_log[$1]} said=$SECONDS spent
     while kill -0 "$pid" 2>/dev/null; do
+        stay_root
         spent=$((EPOCHSECONDS - job_start[$name]))
         if [ -t 1 ]; then
             printf '\r\033[K  %s ... %d s  %s' "$what" "$spent" "$(last_line "$log" 60)"
@@ -101,16 +120,35 @@ one_at_a_time() {
     flock -n 9 || die "another ./nexus up or ./nexus test is running (lock: $cache/lock)"
 }
 
-# setting KEY [DEFAULT]: a value of .env, without quotes.
+# setting KEY [DEFAULT]: a value of .env, read as Compose and bin/nexus read it.
 setting() {
-    local value=
+    local line value=
     if [ -e "$root/.env" ]; then
         [ -r "$root/.env" ] || die "cannot read $root/.env: run as the user who owns it, or with sudo" 2
-        value=$(sed -n "s/^$1=//p" "$root/.env" | tail -n 1)
-        value=${value#[\"\']}
-        value=${value%[\"\']}
+        while IFS= read -r line || [ -n "$line" ]; do
+            if [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?"$1"[[:space:]]*=[[:space:]]*(.*)$ ]]; then
+                value=$(without_quotes "${BASH_REMATCH[2]}")
+            fi
+        done <"$root/.env"
     fi
     printf '%s' "${value:-${2:-}}"
+}
+
+# without_quotes TEXT: what stands behind KEY= in .env, without the comment behind it as well.
+without_quotes() {
+    local text=$1
+    case $text in
+    \'*)
+        text=${text#\'}
+        text=${text%%\'*}
+        ;;
+    \"*) text=$(printf '%s' "$text" | sed -E 's/^"(([^"\\]|\\.)*)".*/\1/; s/\\(.)/\1/g') ;;
+    *)
+        text=${text%%" #"*}
+        text=${text%"${text##*[![:space:]]}"}
+        ;;
+    esac
+    printf '%s' "$text"
 }
 
 # version_at_least HAVE WANT

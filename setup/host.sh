@@ -12,14 +12,11 @@ check_host() {
     *) die "the architecture is $architecture; Nexus runs on amd64 and arm64" ;;
     esac
     case ${DOCKER_HOST:-} in
-    '' | unix://*) docker_socket=${DOCKER_HOST:-unix:///var/run/docker.sock} docker_socket=${docker_socket#unix://} ;;
+    '') docker_socket=$(setting NEXUS_DOCKER_SOCKET /var/run/docker.sock) ;;
+    unix://*) docker_socket=${DOCKER_HOST#unix://} ;;
     *) die "DOCKER_HOST is $DOCKER_HOST, but Nexus heals the host that it runs on: unset DOCKER_HOST" 2 ;;
     esac
-    if [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null || die "this needs root: run it as root, or install sudo"
-        sudo -n true 2>/dev/null || sudo -v || die "this needs root, and sudo said no"
-        as_root=(sudo)
-    fi
+    become_root
     check_kernel
 }
 

@@ -9,6 +9,8 @@ nexus_as_root() {
 # configure LAN_ADDRESS: "" leaves the setting alone, "none" clears it. What the owner has set in .env stays.
 configure() {
     local name profiles=grafana change
+    "${as_root[@]}" test -S "$docker_socket" ||
+        die "there is no socket of Docker at $docker_socket: put NEXUS_DOCKER_SOCKET in $root/.env right" 2
     [ "$image_source" = registry ] || profiles=
     change=(
         "NEXUS_IMAGE_SOURCE=$image_source"
@@ -180,7 +182,9 @@ logs() {
 need_docker() {
     [ -e "$root/.env" ] || die "there is no stack here yet: run ./nexus up first"
     command -v docker >/dev/null || die "docker is not installed: run ./nexus up first"
-    [ "$(id -u)" = 0 ] || ! command -v sudo >/dev/null || as_root=(sudo)
-    docker info >/dev/null 2>&1 || as_docker=("${as_root[@]}")
+    if ! docker info >/dev/null 2>&1; then
+        become_root
+        as_docker=("${as_root[@]}")
+    fi
     "${as_docker[@]}" docker info >/dev/null 2>&1 || die "Docker does not answer: run ./nexus up, or see why with \`docker info\`"
 }

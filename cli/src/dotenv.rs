@@ -158,6 +158,42 @@ mod tests {
     }
 
     #[test]
+    fn the_shell_reads_the_same() {
+        let common = concat!(env!("CARGO_MANIFEST_DIR"), "/../setup/common.sh");
+        let folder = tempfile::tempdir().unwrap();
+        for line in [
+            "A=1",
+            "  A = x y  ",
+            "export A=1",
+            "A=",
+            "A=x # why",
+            "A=x#y",
+            "A='x # $y' # why",
+            "A=\"x \\\"y\\\" z\" # why",
+            "A=\"\"",
+            "# A=2\n\nA=1",
+            "A=1\nA=2",
+            "A=1\r\n",
+            "A=a=b",
+            "AB=1\nB=A=1",
+        ] {
+            std::fs::write(folder.path().join(".env"), line).unwrap();
+            let script = r#"set -euo pipefail; root=$1; . "$2"; setting A unset"#;
+            let shell = std::process::Command::new("bash")
+                .args(["-c", script, "bash"])
+                .arg(folder.path())
+                .arg(common)
+                .output()
+                .unwrap();
+            let found = String::from_utf8_lossy(&shell.stdout);
+            let parsed = DotEnv::parse(line);
+            // An empty value means the default, as in compose.yml.
+            let expected = parsed.get("A").filter(|value| !value.is_empty()).unwrap_or("unset");
+            assert_eq!(found, expected, "{line:?}: {}", String::from_utf8_lossy(&shell.stderr));
+        }
+    }
+
+    #[test]
     fn complaints_name_the_line() {
         let check = |text: &str, complaint: &str| assert_eq!(DotEnv::parse(text).complaints, [complaint], "{text}");
         check("A=1\nnonsense", "line 2: no KEY=VALUE; comments begin with #");
