@@ -64,9 +64,12 @@ run_clippy() {
 
 # One TLS, the one that builds on a Pi without cmake: rustls with ring.
 no_foreign_tls() {
-    local crate
+    local crate log=$logs/dependencies.log
+    mkdir -p "$logs"
+    run_cargo tree --locked --workspace --edges all --target all --prefix none >"$log" || die "cargo can't list the dependencies"
     for crate in aws-lc-sys openssl-sys; do
-        if run_cargo tree --locked --workspace --edges all --target all --invert "$crate" 2>/dev/null | grep .; then
+        if grep -q "^$crate " "$log"; then
+            run_cargo tree --locked --workspace --edges all --target all --invert "$crate" || true
             die "$crate has got into the build: the dependency above brings it in"
         fi
     done
@@ -132,6 +135,7 @@ finish_images() {
 test_e2e() {
     e2e_settings NEXUS_E2E=1
     on_host nexus-e2e stack
+    copy_to_postgres
     "${as_docker[@]}" docker tag nexus-test/busybox:1 nexus-test/busybox
     bring_promtool
     settings+=("NEXUS_PROMTOOL=$cache/promtool")
@@ -140,6 +144,22 @@ test_e2e() {
     settings+=("NEXUS_NODE_EXPORTER=$cache/node_exporter")
     on_host nexus-exporter side_by_side
 }
+
+# The healer's copier against the Postgres of the stack, with data of its own that are gone afterwards.
+copy_to_postgres() (
+    password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    container=$("${as_docker[@]}" docker run --detach --rm --publish 127.0.0.1::5432 --env "POSTGRES_PASSWORD=$password" "$(image_of postgres)")
+    # shellcheck disable=SC2064 # expanded now: it ends this subshell alone
+    trap "${as_docker[*]} docker rm --force --volumes $container >/dev/null" EXIT
+    deadline=$((SECONDS + 90))
+    until "${as_docker[@]}" docker exec "$container" pg_isready --quiet --host 127.0.0.1 --username postgres; do
+        [ "$SECONDS" -lt "$deadline" ] || die "Postgres does not accept connections within 90 s: $("${as_docker[@]}" docker logs --tail 1 "$container" 2>&1)"
+        sleep 0.5
+    done
+    address=$("${as_docker[@]}" docker port "$container" 5432/tcp | head -n 1)
+    settings+=("NEXUS_TEST_DATABASE_URL=postgres://postgres:$password@$address/postgres")
+    on_host nexus-healer postgres
+)
 
 # What takes longer than a test before each landing may.
 test_soak() {
