@@ -99,43 +99,63 @@ answers() {
 }
 
 add() {
-    amtool --alertmanager.url="$url" alert add "$@" >>"$tmp/added" 2>&1
+    amtool --alertmanager.url="$url" alert add "$@" >"$tmp/added" 2>&1 || not_ok "alertmanager takes: $*" "$tmp/added"
 }
 
-# Every case that must be muted is: then the sources of all the others have long been taken in as well.
-all_muted() {
-    amtool --alertmanager.url="$url" -o extended alert query --inhibited >"$tmp/inhibited" 2>&1
-    missing=
-    for number in $muted; do
-        grep -q "case=\"$number\"" "$tmp/inhibited" || missing="$missing $number"
-    done
-    [ -z "$missing" ]
+# list STATE: the alerts in that state, one a line.
+list() {
+    amtool --alertmanager.url="$url" -o extended alert query "--$1" >"$tmp/$1" 2>&1
+}
+
+# verdict NUMBER: muted, heard, or missing, when Alertmanager does not show the alert, or not what it is held against.
+verdict() {
+    if ! grep -q "source=\"$1\"" "$tmp/active" "$tmp/inhibited"; then
+        echo missing
+    elif grep -q "case=\"$1\"" "$tmp/inhibited"; then
+        echo muted
+    elif grep -q "case=\"$1\"" "$tmp/active"; then
+        echo heard
+    else
+        echo missing
+    fi
+}
+
+# Every case is in one of the lists, and what must be muted is.
+all_judged() {
+    list active && list inhibited || return 1
+    number=0
+    while IFS= read -r line; do
+        number=$((number + 1))
+        case ${line%%:*} in
+        muted) [ "$(verdict $number)" = muted ] || return 1 ;;
+        *) [ "$(verdict $number)" != missing ] || return 1 ;;
+        esac
+    done <"$tmp/inhibition"
 }
 
 if ! within 20 answers; then
     not_ok "alertmanager starts" "$tmp/server"
 else
-    muted=
     number=0
     grep -v -e '^#' -e '^$' "$here/inhibition.txt" >"$tmp/inhibition"
     while IFS= read -r line; do
         number=$((number + 1))
-        case $line in muted:*) muted="$muted $number" ;; esac
         pair=${line#*: }
         source=${pair%%|*}
         target=${pair#*|}
         case $pair in *host=*) host= ;; *) host=host=pi$number ;; esac
         # shellcheck disable=SC2086
-        add $source $host
+        add $source $host source=$number
         # shellcheck disable=SC2086
         add $target $host case=$number
     done <"$tmp/inhibition"
-    within 10 all_muted
+    # When it never comes to that, the verdicts below say what is wrong.
+    within 10 all_judged || true
     number=0
     while IFS= read -r line; do
         number=$((number + 1))
-        if grep -q "case=\"$number\"" "$tmp/inhibited"; then is=muted; else is=heard; fi
-        if [ "${line%%:*}" = "$is" ]; then ok "$line"; else not_ok "$line (is $is)" "$tmp/added"; fi
+        is=$(verdict $number)
+        if [ "${line%%:*}" = "$is" ]; then ok "$line"; else not_ok "$line (is $is)" "$tmp/inhibited"; fi
     done <"$tmp/inhibition"
 fi
 
@@ -144,7 +164,9 @@ one_message() {
     wget -q -O - "$url/api/v2/alerts/groups" 2>"$tmp/out" | grep -o '"labels":{[^}]*},"receiver":{"name":"[a-z]*"}' >"$tmp/groups"
     grep -qxF "$1" "$tmp/groups"
 }
-if answers; then
+if ! answers; then
+    not_ok "alertmanager goes on answering" "$tmp/server"
+else
     add alertname=ContainerDown severity=critical host=group project=shop service=api name=shop-api-1
     add alertname=ContainerOomKilled severity=warning host=group project=shop service=api name=shop-api-1
     add alertname=DiskCritical severity=critical host=group mountpoint=/
