@@ -43,6 +43,12 @@ pub async fn each_socket_lets_through_what_is_listed_and_nothing_else(stack: &St
         .await?;
         ensure!(sockets.trim().is_empty(), "{service} sees {sockets}");
     }
+    // Nor does the exporter, which sees the whole file system as uid 0, get at the secrets of a stack that root owns.
+    let folder = stack.folder().display();
+    let look =
+        format!("test -e /host{folder}/.env && echo sees; cat /host{folder}/secrets/cli/healer_api_token 2>&1 || :");
+    let seen = docker(["exec", &stack.container("exporter").await?.id, "sh", "-c", &look]).await?;
+    ensure!(seen.starts_with("sees\n") && seen.contains("Permission denied"), "the exporter got: {seen}");
     project.down().await
 }
 
