@@ -8,8 +8,6 @@ pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 /// `True` on a container that `docker compose run` made: never expected to run, never healed.
 pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
-/// Number of the replica, from 1.
-pub const COMPOSE_CONTAINER_NUMBER: &str = "com.docker.compose.container-number";
 /// `service:condition:restart,…`: what the service depends on.
 pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 
