@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 use crate::exposition::Exposition;
 use crate::family::Family;
-pub use crate::reader::{KeptFile, Reader};
+pub use crate::reader::{Folder, KeptFile, Reader};
 use crate::settings::Settings;
 
 /// Hands the list of collectors to a macro: variant, module, and whether it is on unless asked otherwise. The module's

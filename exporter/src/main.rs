@@ -11,7 +11,7 @@ use nexus_exporter::collect::{Calls, Collector};
 use nexus_exporter::config::{Action, Config, Refusal};
 use nexus_exporter::gather::{DockerView, Gatherer};
 use nexus_exporter::scrape::Scraper;
-use nexus_exporter::{docs, server};
+use nexus_exporter::{docs, reader, server};
 use tracing_subscriber::EnvFilter;
 
 /// A call to Docker that takes longer has failed; nobody waits for it but the watcher.
@@ -59,6 +59,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    if let Err(error) = reader::raise_file_limit() {
+        tracing::warn!(reason = %error, "can't raise the limit of open files");
+    }
     let listener = nexus_web::bind(config.listen).await?;
     let docker: DockerView = if config.collectors.iter().any(Collector::is_about_docker) {
         let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_TIMEOUT));
