@@ -3,11 +3,15 @@
 
 pub mod container;
 pub mod cpu;
+pub mod cpufreq;
 pub mod diskstats;
 pub mod filesystem;
+pub mod hwmon;
 pub mod loadavg;
 pub mod meminfo;
+pub mod netclass;
 pub mod netdev;
+pub mod powersupplyclass;
 pub mod pressure;
 pub mod stat;
 pub mod thermal_zone;
@@ -44,6 +48,10 @@ macro_rules! for_each_collector {
             (Stat, stat, true)
             (Uname, uname, true)
             (Time, time, true)
+            (Cpufreq, cpufreq, true)
+            (Hwmon, hwmon, true)
+            (Netclass, netclass, true)
+            (Powersupplyclass, powersupplyclass, true)
             (Container, container, true)
         }
     };
@@ -246,8 +254,64 @@ impl CollectError {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::exposition::Format;
+
+    /// A host made of files, for the tests of the collectors.
+    pub struct Host {
+        folder: tempfile::TempDir,
+        roots: Roots,
+        pub settings: Settings,
+        pub calls: Calls,
+    }
+
+    #[expect(clippy::new_without_default, reason = "makes a folder")]
+    impl Host {
+        pub fn new() -> Host {
+            let folder = tempfile::tempdir().unwrap();
+            let root = |name: &str| folder.path().join(name);
+            let roots =
+                Roots { procfs: root("proc"), sysfs: root("sys"), rootfs: root("root"), udev_data: root("udev") };
+            Host { folder, roots, settings: Settings::defaults(), calls: Calls::REAL }
+        }
+
+        pub fn path(&self) -> &Path {
+            self.folder.path()
+        }
+
+        /// Writes a file, and makes the folders that lead to it.
+        pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+            let path = self.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        /// Makes a link, and the folders that lead to it.
+        pub fn link(&self, path: &str, target: &str) {
+            let path = self.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, path).unwrap();
+        }
+
+        pub fn read<F>(&self, read: impl FnOnce(&mut Access<'_>) -> F) -> F {
+            read(&mut Access {
+                roots: &self.roots,
+                settings: &self.settings,
+                calls: self.calls,
+                docker: &Arc::default(),
+                now: Timestamp::UNIX_EPOCH,
+                reader: &mut Reader::default(),
+            })
+        }
+    }
+
+    /// The samples of what is written.
+    pub fn samples(write: impl FnOnce(&mut Exposition)) -> Vec<String> {
+        let mut out = Exposition::new(Format::Text);
+        write(&mut out);
+        out.finish().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
 
     #[test]
     fn a_selection_holds_what_was_put_in() {

@@ -8,7 +8,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueP
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::collect::{Collector, Roots, Selection};
-use crate::settings::{DEFAULT_MOUNT_TIMEOUT, PATTERN_FLAGS, PatternFlag, Settings};
+use crate::settings::{self, DEFAULT_MOUNT_TIMEOUT, Settings};
 
 #[derive(Debug)]
 pub struct Config {
@@ -183,7 +183,7 @@ fn command() -> Command {
             names(true),
             names(false)
         ));
-    command = command.args(PATTERN_FLAGS.iter().map(PatternFlag::arg));
+    command = command.args(settings::args());
     for collector in Collector::ALL {
         let (on, off) = collector.flags();
         command = command

@@ -38,8 +38,11 @@ Every family of containers has the labels `id` (the cgroup path, `/docker/ID` wh
 
 Known limits:
 
-- Tried on amd64 with cgroup v1 (hybrid). cgroup v2, thermal zones and a Raspberry Pi's files are tested with fixtures
-  only so far.
+- Tried on amd64 with cgroup v1 (hybrid). cgroup v2 is tested with fixtures only so far.
+- Not tried on a Raspberry Pi yet: what its sysfs has (`cpufreq`, `hwmon`, `thermal_zone`).
+- What somebody sets by hand on a virtual interface (address, MTU, alias, group, queue, promiscuous mode) shows within 40
+  scrapes; new sensors of a chip that is known already, and limits that are set anew, within 20.
+- No `node_cpu_core_throttles_total` and `node_cpu_package_throttles_total`: x86 alone has them.
 - On cgroup v1 the kernel does not charge what is written through the page cache to the container, and some kernels
   count no block I/O per container at all: `container_fs_*` are then absent or too small.
 - `container_health_state` is absent for a container without a health check, where cAdvisor 0.60 has -1.

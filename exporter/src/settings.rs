@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::filter::Filter;
 
@@ -15,6 +15,13 @@ pub struct Settings {
     pub filesystem_types: Filter,
     pub netdev_devices: Filter,
     pub diskstats_devices: Filter,
+    pub hwmon_chips: Filter,
+    /// Of `CHIP;SENSOR`.
+    pub hwmon_sensors: Filter,
+    pub netclass_devices: Filter,
+    /// Whether a speed that the driver does not know is left out, which node_exporter writes as -1 megabit.
+    pub netclass_ignore_invalid_speed: bool,
+    pub power_supplies: Filter,
 }
 
 /// What is read as time-out of one mount unless asked otherwise: a local disk answers in microseconds.
@@ -54,7 +61,24 @@ pub const PATTERN_FLAGS: &[PatternFlag] = &[
         "Block devices to leave out",
     ),
     pattern("collector.diskstats.device-include", "", "Block devices to take, and no others"),
+    pattern("collector.hwmon.chip-exclude", "", "Chips of sensors to leave out"),
+    pattern("collector.hwmon.chip-include", "", "Chips of sensors to take, and no others"),
+    pattern("collector.hwmon.sensor-exclude", "", "Sensors to leave out, as CHIP;SENSOR"),
+    pattern("collector.hwmon.sensor-include", "", "Sensors to take, and no others, as CHIP;SENSOR"),
+    pattern("collector.netclass.ignored-devices", "^$", "Network interfaces that netclass leaves out"),
+    pattern("collector.powersupply.ignored-supplies", "^$", "Power supplies to leave out"),
 ];
+
+const IGNORE_INVALID_SPEED: &str = "collector.netclass.ignore-invalid-speed";
+
+/// All flags of the collectors but those that switch them.
+pub fn args() -> impl Iterator<Item = Arg> {
+    let switch = Arg::new(IGNORE_INVALID_SPEED)
+        .long(IGNORE_INVALID_SPEED)
+        .action(ArgAction::SetTrue)
+        .help("Leave out speeds of interfaces that the driver does not know");
+    PATTERN_FLAGS.iter().map(PatternFlag::arg).chain([switch])
+}
 
 impl PatternFlag {
     pub fn arg(&self) -> Arg {
@@ -70,8 +94,7 @@ impl PatternFlag {
 impl Settings {
     /// The settings without any flag.
     pub fn defaults() -> Settings {
-        let command =
-            PATTERN_FLAGS.iter().fold(clap::Command::new("defaults"), |command, flag| command.arg(flag.arg()));
+        let command = clap::Command::new("defaults").args(args());
         Settings::read(&command.get_matches_from(["defaults"]), DEFAULT_MOUNT_TIMEOUT).unwrap_or_else(|error| {
             // A default that contradicts itself; a test goes through all of them.
             unreachable!("{error}")
@@ -90,6 +113,11 @@ impl Settings {
             filesystem_types: filter("collector.filesystem.fs-types-include", "collector.filesystem.fs-types-exclude")?,
             netdev_devices: filter("collector.netdev.device-include", "collector.netdev.device-exclude")?,
             diskstats_devices: filter("collector.diskstats.device-include", "collector.diskstats.device-exclude")?,
+            hwmon_chips: filter("collector.hwmon.chip-include", "collector.hwmon.chip-exclude")?,
+            hwmon_sensors: filter("collector.hwmon.sensor-include", "collector.hwmon.sensor-exclude")?,
+            netclass_devices: ignored(matches, "collector.netclass.ignored-devices")?,
+            netclass_ignore_invalid_speed: matches.get_flag(IGNORE_INVALID_SPEED),
+            power_supplies: ignored(matches, "collector.powersupply.ignored-supplies")?,
         })
     }
 }
@@ -106,12 +134,25 @@ fn filter(matches: &ArgMatches, include: &str, exclude: &str) -> Result<Filter, 
     Filter::new(text(include), excluded).map_err(|error| error.to_string())
 }
 
+/// One pattern alone, of what to leave out.
+fn ignored(matches: &ArgMatches, name: &str) -> Result<Filter, String> {
+    let pattern = matches.get_one::<String>(name).map_or("", String::as_str);
+    Filter::new("", pattern).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    impl Settings {
+        /// With these flags.
+        pub fn given(arguments: &[&str]) -> Settings {
+            settings(arguments).unwrap()
+        }
+    }
+
     fn settings(arguments: &[&str]) -> Result<Settings, String> {
-        let command = PATTERN_FLAGS.iter().fold(clap::Command::new("x"), |command, flag| command.arg(flag.arg()));
+        let command = clap::Command::new("x").args(args());
         let matches = command.try_get_matches_from(["x"].iter().chain(arguments)).map_err(|error| error.to_string())?;
         Settings::read(&matches, DEFAULT_MOUNT_TIMEOUT)
     }
@@ -166,6 +207,7 @@ mod tests {
             assert!(error.contains(words), "{error}");
         };
         check(&["--collector.netdev.device-exclude=("], "--collector.netdev.device-exclude");
+        check(&["--collector.netclass.ignored-devices=("], "--collector.netclass.ignored-devices");
         check(
             &["--collector.netdev.device-exclude=a", "--collector.netdev.device-include=b"],
             "--collector.netdev.device-include and --collector.netdev.device-exclude exclude each other",

@@ -139,7 +139,8 @@ fn what_is_written_is_what_is_described() {
                 let (name, kind) = rest.split_once(' ').unwrap();
                 assert!(!declared.contains(&name), "{tree}: {name} is declared twice");
                 declared.push(name);
-                if !name.starts_with("node_memory_") {
+                // What is in these names is known only when it is read.
+                if !["node_memory_", "node_hwmon_"].iter().any(|start| name.starts_with(start)) {
                     assert_eq!(described[name].kind.as_str(), kind, "{tree}: {name}");
                 }
             } else if !line.starts_with('#') {

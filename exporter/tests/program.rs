@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Resource, Rlimit};
 use support::{Engine, SOON, fixture, wait_for};
 
 fn command() -> Command {
@@ -27,8 +28,19 @@ struct Program {
 
 impl Program {
     fn start(tree: &str, socket: &Path) -> Program {
+        Program::start_as(command(), tree, socket)
+    }
+
+    /// With so many open files and no more.
+    fn start_with_files(files: u64, tree: &str, socket: &Path) -> Program {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(command().get_program());
+        Program::start_as(shell, tree, socket)
+    }
+
+    fn start_as(mut command: Command, tree: &str, socket: &Path) -> Program {
         let tree = fixture(tree);
-        let mut child = command()
+        let mut child = command
             .arg("--web.listen-address=127.0.0.1:0")
             .arg(format!("--path.rootfs={}", tree.join("root").display()))
             .arg(format!("--path.procfs={}", tree.join("proc").display()))
@@ -113,6 +125,40 @@ fn a_taken_port_is_one_line_and_exit_code_1() {
     let address = format!("--web.listen-address={}", taken.local_addr().unwrap());
     complains(&run(&[&address]), 1, "choose another port");
     complains(&run(&["healthcheck", "--web.listen-address=127.0.0.1:1"]), 1, "127.0.0.1:1 does not answer");
+}
+
+#[test]
+fn few_open_files_cost_time_and_too_few_are_told() {
+    let success = "node_scrape_collector_success{collector=\"netclass\"} 1";
+    let nobody = Path::new("/nonexistent/docker.sock");
+    let interfaces = |program: &Program| {
+        let body = program.get("/metrics?collect[]=netclass", "");
+        body.lines().filter(|line| line.starts_with("node_network_")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let expected = interfaces(&Program::start("pi4", nobody));
+    let program = Program::start_with_files(64, "pi4", nobody);
+    for _ in 0..3 {
+        assert_eq!(interfaces(&program), expected);
+    }
+    program.has_within_time(success);
+    assert_eq!(program.logged("no more files may be kept open"), 1);
+
+    // Room for a connection and one file at a time.
+    let folder = format!("/proc/{}/fd", program.child.id());
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let open: Vec<u64> = names.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
+    let limit = (0..).filter(|number| !open.contains(number)).nth(1).unwrap() + 1;
+    let most = |current| {
+        let limit = Rlimit { current: Some(current), maximum: Some(64) };
+        rustix::process::prlimit(Some(program.pid()), Resource::Nofile, limit).unwrap();
+    };
+    most(limit);
+    program.has_within_time("node_scrape_collector_success{collector=\"netclass\"} 0");
+    program.has_within_time("node_load1 0.42");
+    wait_for("the reason in the log", || (program.logged("too many files are open") > 0).then_some(()));
+    most(64);
+    program.has_within_time(success);
+    assert_eq!(interfaces(&program), expected);
 }
 
 #[test]
