@@ -13,7 +13,10 @@ pub mod netclass;
 pub mod netdev;
 pub mod powersupplyclass;
 pub mod pressure;
+pub mod rpi_board;
+pub mod rpi_firmware;
 pub mod stat;
+pub mod storage;
 pub mod thermal_zone;
 pub mod time;
 pub mod uname;
@@ -52,6 +55,9 @@ macro_rules! for_each_collector {
             (Hwmon, hwmon, true)
             (Netclass, netclass, true)
             (Powersupplyclass, powersupplyclass, true)
+            (RpiBoard, rpi_board, true)
+            (RpiFirmware, rpi_firmware, true)
+            (Storage, storage, true)
             (Container, container, true)
         }
     };
@@ -151,6 +157,7 @@ impl Found {
     pub fn fault(&self) -> Option<String> {
         match self {
             Found::Container(containers) => containers.fault(),
+            Found::RpiFirmware(firmware) => firmware.fault(),
             _ => None,
         }
     }
@@ -173,11 +180,13 @@ pub struct Access<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Calls {
     pub statfs: filesystem::Ask,
+    /// Of a Raspberry Pi's firmware.
+    pub mailbox: rpi_firmware::Ask,
 }
 
 impl Calls {
     /// The kernel's own answers.
-    pub const REAL: Calls = Calls { statfs: filesystem::statfs };
+    pub const REAL: Calls = Calls { statfs: filesystem::statfs, mailbox: rpi_firmware::ask };
 }
 
 /// A set of collectors.
