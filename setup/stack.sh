@@ -16,6 +16,7 @@ configure() {
         "NEXUS_IMAGE_NEXUS=$nexus_image"
         "NEXUS_IMAGE_GRAFANA=${registry[grafana]}"
         "NEXUS_DOCKER_GID=$("${as_root[@]}" stat -L -c %g "$docker_socket")"
+        "NEXUS_FIRMWARE_DEVICE=$(firmware_device)"
     )
     for name in prometheus alertmanager postgres haproxy; do
         change+=("NEXUS_IMAGE_${name^^}=$(image_of $name)")
@@ -29,6 +30,21 @@ configure() {
     nexus_as_root init "${change[@]/#/--replace=}" >"$logs/init.log"
     nexus_as_root config check >"$logs/check.log"
     nexus_as_root config render >"$logs/render.log"
+}
+
+# The number of the device that lets the exporter ask a Raspberry Pi's firmware with the least power over the board; where
+# there is none that of /dev/null, which every container has anyway. The kernel gives out these numbers as it starts, so
+# another kernel may have others: each `up` looks again.
+firmware_device() {
+    local device major minor
+    for device in /dev/vcio_gencmd /dev/vcio; do
+        [ -c "$device" ] || continue
+        # In hexadecimal.
+        read -r major minor < <(stat -c '%t %T' "$device")
+        printf '%d:%d' "0x$major" "0x$minor"
+        return
+    done
+    printf '1:3'
 }
 
 # Compose does not look into what it mounts. Hashes of it, as labels, make it recreate just the services whose files have
