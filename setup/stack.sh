@@ -18,6 +18,7 @@ configure() {
         "NEXUS_IMAGE_NEXUS=$nexus_image"
         "NEXUS_IMAGE_GRAFANA=${registry[grafana]}"
         "NEXUS_DOCKER_GID=$("${as_root[@]}" stat -L -c %g "$docker_socket")"
+        "NEXUS_FIRMWARE_DEVICE=$(firmware_device)"
     )
     for name in prometheus alertmanager postgres haproxy; do
         change+=("NEXUS_IMAGE_${name^^}=$(image_of $name)")
@@ -37,6 +38,21 @@ configure() {
 # The healer knows its own policy best. With a wrong one it would not start, so the one that runs is left as it is.
 check_policy() {
     (cd "$root" && "${as_root[@]}" bin/nexus-healer check --policy.file "$(setting NEXUS_POLICY_FILE ./healer.yml)")
+}
+
+# The number of the device that lets the exporter ask a Raspberry Pi's firmware with the least power over the board; where
+# there is none that of /dev/null, which every container has anyway. The kernel gives out these numbers as it starts, so
+# another kernel may have others: each `up` looks again.
+firmware_device() {
+    local device major minor
+    for device in /dev/vcio_gencmd /dev/vcio; do
+        [ -c "$device" ] || continue
+        # In hexadecimal.
+        read -r major minor < <(stat -c '%t %T' "$device")
+        printf '%d:%d' "0x$major" "0x$minor"
+        return
+    done
+    printf '1:3'
 }
 
 # Compose does not look into what it mounts. Hashes of it, as labels, make it recreate just the services whose files have

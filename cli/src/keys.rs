@@ -14,6 +14,8 @@ pub enum Kind {
     Port,
     Url,
     OptionalUrl,
+    /// MAJOR:MINOR, as the kernel numbers devices.
+    Device,
     /// `registry` or `debian`.
     ImageSource,
     Image,
@@ -152,6 +154,13 @@ pub const KEYS: &[Key] = &[
         "Group of Docker's socket on this machine, for the one container that may open it.",
     ),
     key(
+        "NEXUS_FIRMWARE_DEVICE",
+        Kind::Device,
+        First::Fixed("1:3"),
+        "Number of the device by which the exporter asks a Raspberry Pi's firmware (throttling, voltages, clocks):\n\
+         that of /dev/vcio_gencmd, else of /dev/vcio; 1:3, which is /dev/null, on other machines. Written by `./nexus up`.",
+    ),
+    key(
         "NEXUS_DOCKER_SOCKET",
         Kind::Path,
         First::Commented("/var/run/docker.sock"),
@@ -261,6 +270,7 @@ pub fn complaint(kind: Kind, value: &str) -> Option<String> {
         Kind::Number if value.parse::<u32>().is_err() => {
             complain("a number: `stat -c %g /var/run/docker.sock` tells it")
         }
+        Kind::Device if !is_device(value) => complain("MAJOR:MINOR such as 10:124, or 1:3 for none"),
         Kind::Propagation if !["", "rslave"].contains(&value) => complain("rslave or empty"),
         Kind::Profiles if !["", "grafana"].contains(&value) => complain("grafana or empty"),
         Kind::ChatId if !value.is_empty() && !value.parse::<i64>().is_ok_and(|id| id != 0) => {
@@ -303,6 +313,14 @@ fn is_plain_url(value: &str) -> bool {
                 && url.query().is_none()
                 && url.fragment().is_none()
         })
+}
+
+/// In the ranges that the kernel has.
+fn is_device(value: &str) -> bool {
+    let is_number = |text: &str, most| {
+        text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u32>().is_ok_and(|number| number <= most)
+    };
+    value.split_once(':').is_some_and(|(major, minor)| is_number(major, 0xfff) && is_number(minor, 0xf_ffff))
 }
 
 fn is_image(value: &str) -> bool {
@@ -368,6 +386,10 @@ mod tests {
             bad(Kind::Url, value);
         }
         good(Kind::OptionalUrl, "");
+        good(Kind::Device, "10:124");
+        for value in ["", "10", "10:", ":1", "a:1", "*:*", "10:124 rwm", "+1:3", "4096:0", "1:1048576"] {
+            bad(Kind::Device, value);
+        }
         bad(Kind::Address, "localhost");
         good(Kind::Address, "::1");
         bad(Kind::Path, "$HOME/x");

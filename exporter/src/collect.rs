@@ -5,22 +5,29 @@ pub mod arp;
 pub mod conntrack;
 pub mod container;
 pub mod cpu;
+pub mod cpufreq;
 pub mod diskstats;
 pub mod entropy;
 pub mod filefd;
 pub mod filesystem;
+pub mod hwmon;
 pub mod loadavg;
 pub mod meminfo;
+pub mod netclass;
 pub mod netdev;
 pub mod netstat;
 pub mod os;
+pub mod powersupplyclass;
 pub mod pressure;
 pub mod processes;
+pub mod rpi_board;
+pub mod rpi_firmware;
 pub mod schedstat;
 pub mod sockstat;
 pub mod softirqs;
 pub mod softnet;
 pub mod stat;
+pub mod storage;
 pub mod systemd;
 pub mod textfile;
 pub mod thermal_zone;
@@ -40,7 +47,7 @@ use jiff::Timestamp;
 
 use crate::exposition::Exposition;
 use crate::family::Family;
-pub use crate::reader::{KeptFile, Reader};
+pub use crate::reader::{Folder, KeptFile, Reader};
 use crate::settings::Settings;
 
 /// Hands the list of collectors to a macro: variant, module, and whether it is on unless asked otherwise. The module's
@@ -79,6 +86,13 @@ macro_rules! for_each_collector {
             (Watchdog, watchdog, true)
             (Processes, processes, false)
             (Systemd, systemd, false)
+            (Cpufreq, cpufreq, true)
+            (Hwmon, hwmon, true)
+            (Netclass, netclass, true)
+            (Powersupplyclass, powersupplyclass, true)
+            (RpiBoard, rpi_board, true)
+            (RpiFirmware, rpi_firmware, true)
+            (Storage, storage, true)
             (Container, container, true)
         }
     };
@@ -178,6 +192,7 @@ impl Found {
     pub fn fault(&self) -> Option<String> {
         match self {
             Found::Container(containers) => containers.fault(),
+            Found::RpiFirmware(firmware) => firmware.fault(),
             _ => None,
         }
     }
@@ -203,12 +218,18 @@ pub struct Calls {
     /// Bytes of a page of memory: 16384 on a Raspberry Pi 5.
     pub page_size: fn() -> usize,
     pub adjtimex: timex::Ask,
+    /// Of a Raspberry Pi's firmware.
+    pub mailbox: rpi_firmware::Ask,
 }
 
 impl Calls {
     /// The kernel's own answers.
-    pub const REAL: Calls =
-        Calls { statfs: filesystem::statfs, page_size: rustix::param::page_size, adjtimex: timex::adjtimex };
+    pub const REAL: Calls = Calls {
+        statfs: filesystem::statfs,
+        page_size: rustix::param::page_size,
+        adjtimex: timex::adjtimex,
+        mailbox: rpi_firmware::ask,
+    };
 }
 
 /// A set of collectors.
@@ -302,8 +323,64 @@ impl CollectError {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::exposition::Format;
+
+    /// A host made of files, for the tests of the collectors.
+    pub struct Host {
+        folder: tempfile::TempDir,
+        roots: Roots,
+        pub settings: Settings,
+        pub calls: Calls,
+    }
+
+    #[expect(clippy::new_without_default, reason = "makes a folder")]
+    impl Host {
+        pub fn new() -> Host {
+            let folder = tempfile::tempdir().unwrap();
+            let root = |name: &str| folder.path().join(name);
+            let roots =
+                Roots { procfs: root("proc"), sysfs: root("sys"), rootfs: root("root"), udev_data: root("udev") };
+            Host { folder, roots, settings: Settings::defaults(), calls: Calls::REAL }
+        }
+
+        pub fn path(&self) -> &Path {
+            self.folder.path()
+        }
+
+        /// Writes a file, and makes the folders that lead to it.
+        pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+            let path = self.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        /// Makes a link, and the folders that lead to it.
+        pub fn link(&self, path: &str, target: &str) {
+            let path = self.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, path).unwrap();
+        }
+
+        pub fn read<F>(&self, read: impl FnOnce(&mut Access<'_>) -> F) -> F {
+            read(&mut Access {
+                roots: &self.roots,
+                settings: &self.settings,
+                calls: self.calls,
+                docker: &Arc::default(),
+                now: Timestamp::UNIX_EPOCH,
+                reader: &mut Reader::default(),
+            })
+        }
+    }
+
+    /// The samples of what is written.
+    pub fn samples(write: impl FnOnce(&mut Exposition)) -> Vec<String> {
+        let mut out = Exposition::new(Format::Text);
+        write(&mut out);
+        out.finish().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
 
     #[test]
     fn a_selection_holds_what_was_put_in() {

@@ -34,8 +34,8 @@ const INTRODUCTION: &str = "\
 
 <!-- Generated from the descriptors in exporter/src. Do not edit: `cargo run -p nexus-exporter -- families > docs/metrics.md` -->
 
-Where node_exporter or cAdvisor has a family, this one has the same name, type and meaning. `docker_` and `nexus_` are
-ours. Every collector is on by default unless its section says otherwise; `--no-collector.NAME` switches one off,
+Where node_exporter or cAdvisor has a family, this one has the same name, type and meaning. `docker_`, `nexus_` and `rpi_`
+are ours. Every collector is on by default unless its section says otherwise; `--no-collector.NAME` switches one off,
 `--collector.NAME` on, and `collect[]=NAME` in the query of a scrape, repeated, picks some.
 
 What can't be read is absent, never zero: no `container_memory_*` where the kernel's memory cgroup is off (stock
@@ -46,8 +46,17 @@ Every family of containers has the labels `id` (the cgroup path, `/docker/ID` wh
 
 Known limits:
 
-- Tried on amd64 with cgroup v1 (hybrid). cgroup v2, thermal zones and a Raspberry Pi's files are tested with fixtures
-  only so far.
+- Tried on amd64 with cgroup v1 (hybrid). cgroup v2 is tested with fixtures only so far.
+- Not tried on a Raspberry Pi yet: what its sysfs has (`cpufreq`, `hwmon`, `thermal_zone`, `rpi_board`, `storage`), and all
+  of `rpi_firmware`, whose messages are laid out as the firmware's own tools lay them out, and whose answers are tested as
+  others have recorded them. Least sure are how older firmware refuses a command, and whether its answer to `get_throttled`
+  keeps what has occurred since boot while the kernel clears what the tag says.
+- `rpi_firmware` asks by `/dev/vcio_gencmd` or `/dev/vcio`; a container needs leave to open the device (compose.yml says how).
+  Without it there is the under-voltage alarm alone, and where the kernel's `get_throttled` is, the other reasons at the price
+  of one warning in the kernel's log. Configured clocks need `/dev/vcio`. The processor's temperature is `node_thermal_zone_temp`.
+- What somebody sets by hand on a virtual interface (address, MTU, alias, group, queue, promiscuous mode) shows within 40
+  scrapes; new sensors of a chip that is known already, and limits that are set anew, within 20.
+- No `node_cpu_core_throttles_total` and `node_cpu_package_throttles_total`: x86 alone has them.
 - On cgroup v1 the kernel does not charge what is written through the page cache to the container, and some kernels
   count no block I/O per container at all: `container_fs_*` are then absent or too small.
 - `container_health_state` is absent for a container without a health check, where cAdvisor 0.60 has -1.

@@ -40,6 +40,8 @@ struct Moment {
 struct Read {
     took: Duration,
     found: Result<Found, CollectError>,
+    /// Files could not be opened because too many were.
+    is_starved: bool,
 }
 
 impl Gatherer {
@@ -49,9 +51,10 @@ impl Gatherer {
         let read = move |moment: &Moment, collector: &Collector, reader: &mut Reader| {
             let begin = Instant::now();
             let (docker, now) = (&moment.docker, moment.now);
+            reader.start_anew();
             let mut access = Access { roots: &roots, settings: &settings, calls, docker, now, reader };
             let found = collector.read(&mut access, &kept);
-            Read { took: begin.elapsed(), found }
+            Read { took: begin.elapsed(), found, is_starved: reader.is_starved() }
         };
         Gatherer { docker, guard: Guard::new("read", read), process, faulty: Selection::NONE }
     }
@@ -69,13 +72,19 @@ impl Gatherer {
         let answers = self.guard.read(&wanted, &Moment { now, docker }, LIMITS);
         for (collector, answer) in wanted.into_iter().zip(answers) {
             let (took, fault) = match answer {
-                Ok(Read { took, found: Ok(found) }) => {
+                Ok(Read { took, found, is_starved }) => {
                     // A reading that is not complete is served, and told.
-                    let fault = found.fault().map(|what| CollectError::Failed { what });
-                    snapshot.found.push(found);
-                    (took, fault)
+                    let fault = match found {
+                        Ok(found) => {
+                            let fault = found.fault().map(|what| CollectError::Failed { what });
+                            snapshot.found.push(found);
+                            fault
+                        }
+                        Err(fault) => Some(fault),
+                    };
+                    let starved = || "too many files are open: not all could be read".to_owned();
+                    (took, is_starved.then(|| CollectError::Failed { what: starved() }).or(fault))
                 }
-                Ok(Read { took, found: Err(fault) }) => (took, Some(fault)),
                 Err(refused) => (Duration::ZERO, Some(CollectError::Failed { what: refused.to_string() })),
             };
             snapshot.outcomes.push(Outcome { collector, took, fault });

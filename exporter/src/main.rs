@@ -12,7 +12,7 @@ use nexus_exporter::collect::{Calls, Collector};
 use nexus_exporter::config::{Action, Config, HEALTH_PATH, Refusal};
 use nexus_exporter::gather::{DockerView, Gatherer};
 use nexus_exporter::scrape::Scraper;
-use nexus_exporter::{docs, manual, server};
+use nexus_exporter::{docs, manual, reader, server};
 use nexus_web::{Gate, Limits, WebConfigError};
 use tracing_subscriber::EnvFilter;
 
@@ -62,6 +62,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    if let Err(error) = reader::raise_file_limit() {
+        tracing::warn!(reason = %error, "can't raise the limit of open files");
+    }
     let gate = match &config.web_config_file {
         Some(path) => Some(Arc::new(Gate::open(path, &[HEALTH_PATH])?)),
         None => None,

@@ -2,8 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::buffer::spare_capacity;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
 
 use crate::collect::CollectError;
 
@@ -17,6 +24,8 @@ const ONE_READ: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub struct Reader {
     buffer: Vec<u8>,
+    /// A file could not be opened since this process has too many open.
+    is_starved: bool,
 }
 
 impl Reader {
@@ -24,7 +33,7 @@ impl Reader {
         self.buffer.clear();
         self.buffer.reserve(ONE_READ);
         // `take` keeps `read_to_end` from asking for the size, which such files don't know.
-        File::open(path)?.take(FILE_LIMIT).read_to_end(&mut self.buffer)?;
+        self.open(path)?.take(FILE_LIMIT).read_to_end(&mut self.buffer)?;
         Ok(&self.buffer)
     }
 
@@ -44,6 +53,34 @@ impl Reader {
         self.text(path).ok()?.trim().parse().ok()
     }
 
+    /// An attribute of sysfs, which the kernel makes in one piece: an open, a read and a close.
+    pub fn text_in(&mut self, folder: &Folder, name: &str) -> io::Result<&str> {
+        let file = rustix::fs::openat(&folder.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let file = file.map_err(|errno| self.noticed(errno.into()))?;
+        self.buffer.clear();
+        self.buffer.reserve(ONE_READ);
+        rustix::io::retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut self.buffer)))?;
+        Ok(self.as_text())
+    }
+
+    /// Whether, since [`Reader::start_anew`], a file could not be opened because too many were.
+    pub fn is_starved(&self) -> bool {
+        self.is_starved
+    }
+
+    pub fn start_anew(&mut self) {
+        self.is_starved = false;
+    }
+
+    fn open(&mut self, path: &Path) -> io::Result<File> {
+        File::open(path).map_err(|error| self.noticed(error))
+    }
+
+    fn noticed(&mut self, error: io::Error) -> io::Error {
+        self.is_starved |= matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE));
+        error
+    }
+
     fn as_text(&mut self) -> &str {
         if std::str::from_utf8(&self.buffer).is_err() {
             self.buffer = String::from_utf8_lossy(&self.buffer).into_owned().into_bytes();
@@ -52,14 +89,26 @@ impl Reader {
     }
 }
 
+/// A folder whose files are read one after the other, which saves walking its path for each.
+#[derive(Debug)]
+pub struct Folder(OwnedFd);
+
+impl Folder {
+    pub fn open(path: &Path, reader: &mut Reader) -> io::Result<Folder> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).map(Folder).map_err(|errno| reader.noticed(errno.into()))
+    }
+}
+
 /// A file that is kept open between scrapes and read from its start each time: that saves walking its path, opening and
 /// closing it, which cost more than most reads. A file that has been removed is looked for anew once.
 ///
-/// Costs a descriptor. For files of which a scrape reads hundreds, not for those it reads one of.
+/// Costs a descriptor. For files of which a scrape reads hundreds, not for those it reads one of. When kept files have
+/// taken all descriptors that they may, further ones are opened and closed at each reading: slower, and nothing else.
 #[derive(Debug)]
 pub struct KeptFile {
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Kept>,
     extent: Extent,
 }
 
@@ -105,33 +154,83 @@ impl KeptFile {
     }
 
     fn fill(&mut self, reader: &mut Reader) -> io::Result<()> {
+        let passing;
         let file = match &self.file {
-            Some(file) => file,
-            None => self.file.insert(File::open(&self.path)?),
+            Some(kept) => &kept.0,
+            None => match Kept::new(reader.open(&self.path)?) {
+                Ok(kept) => &self.file.insert(kept).0,
+                Err(file) => {
+                    passing = file;
+                    &passing
+                }
+            },
         };
         let buffer = &mut reader.buffer;
-        let mut filled = 0;
+        buffer.clear();
         loop {
-            if buffer.len() < filled + ONE_READ {
-                buffer.resize(filled + ONE_READ, 0);
-            }
-            let count = match file.read_at(&mut buffer[filled..], filled as u64) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
+            buffer.reserve(ONE_READ);
+            let (room, offset) = (buffer.capacity() - buffer.len(), buffer.len() as u64);
+            match rustix::io::retry_on_intr(|| rustix::io::pread(file, spare_capacity(buffer), offset)) {
+                // What fills the room to its end may go on even when it should come in one read.
+                Ok(count) if count == 0 || self.extent == Extent::OneRead && count < room => return Ok(()),
+                Ok(_) if buffer.len() as u64 >= FILE_LIMIT => return Ok(()),
+                Ok(_) => (),
+                Err(errno) => {
                     self.file = None;
-                    return Err(error);
+                    return Err(errno.into());
                 }
-            };
-            filled += count;
-            // What fills the room to its end may go on even when it should come in one read.
-            if count == 0 || filled as u64 >= FILE_LIMIT || self.extent == Extent::OneRead && filled < buffer.len() {
-                break;
             }
         }
-        buffer.truncate(filled);
-        Ok(())
     }
+}
+
+/// An open file among those that are kept.
+#[derive(Debug)]
+struct Kept(File);
+
+/// How many are kept, of all that this process may have open: one limit for all threads, so a count for all of them.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+/// How many may be. Until [`raise_file_limit`] has said it, what is right for the limit that systems start programs with.
+static MOST_KEPT: AtomicUsize = AtomicUsize::new(most_kept(1024));
+
+/// For connections, Docker's socket and the files that are read one at a time.
+const FILES_FOR_THE_REST: usize = 256;
+
+const fn most_kept(file_limit: usize) -> usize {
+    if file_limit >= 2 * FILES_FOR_THE_REST { file_limit - FILES_FOR_THE_REST } else { file_limit / 2 }
+}
+
+impl Kept {
+    /// Gives the file back when no more may be kept.
+    fn new(file: File) -> Result<Kept, File> {
+        let most = MOST_KEPT.load(Ordering::Relaxed);
+        let one_more = |kept| (kept < most).then_some(kept + 1);
+        if KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok() {
+            return Ok(Kept(file));
+        }
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            let why = "no more files may be kept open, so each scrape opens them anew; raise the limit of open files";
+            tracing::warn!(kept = most, "{why}");
+        });
+        Err(file)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes all open files that this process is granted: the usual limit of 1024 would do for the kept files of a hundred
+/// containers only just. Says how many that are.
+pub fn raise_file_limit() -> io::Result<usize> {
+    let granted = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: granted.maximum, ..granted })?;
+    let limit = granted.maximum.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    MOST_KEPT.store(most_kept(limit), Ordering::Relaxed);
+    Ok(limit)
 }
 
 #[cfg(test)]
@@ -173,5 +272,24 @@ mod tests {
         let mut stat = KeptFile::new("/proc/stat".into());
         assert!(stat.text(&mut reader).unwrap().contains("\nbtime "));
         assert!(stat.text(&mut reader).unwrap().starts_with("cpu "));
+    }
+
+    #[test]
+    fn a_file_is_read_in_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reader = Reader::default();
+        assert!(Folder::open(&folder.path().join("none"), &mut reader).is_err());
+        let open = Folder::open(folder.path(), &mut reader).unwrap();
+        std::fs::write(folder.path().join("speed"), "1000\n").unwrap();
+        assert_eq!(reader.text_in(&open, "speed").unwrap(), "1000\n");
+        assert_eq!(reader.text_in(&open, "duplex").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!reader.is_starved());
+    }
+
+    #[test]
+    fn a_part_of_the_limit_is_for_kept_files() {
+        for (limit, kept) in [(0, 0), (64, 32), (511, 255), (512, 256), (1024, 768), (usize::MAX, usize::MAX - 256)] {
+            assert_eq!(most_kept(limit), kept, "{limit}");
+        }
     }
 }

@@ -33,6 +33,13 @@ pub struct Settings {
     /// Folders, or patterns of such, in which other programs leave metrics.
     pub textfile_directories: Vec<String>,
     pub systemd: systemd::Wanted,
+    pub hwmon_chips: Filter,
+    /// Of `CHIP;SENSOR`.
+    pub hwmon_sensors: Filter,
+    pub netclass_devices: Filter,
+    /// Whether a speed that the driver does not know is left out, which node_exporter writes as -1 megabit.
+    pub netclass_ignore_invalid_speed: bool,
+    pub power_supplies: Filter,
 }
 
 /// What is read as time-out of one mount unless asked otherwise: a local disk answers in microseconds.
@@ -91,6 +98,12 @@ pub const PATTERN_FLAGS: &[PatternFlag] = &[
         "Units to leave out, by the whole name",
     ),
     pattern("collector.systemd.unit-include", ".+", "Units to take, by the whole name, if they are not left out"),
+    pattern("collector.hwmon.chip-exclude", "", "Chips of sensors to leave out"),
+    pattern("collector.hwmon.chip-include", "", "Chips of sensors to take, and no others"),
+    pattern("collector.hwmon.sensor-exclude", "", "Sensors to leave out, as CHIP;SENSOR"),
+    pattern("collector.hwmon.sensor-include", "", "Sensors to take, and no others, as CHIP;SENSOR"),
+    pattern("collector.netclass.ignored-devices", "^$", "Network interfaces that netclass leaves out"),
+    pattern("collector.powersupply.ignored-supplies", "^$", "Power supplies to leave out"),
 ];
 
 /// A flag that is on or off.
@@ -124,6 +137,11 @@ const SYSTEMD_PRIVATE: Switch = switch!(
     false,
     "Ask systemd at its own socket and not over the system bus; needs root"
 );
+const IGNORE_INVALID_SPEED: Switch = switch!(
+    "collector.netclass.ignore-invalid-speed",
+    false,
+    "Leave out speeds of interfaces that the driver does not know"
+);
 const NO_EXPORTER_METRICS: Switch =
     switch!("web.disable-exporter-metrics", false, "Leave out what the exporter itself costs (process_*)");
 
@@ -135,6 +153,7 @@ pub const SWITCHES: &[Switch] = &[
     SYSTEMD_START_TIMES,
     SYSTEMD_TASKS,
     SYSTEMD_PRIVATE,
+    IGNORE_INVALID_SPEED,
     NO_EXPORTER_METRICS,
 ];
 
@@ -223,6 +242,11 @@ impl Settings {
                 .unwrap_or_default()
                 .cloned()
                 .collect(),
+            hwmon_chips: filter("collector.hwmon.chip-include", "collector.hwmon.chip-exclude")?,
+            hwmon_sensors: filter("collector.hwmon.sensor-include", "collector.hwmon.sensor-exclude")?,
+            netclass_devices: ignored(matches, "collector.netclass.ignored-devices")?,
+            netclass_ignore_invalid_speed: IGNORE_INVALID_SPEED.read(matches),
+            power_supplies: ignored(matches, "collector.powersupply.ignored-supplies")?,
         })
     }
 }
@@ -253,9 +277,22 @@ fn whole_names(matches: &ArgMatches, include: &str, exclude: &str) -> Result<Fil
     Filter::new(&whole(include), &whole(exclude)).map_err(|error| error.to_string())
 }
 
+/// One pattern alone, of what to leave out.
+fn ignored(matches: &ArgMatches, name: &str) -> Result<Filter, String> {
+    let pattern = matches.get_one::<String>(name).map_or("", String::as_str);
+    Filter::new("", pattern).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Settings {
+        /// With these flags.
+        pub fn given(arguments: &[&str]) -> Settings {
+            settings(arguments).unwrap()
+        }
+    }
 
     fn settings(arguments: &[&str]) -> Result<Settings, String> {
         let command = clap::Command::new("x").args(args());
@@ -377,6 +414,7 @@ mod tests {
             assert!(error.contains(words), "{error}");
         };
         check(&["--collector.netdev.device-exclude=("], "--collector.netdev.device-exclude");
+        check(&["--collector.netclass.ignored-devices=("], "--collector.netclass.ignored-devices");
         check(
             &["--collector.netdev.device-exclude=a", "--collector.netdev.device-include=b"],
             "--collector.netdev.device-include and --collector.netdev.device-exclude exclude each other",

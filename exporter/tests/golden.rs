@@ -7,13 +7,14 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use nexus_docker::{Docker, Watcher};
 use nexus_exporter::collect::filesystem::{Answer, Usage};
+use nexus_exporter::collect::rpi_firmware::Message;
 use nexus_exporter::collect::timex::Timex;
 use nexus_exporter::collect::{Calls, Collector, Roots, Selection};
 use nexus_exporter::exposition::Format;
@@ -25,7 +26,7 @@ use nexus_exporter::snapshot::{self, Snapshot};
 /// Waited out once by the mount that hangs; the others must make it on a loaded machine.
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(1);
 
-const TREES: [&str; 4] = ["pi4", "pi3-memory-cgroup-off", "psi-off", "hybrid-v1"];
+const TREES: [&str; 5] = ["pi5", "pi4", "pi3-memory-cgroup-off", "psi-off", "hybrid-v1"];
 
 /// What the file systems of all trees answer.
 #[expect(clippy::ptr_arg, reason = "the type of `Ask`")]
@@ -35,8 +36,11 @@ fn ask(path: &PathBuf) -> io::Result<Answer> {
     let usage = |size: u64| Usage { size, free: size / 2, available: size / 4, files: 1000, files_free: 400 };
     let on = |major, minor, size| Ok(Answer { usage: usage(size), major, minor });
     let is_a_vm = path.contains("hybrid-v1");
+    let is_on_nvme = path.contains("/pi5/");
     match point {
         "" if is_a_vm => on(254, 0, 270_553_174_016),
+        "" if is_on_nvme => on(259, 2, 502_392_610_816),
+        "boot/firmware" if is_on_nvme => on(259, 1, 535_805_952),
         "var/lib/docker" => on(254, 0, 270_553_174_016),
         "" => on(179, 2, 31_138_512_896),
         "boot/firmware" => on(179, 1, 535_805_952),
@@ -76,6 +80,50 @@ const PASSED_ON: [&str; 7] = [
     "node_reboot_required",
 ];
 
+/// What the firmwares answer: the Pi 5's by the device for commands alone, the Pi 4's by the one for everything. The Pi 3's
+/// may not be asked.
+fn firmware(device: &Path, messages: &mut [Message]) -> io::Result<()> {
+    let commands: fn(&str) -> &'static str = match device.strip_prefix(support::fixture("")).ok().and_then(Path::to_str)
+    {
+        Some("pi5/root/dev/vcio_gencmd") => |command| match command {
+            "get_throttled" => "throttled=0xe0000",
+            "measure_volts core" => "volt=0.7203V",
+            "measure_volts sdram_c" | "measure_volts sdram_i" => "volt=0.6000V",
+            "measure_volts sdram_p" => "volt=1.1000V",
+            "measure_clock arm" => "frequency(0)=1500019456",
+            "measure_clock core" => "frequency(0)=500039872",
+            "measure_clock emmc" => "frequency(0)=199987232",
+            "measure_clock v3d" => "frequency(0)=545475392",
+            "pmic_read_adc" => include_str!("../fixtures/pi5-pmic.txt"),
+            _ => "error=1 error_msg=\"Command not registered\"",
+        },
+        Some("pi4/root/dev/vcio") => |command| match command {
+            "get_throttled" => "throttled=0x50000",
+            "measure_volts core" => "volt=0.8438V",
+            "measure_volts sdram_c" | "measure_volts sdram_i" | "measure_volts sdram_p" => "volt=1.1000V",
+            "measure_clock arm" => "frequency(48)=1800404352",
+            "measure_clock core" => "frequency(1)=200000992",
+            "measure_clock emmc" => "frequency(47)=250000496",
+            "measure_clock v3d" => "frequency(46)=250000496",
+            _ => "error=1 error_msg=\"Command not registered\"",
+        },
+        Some("pi3-memory-cgroup-off/root/dev/vcio") => return Err(io::ErrorKind::PermissionDenied.into()),
+        _ => return Err(io::ErrorKind::NotFound.into()),
+    };
+    for message in messages {
+        match message.words[2] {
+            0x0003_0080 => support::say(message, commands(&message.text())),
+            0x0003_0002 => {
+                let hertz = [0, 200_000_000, 0, 1_800_000_000, 500_000_000, 500_000_000];
+                let clock = message.words[5];
+                support::give(message, &[clock, hertz[clock as usize]]);
+            }
+            other => panic!("nobody should ask for the tag {other:#x}"),
+        }
+    }
+    Ok(())
+}
+
 /// Runs a scrape of a tree, at a fixed time.
 fn scrape(tree: &str) -> Snapshot {
     scrape_under(tree, support::roots(&support::fixture(tree)))
@@ -109,7 +157,12 @@ fn gatherer(roots: Roots, docker: DockerView) -> Gatherer {
         ..Settings::defaults()
     };
     // The page of a Raspberry Pi 5, wherever this runs.
-    Gatherer::new(roots, settings, Calls { statfs: ask, page_size: || 16384, adjtimex: clock }, docker)
+    Gatherer::new(
+        roots,
+        settings,
+        Calls { statfs: ask, page_size: || 16384, adjtimex: clock, mailbox: firmware },
+        docker,
+    )
 }
 
 /// Without what differs from run to run, from release to release and from checkout to checkout.
@@ -234,6 +287,22 @@ fn what_is_off_is_absent_and_never_zero() {
     assert!(!no_psi.contains("node_pressure_"));
     assert!(no_psi.contains("\nnode_scrape_collector_success{collector=\"pressure\"} 0\n"));
     assert!(no_psi.contains("\nnode_scrape_collector_success{collector=\"cpu\"} 1\n"));
+    for collector in ["hwmon", "rpi_board", "rpi_firmware"] {
+        assert!(
+            no_psi.contains(&format!("\nnode_scrape_collector_success{{collector=\"{collector}\"}} 0\n")),
+            "{collector}"
+        );
+    }
+    assert!(!no_psi.contains("\nrpi_"));
+}
+
+/// The serial number of a board, and that of a card, tell its owner apart.
+#[test]
+fn serial_numbers_of_boards_and_cards_stay_on_them() {
+    for tree in TREES {
+        let body = scrape(tree).render(Format::Text);
+        assert!(!body.contains("deadbeef") && !body.contains("5c1f2a3b"), "{tree}");
+    }
 }
 
 #[test]

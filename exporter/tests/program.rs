@@ -11,6 +11,7 @@ use std::process::Output;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+use rustix::process::{Resource, Rlimit};
 use support::program::{NO_DOCKER, Program, command};
 use support::{Engine, SOON, fixture, wait_for};
 
@@ -41,6 +42,40 @@ fn a_taken_port_is_one_line_and_exit_code_1() {
     // All or none, and the one that it was is named.
     complains(&run(&["--web.listen-address=127.0.0.1:0", &address]), 1, &taken.local_addr().unwrap().to_string());
     complains(&run(&["healthcheck", "--web.listen-address=127.0.0.1:1"]), 1, "127.0.0.1:1 does not answer");
+}
+
+#[test]
+fn few_open_files_cost_time_and_too_few_are_told() {
+    let success = "node_scrape_collector_success{collector=\"netclass\"} 1";
+    let nobody = Path::new("/nonexistent/docker.sock");
+    let interfaces = |program: &Program| {
+        let body = program.get("/metrics?collect[]=netclass", "");
+        body.lines().filter(|line| line.starts_with("node_network_")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let expected = interfaces(&Program::start("pi4", nobody));
+    let program = Program::start_with_files(64, "pi4", nobody);
+    for _ in 0..3 {
+        assert_eq!(interfaces(&program), expected);
+    }
+    program.has_within_time(success);
+    assert_eq!(program.logged("no more files may be kept open"), 1);
+
+    // Room for a connection and one file at a time.
+    let folder = format!("/proc/{}/fd", program.child.id());
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let open: Vec<u64> = names.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
+    let limit = (0..).filter(|number| !open.contains(number)).nth(1).unwrap() + 1;
+    let most = |current| {
+        let limit = Rlimit { current: Some(current), maximum: Some(64) };
+        rustix::process::prlimit(Some(program.pid()), Resource::Nofile, limit).unwrap();
+    };
+    most(limit);
+    program.has_within_time("node_scrape_collector_success{collector=\"netclass\"} 0");
+    program.has_within_time("node_load1 0.42");
+    wait_for("the reason in the log", || (program.logged("too many files are open") > 0).then_some(()));
+    most(64);
+    program.has_within_time(success);
+    assert_eq!(interfaces(&program), expected);
 }
 
 #[test]

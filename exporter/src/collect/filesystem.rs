@@ -17,6 +17,15 @@ use crate::exposition::{Exposition, Labels, Value};
 use crate::family::{Family, Kind};
 use crate::guard::{Guard, Limits, Refused};
 
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filesystems {
+    /// Those that are asked for.
+    pub list: Vec<Filesystem>,
+    /// Of the file system at `/`, whichever type it has: an overlay is no file system to measure, but may be the root.
+    /// `None`: no such mount.
+    pub root_is_read_only: Option<bool>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filesystem {
     pub mount: Mount,
@@ -64,7 +73,7 @@ pub type Ask = fn(&PathBuf) -> io::Result<Answer>;
 /// New hanging mounts in one scrape may take this long together; a whole collector must be done in four seconds.
 const BUDGET: Duration = Duration::from_secs(3);
 
-pub type Found = Vec<Filesystem>;
+pub type Found = Filesystems;
 
 /// The thread that asks mounts, with which of them hang.
 #[derive(Debug, Default)]
@@ -80,6 +89,7 @@ pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectEr
     if mounts.is_empty() {
         return Err(CollectError::malformed(&path, "no mount found"));
     }
+    let root_is_read_only = mounts.iter().find(|mount| mount.point.as_os_str() == "/").map(|mount| mount.read_only);
     let taken = |mount: &Mount| {
         settings.filesystem_types.takes(&mount.fs_type)
             && settings.filesystem_mount_points.takes(&mount.point.to_string_lossy())
@@ -91,7 +101,7 @@ pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectEr
         kept.guard.get_or_insert_with(|| Guard::new("statfs", move |(): &(), path: &PathBuf, _: &mut _| ask(path)));
     let answers = guard.read(&paths, &(), Limits { each: settings.mount_timeout, all: BUDGET });
     let filesystem = |(mount, answer)| Filesystem { usage: usage(&mount, answer), mount };
-    Ok(mounts.into_iter().zip(answers).map(filesystem).collect())
+    Ok(Filesystems { list: mounts.into_iter().zip(answers).map(filesystem).collect(), root_is_read_only })
 }
 
 /// Where a path of the host is, seen from here.
@@ -216,15 +226,23 @@ const READ_ONLY: Family = Family {
     ..gauge("node_filesystem_readonly", "Filesystem read-only status.")
 };
 const SIZE: Family = gauge("node_filesystem_size_bytes", "Filesystem size in bytes.");
+const ROOT_READ_ONLY: Family = Family {
+    name: "nexus_root_filesystem_readonly",
+    kind: Kind::Gauge,
+    help: "Whether the root file system is read-only, as after errors, whichever type it has and whether it answers or not.",
+    labels: &[],
+    source: "/proc/1/mountinfo, the mount at /",
+};
 pub const ABSENCE: Option<&str> = None;
-pub const FAMILIES: &[Family] = &[AVAILABLE, DEVICE_ERROR, FILES, FILES_FREE, FREE, READ_ONLY, SIZE];
+pub const FAMILIES: &[Family] = &[AVAILABLE, DEVICE_ERROR, FILES, FILES_FREE, FREE, READ_ONLY, SIZE, ROOT_READ_ONLY];
 
 const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: Kind::Gauge, help, labels: LABELS, source: SOURCE }
 }
 
-pub fn write(filesystems: &[Filesystem], out: &mut Exposition) {
+pub fn write(filesystems: &Filesystems, out: &mut Exposition) {
     let labelled: Vec<(Labels, &Filesystem)> = filesystems
+        .list
         .iter()
         .map(|filesystem| {
             let Mount { device, point, fs_type, .. } = &filesystem.mount;
@@ -257,6 +275,9 @@ pub fn write(filesystems: &[Filesystem], out: &mut Exposition) {
     let mut family = out.family(&READ_ONLY);
     for (labels, filesystem) in labelled.iter().filter(|(_, filesystem)| filesystem.usage.is_ok()) {
         family.sample_of(labels, &[], filesystem.mount.read_only);
+    }
+    if let Some(is_read_only) = filesystems.root_is_read_only {
+        out.family(&ROOT_READ_ONLY).single(is_read_only);
     }
 }
 
@@ -340,7 +361,7 @@ mod tests {
         let mut kept = Kept::default();
         for _ in 0..3 {
             let filesystems = read_with(&roots, ask, Duration::from_millis(500), &mut kept);
-            assert_eq!(errors(&filesystems), [("/mnt/nas", "mountpoint timeout")]);
+            assert_eq!(errors(&filesystems.list), [("/mnt/nas", "mountpoint timeout")]);
         }
     }
 
@@ -355,9 +376,23 @@ mod tests {
         };
         let filesystems = read_with(&roots, ask, Duration::from_secs(10), &mut Kept::default());
         assert_eq!(
-            errors(&filesystems),
+            errors(&filesystems.list),
             [("/run", "not visible to the exporter"), ("/gone", "no such file or directory")]
         );
+        assert_eq!(filesystems.root_is_read_only, Some(false));
+    }
+
+    #[test]
+    fn the_root_counts_also_when_its_type_is_left_out() {
+        let check = |mountinfo: &[u8], expected: Option<bool>| {
+            let (_folder, roots) = host(mountinfo);
+            let ask: Ask = |path| panic!("asked for {path:?}");
+            let found = read_with(&roots, ask, Duration::from_secs(10), &mut Kept::default());
+            assert_eq!((found.list.len(), found.root_is_read_only), (0, expected));
+        };
+        check(b"1 0 0:30 / / ro - overlay overlay rw\n", Some(true));
+        check(b"1 0 0:30 / / rw - overlay overlay rw\n", Some(false));
+        check(b"1 0 0:22 / /proc ro - proc proc rw\n", None);
     }
 
     #[test]

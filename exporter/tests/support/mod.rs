@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nexus_exporter::collect::Roots;
+use nexus_exporter::collect::rpi_firmware::Message;
 
 /// For what must happen soon; generous, since two cores are shared by all tests.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -27,6 +28,23 @@ pub fn roots(fixture: &Path) -> Roots {
         rootfs: fixture.join("root"),
         udev_data: fixture.join("udev"),
     }
+}
+
+/// Answers a command to a Raspberry Pi's firmware.
+pub fn say(message: &mut Message, text: &str) {
+    message.words[5..].fill(0);
+    for (word, bytes) in message.words[6..].iter_mut().zip(text.as_bytes().chunks(4)) {
+        let mut four = [0; 4];
+        four[..bytes.len()].copy_from_slice(bytes);
+        *word = u32::from_ne_bytes(four);
+    }
+    (message.words[4], message.passed) = (0x8000_0000 | message.words[3], Some(Ok(())));
+}
+
+/// Answers a property tag.
+pub fn give(message: &mut Message, values: &[u32]) {
+    message.words[5..5 + values.len()].copy_from_slice(values);
+    (message.words[4], message.passed) = (0x8000_0000 | message.words[3], Some(Ok(())));
 }
 
 /// Waits until `condition` gives something.

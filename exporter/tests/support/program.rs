@@ -30,8 +30,19 @@ impl Program {
         Program::start_with(&fixture(tree), socket, &[])
     }
 
+    /// With so many open files and no more.
+    pub fn start_with_files(files: u64, tree: &str, socket: &Path) -> Program {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(command().get_program());
+        Program::start_as(shell, &fixture(tree), socket, &[])
+    }
+
     pub fn start_with(tree: &Path, socket: &Path, flags: &[&str]) -> Program {
-        let mut child = command()
+        Program::start_as(command(), tree, socket, flags)
+    }
+
+    fn start_as(mut command: Command, tree: &Path, socket: &Path, flags: &[&str]) -> Program {
+        let mut child = command
             .arg("--web.listen-address=127.0.0.1:0")
             .arg(format!("--path.rootfs={}", tree.join("root").display()))
             .arg(format!("--path.procfs={}", tree.join("proc").display()))
