@@ -4,6 +4,8 @@
 pub mod container;
 pub mod cpu;
 pub mod diskstats;
+pub mod docker;
+pub mod docker_disk;
 pub mod filesystem;
 pub mod loadavg;
 pub mod meminfo;
@@ -45,6 +47,8 @@ macro_rules! for_each_collector {
             (Uname, uname, true)
             (Time, time, true)
             (Container, container, true)
+            (Docker, docker, true)
+            (DockerDisk, docker_disk, true)
         }
     };
 }
@@ -132,9 +136,9 @@ macro_rules! declare_collectors {
 for_each_collector!(declare_collectors);
 
 impl Collector {
-    /// Whether it needs to know Docker's containers.
+    /// Whether it needs what is known of Docker.
     pub fn is_about_docker(self) -> bool {
-        self == Collector::Container
+        matches!(self, Collector::Container | Collector::Docker | Collector::DockerDisk)
     }
 }
 
@@ -143,6 +147,7 @@ impl Found {
     pub fn fault(&self) -> Option<String> {
         match self {
             Found::Container(containers) => containers.fault(),
+            Found::DockerDisk(disk) => disk.fault(),
             _ => None,
         }
     }
@@ -154,11 +159,20 @@ pub struct Access<'a> {
     pub roots: &'a Roots,
     pub settings: &'a Settings,
     pub calls: Calls,
-    /// Docker's containers as the watcher knows them.
-    pub docker: &'a Arc<nexus_docker::Snapshot>,
+    pub docker: &'a DockerState,
     /// When the scrape began.
     pub now: Timestamp,
     pub reader: &'a mut Reader,
+}
+
+/// What is known of Docker at one moment. Nothing of it is asked for in a scrape.
+#[derive(Clone, Debug, Default)]
+pub struct DockerState {
+    /// The engine and its containers, as the watcher knows them.
+    pub snapshot: Arc<nexus_docker::Snapshot>,
+    /// When the images of these containers were made.
+    pub images: Arc<nexus_docker::ImageTimes>,
+    pub disk: Arc<nexus_docker::DiskReport>,
 }
 
 /// What is no file: system calls, in whose place fixtures answer.
