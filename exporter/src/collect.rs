@@ -7,6 +7,8 @@ pub mod container;
 pub mod cpu;
 pub mod cpufreq;
 pub mod diskstats;
+pub mod docker;
+pub mod docker_disk;
 pub mod entropy;
 pub mod filefd;
 pub mod filesystem;
@@ -94,6 +96,8 @@ macro_rules! for_each_collector {
             (RpiFirmware, rpi_firmware, true)
             (Storage, storage, true)
             (Container, container, true)
+            (Docker, docker, true)
+            (DockerDisk, docker_disk, true)
         }
     };
 }
@@ -181,9 +185,9 @@ macro_rules! declare_collectors {
 for_each_collector!(declare_collectors);
 
 impl Collector {
-    /// Whether it needs to know Docker's containers.
+    /// Whether it needs what is known of Docker.
     pub fn is_about_docker(self) -> bool {
-        self == Collector::Container
+        matches!(self, Collector::Container | Collector::Docker | Collector::DockerDisk)
     }
 }
 
@@ -193,6 +197,7 @@ impl Found {
         match self {
             Found::Container(containers) => containers.fault(),
             Found::RpiFirmware(firmware) => firmware.fault(),
+            Found::DockerDisk(disk) => disk.fault(),
             _ => None,
         }
     }
@@ -204,11 +209,20 @@ pub struct Access<'a> {
     pub roots: &'a Roots,
     pub settings: &'a Settings,
     pub calls: Calls,
-    /// Docker's containers as the watcher knows them.
-    pub docker: &'a Arc<nexus_docker::Snapshot>,
+    pub docker: &'a DockerState,
     /// When the scrape began.
     pub now: Timestamp,
     pub reader: &'a mut Reader,
+}
+
+/// What is known of Docker at one moment. Nothing of it is asked for in a scrape.
+#[derive(Clone, Debug, Default)]
+pub struct DockerState {
+    /// The engine and its containers, as the watcher knows them.
+    pub snapshot: Arc<nexus_docker::Snapshot>,
+    /// When the images of these containers were made.
+    pub images: Arc<nexus_docker::ImageTimes>,
+    pub disk: Arc<nexus_docker::DiskReport>,
 }
 
 /// What is no file: system calls, in whose place fixtures answer.

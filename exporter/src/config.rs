@@ -26,6 +26,7 @@ pub struct Config {
     /// Whose containers are looked at.
     pub stack: String,
     pub collectors: Selection,
+    pub docker_disk_interval: Duration,
     pub settings: Settings,
     /// A level, or directives of tracing's filter.
     pub log: String,
@@ -46,6 +47,7 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:10190";
 
 /// Always the same: health checks and their owners should not have to look it up.
 pub const HEALTH_PATH: &str = "/healthz";
+const DEFAULT_DOCKER_DISK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Why there is no configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +127,10 @@ impl Config {
             docker_socket: path("docker.socket").unwrap_or_default(),
             stack: text("docker.stack"),
             collectors,
+            docker_disk_interval: matches
+                .get_one("collector.docker_disk.interval")
+                .copied()
+                .unwrap_or(DEFAULT_DOCKER_DISK_INTERVAL),
             settings: Settings::read(matches, mount_timeout)?,
             log: text("log.level"),
         })
@@ -202,6 +208,15 @@ pub fn command() -> Command {
                 .help("How long one mount may take to answer"),
         )
         .arg(
+            Arg::new("collector.docker_disk.interval")
+                .long("collector.docker_disk.interval")
+                .value_name("TIME")
+                .value_parser(ValueParser::new(disk_interval))
+                .default_value("1h")
+                .global(true)
+                .help("How often Docker is asked for its disk usage, for which it walks its files; 1m at least"),
+        )
+        .arg(
             Arg::new("log.level")
                 .long("log.level")
                 .value_name("LEVEL")
@@ -261,16 +276,22 @@ fn telemetry_path(text: &str) -> Result<String, String> {
     Err("wanted a path that begins with / and has letters, digits and -._~/ only".to_owned())
 }
 
-/// `500ms` or `2s`.
+/// `500ms`, `2s`, `30m` or `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(number), _) => (number, 1),
-        (None, Some(number)) => (number, 1000),
-        (None, None) => ("", 0),
-    };
-    match number.parse::<u32>() {
-        Ok(number) if number > 0 => Ok(Duration::from_millis(u64::from(number) * scale)),
-        _ => Err("wanted a time such as 500ms or 2s".to_owned()),
+    let units = [("ms", 1), ("s", 1000), ("m", 60 * 1000), ("h", 60 * 60 * 1000)];
+    let split =
+        units.into_iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?.parse::<u32>().ok()?, scale)));
+    match split {
+        Some((number, scale)) if number > 0 => Ok(Duration::from_millis(u64::from(number) * scale)),
+        _ => Err("wanted a time such as 500ms, 2s, 30m or 1h".to_owned()),
+    }
+}
+
+/// Each walk may keep the disk busy for as long as it takes.
+fn disk_interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        interval if interval < Duration::from_secs(60) => Err("wanted 1m or more".to_owned()),
+        interval => Ok(interval),
     }
 }
 
@@ -297,6 +318,7 @@ mod tests {
         );
         assert_eq!(config.collectors, Selection::by_default());
         assert_eq!(config.settings.mount_timeout, Duration::from_secs(2));
+        assert_eq!(config.docker_disk_interval, Duration::from_secs(3600));
     }
 
     #[test]
@@ -359,7 +381,9 @@ mod tests {
         assert_eq!(listen("[::1]:9100").as_deref(), Some("[::1]:9100"));
         assert_eq!((listen("9100"), listen("host:9100"), listen(":99999")), (None, None, None));
         assert_eq!((duration("500ms"), duration("2s")), (Ok(Duration::from_millis(500)), Ok(Duration::from_secs(2))));
-        for wrong in ["", "s", "2", "-1s", "0s", "2m"] {
+        assert_eq!((duration("2m"), duration("1h")), (Ok(Duration::from_secs(120)), Ok(Duration::from_secs(3600))));
+        assert_eq!((disk_interval("1m"), disk_interval("59s").is_err()), (Ok(Duration::from_secs(60)), true));
+        for wrong in ["", "s", "2", "-1s", "0s", "2d", "1hm", "m"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -60,6 +60,13 @@ Known limits:
 - On cgroup v1 the kernel does not charge what is written through the page cache to the container, and some kernels
   count no block I/O per container at all: `container_fs_*` are then absent or too small.
 - `container_health_state` is absent for a container without a health check, where cAdvisor 0.60 has -1.
+- Docker sends no event for a probe of a health check that leaves the health as it is, so the failing streak and the last
+  probe are up to a minute old.
+- `docker_disk_*` are as old as `docker_disk_age_seconds` says: Docker walks its files for them, so it is asked half a
+  minute after the start and then each hour (`--collector.docker_disk.interval`). The newer answer of Docker 29 (API 1.52)
+  is tested with fixtures only.
+- `docker_container_log_bytes` needs the host's root at `--path.rootfs`, without a symbolic link on the way to Docker's
+  folder, and uid 0 (without capabilities is enough).
 - In the exporter's own container a mount of the host that something else covers there (the host's /run) has
   `node_filesystem_device_error` 1 and no figures.
 - `node_cpu_core_throttles_total` and `node_cpu_package_throttles_total`, which only Intel's processors have, are missing.

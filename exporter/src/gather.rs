@@ -3,19 +3,18 @@
 //! They are read on a thread that may hang in place of the scrape. A collector whose read does not return in time fails, and
 //! is not asked again until that read returns; the others are served.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::collect::{Access, Calls, CollectError, Collector, Found, Kept, Reader, Roots, Selection};
+use crate::collect::{Access, Calls, CollectError, Collector, DockerState, Found, Kept, Reader, Roots, Selection};
 use crate::guard::{Guard, Limits};
 use crate::process;
 use crate::settings::Settings;
 use crate::snapshot::{Outcome, Snapshot};
 
-/// What Docker's containers are at the moment; never waits for the daemon.
-pub type DockerView = Box<dyn Fn() -> Arc<nexus_docker::Snapshot> + Send>;
+/// What is known of Docker at the moment; never waits for the daemon.
+pub type DockerView = Box<dyn Fn() -> DockerState + Send>;
 
 /// For one collector, and for all of a scrape together: Prometheus gives up after ten seconds by default.
 const LIMITS: Limits = Limits { each: Duration::from_secs(4), all: Duration::from_secs(8) };
@@ -34,7 +33,7 @@ pub struct Gatherer {
 #[derive(Clone)]
 struct Moment {
     now: Timestamp,
-    docker: Arc<nexus_docker::Snapshot>,
+    docker: DockerState,
 }
 
 struct Read {
@@ -61,8 +60,11 @@ impl Gatherer {
 
     pub fn gather(&mut self, wanted: Selection, now: Timestamp) -> Snapshot {
         let wanted: Vec<Collector> = wanted.iter().collect();
-        let docker =
-            if wanted.iter().any(|collector| collector.is_about_docker()) { (self.docker)() } else { Arc::default() };
+        let docker = if wanted.iter().any(|collector| collector.is_about_docker()) {
+            (self.docker)()
+        } else {
+            DockerState::default()
+        };
         let mut snapshot = Snapshot {
             outcomes: Vec::with_capacity(wanted.len()),
             found: Vec::with_capacity(wanted.len()),

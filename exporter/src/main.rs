@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nexus_docker::{Docker, Watcher};
-use nexus_exporter::collect::{Calls, Collector};
+use nexus_docker::{DiskSchedule, DiskWatcher, Docker, ImageWatcher, WatchOptions, Watcher};
+use nexus_exporter::collect::{Calls, Collector, DockerState};
 use nexus_exporter::config::{Action, Config, HEALTH_PATH, Refusal};
 use nexus_exporter::gather::{DockerView, Gatherer};
 use nexus_exporter::scrape::Scraper;
@@ -18,6 +18,10 @@ use tracing_subscriber::EnvFilter;
 
 /// A call to Docker that takes longer has failed; nobody waits for it but the watcher.
 const DOCKER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Docker's walk over its files: first when the containers of a host that has just booted have had time to start, and cut
+/// off only when it is not going to end.
+const DISK_FIRST_AFTER: Duration = Duration::from_secs(30);
+const DISK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Docker runs the health check with a time-out of its own.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -75,11 +79,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         listeners.push(nexus_web::bind(*address).await?);
     }
     let docker: DockerView = if config.collectors.iter().any(Collector::is_about_docker) {
-        let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_TIMEOUT));
-        let watcher = Watcher::spawn(docker, config.stack);
-        Box::new(move || watcher.snapshot())
+        watch_docker(&config)
     } else {
-        Box::new(Arc::default)
+        Box::new(DockerState::default)
     };
     let gatherer = Gatherer::new(config.roots, config.settings, Calls::REAL, docker);
     let (scraper, ended) = Scraper::start(gatherer, gate.clone()).context("can't start the collecting thread")?;
@@ -98,4 +100,21 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
         _ = ended => anyhow::bail!("the collecting thread has ended"),
     }
+}
+
+/// Starts what watches Docker, as far as the collectors that are on need it.
+fn watch_docker(config: &Config) -> DockerView {
+    let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_TIMEOUT));
+    let has = |collector| config.collectors.contains(collector);
+    let options = WatchOptions { fresh_probes: has(Collector::Container), ..WatchOptions::default() };
+    let watcher = Watcher::spawn_with(Arc::clone(&docker), config.stack.clone(), options);
+    let images = has(Collector::Container).then(|| ImageWatcher::spawn(Arc::clone(&docker), watcher.subscribe()));
+    let schedule =
+        DiskSchedule { first_after: DISK_FIRST_AFTER, interval: config.docker_disk_interval, timeout: DISK_TIMEOUT };
+    let disk = has(Collector::DockerDisk).then(|| DiskWatcher::spawn(docker, watcher.subscribe(), schedule));
+    Box::new(move || DockerState {
+        snapshot: watcher.snapshot(),
+        images: images.as_ref().map(ImageWatcher::times).unwrap_or_default(),
+        disk: disk.as_ref().map(DiskWatcher::report).unwrap_or_default(),
+    })
 }

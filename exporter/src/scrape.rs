@@ -103,7 +103,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::collect::{Calls, Collector, Roots};
+    use crate::collect::{Calls, Collector, DockerState, Roots};
     use crate::settings::Settings;
 
     /// Collects from nowhere; `at_each` runs in each scrape that asks for containers.
@@ -112,7 +112,7 @@ mod tests {
         let roots = Roots { procfs: nowhere(), sysfs: nowhere(), rootfs: nowhere(), udev_data: nowhere() };
         let docker = Box::new(move || {
             at_each();
-            Arc::default()
+            DockerState::default()
         });
         Gatherer::new(roots, Settings::defaults(), Calls::REAL, docker)
     }

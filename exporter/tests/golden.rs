@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nexus_docker::{Docker, Watcher};
+use nexus_docker::{DiskReport, DiskSchedule, DiskWatcher, Docker, ImageTimes, ImageWatcher, Watcher};
 use nexus_exporter::collect::filesystem::{Answer, Usage};
 use nexus_exporter::collect::rpi_firmware::Message;
 use nexus_exporter::collect::timex::Timex;
-use nexus_exporter::collect::{Calls, Collector, Roots, Selection};
+use nexus_exporter::collect::{Calls, Collector, DockerState, Roots, Selection};
 use nexus_exporter::exposition::Format;
 use nexus_exporter::gather::{DockerView, Gatherer};
 use nexus_exporter::process;
@@ -134,13 +134,23 @@ fn scrape_under(tree: &str, roots: Roots) -> Snapshot {
     let engine = support::Engine::start(&support::fixture(tree).join("docker.json"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let seen = runtime.block_on(async {
-        let docker = Docker::connect(&engine.socket, Duration::from_secs(10));
-        let watcher = Watcher::spawn(Arc::new(docker), "nexus".to_owned());
-        let mut changes = watcher.subscribe();
-        let seen = changes.wait_for(|snapshot| snapshot.up);
-        tokio::time::timeout(support::SOON, seen).await.expect("the recorded engine is up").unwrap().clone()
+        let docker = Arc::new(Docker::connect(&engine.socket, Duration::from_secs(10)));
+        let watcher = Watcher::spawn(Arc::clone(&docker), "nexus".to_owned());
+        let images = ImageWatcher::spawn(Arc::clone(&docker), watcher.subscribe());
+        let hour = Duration::from_secs(3600);
+        let schedule = DiskSchedule { first_after: Duration::ZERO, interval: hour, timeout: Duration::from_secs(10) };
+        let disk = DiskWatcher::spawn(docker, watcher.subscribe(), schedule);
+        let seen = async {
+            let snapshot = watcher.subscribe().wait_for(|snapshot| snapshot.up).await.unwrap().clone();
+            let dated = |times: &Arc<_>| snapshot.containers.is_empty() || **times != ImageTimes::default();
+            let images = images.subscribe().wait_for(dated).await.unwrap().clone();
+            let walked = |report: &Arc<DiskReport>| report.last.is_some() || report.error.is_some();
+            let disk = disk.subscribe().wait_for(walked).await.unwrap().clone();
+            DockerState { snapshot, images, disk }
+        };
+        tokio::time::timeout(support::SOON, seen).await.expect("the recorded engine is up")
     });
-    let docker = Box::new(move || Arc::clone(&seen));
+    let docker = Box::new(move || seen.clone());
     gatherer(roots, docker).gather(Selection::all(), Timestamp::from_second(1_767_326_400).unwrap())
 }
 
@@ -165,14 +175,22 @@ fn gatherer(roots: Roots, docker: DockerView) -> Gatherer {
     )
 }
 
+const VARIES: [&str; 6] = [
+    "node_scrape_collector_duration_seconds{",
+    "node_textfile_mtime_seconds{",
+    "process_",
+    "docker_list_age_seconds",
+    "docker_disk_age_seconds",
+    "docker_disk_duration_seconds",
+];
+
 /// Without what differs from run to run, from release to release and from checkout to checkout.
 fn masked(body: &str) -> String {
     let mut out = String::new();
-    let changing = ["node_scrape_collector_duration_seconds{", "node_textfile_mtime_seconds{", "process_"];
     let here = fixture_prefix();
     for line in body.lines().map(|line| line.replace(&here, "")) {
         match line.rsplit_once(' ') {
-            Some((series, _)) if changing.iter().any(|family| series.starts_with(family)) => {
+            Some((series, _)) if VARIES.iter().any(|name| series.starts_with(name)) => {
                 out.push_str(series);
                 out.push_str(" 0");
             }
@@ -268,7 +286,7 @@ fn what_is_written_is_what_is_described() {
 #[test]
 fn a_second_scrape_says_the_same() {
     let folder = support::fixture("hybrid-v1");
-    let mut gatherer = gatherer(support::roots(&folder), Box::new(Arc::default));
+    let mut gatherer = gatherer(support::roots(&folder), Box::new(DockerState::default));
     let now = Timestamp::from_second(1_767_326_400).unwrap();
     let mut scrape = || masked(&gatherer.gather(Selection::all(), now).render(Format::Text));
     assert_eq!(scrape(), scrape());
@@ -303,6 +321,22 @@ fn serial_numbers_of_boards_and_cards_stay_on_them() {
         let body = scrape(tree).render(Format::Text);
         assert!(!body.contains("deadbeef") && !body.contains("5c1f2a3b"), "{tree}");
     }
+}
+
+#[test]
+fn what_docker_refuses_costs_only_itself() {
+    // The recorded engine of this tree answers 403 to GET /system/df, as a socket proxy does.
+    let snapshot = scrape("hybrid-v1");
+    let outcome = snapshot.outcomes.iter().find(|outcome| outcome.collector == Collector::DockerDisk).unwrap();
+    let fault = outcome.fault.as_ref().unwrap().to_string();
+    assert!(
+        fault.starts_with("docker refused to tell its disk usage: ") && fault.ends_with(" (status 403)"),
+        "{fault}"
+    );
+    let body = snapshot.render(Format::Text);
+    assert!(!body.contains("\ndocker_disk_"));
+    assert!(body.contains("\ndocker_up 1\n") && body.contains("\ndocker_container_image_created_seconds{"));
+    assert!(body.contains("\nnode_scrape_collector_success{collector=\"docker_disk\"} 0\n"));
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Trial};
-use nexus_docker::{Docker, Watcher};
-use nexus_exporter::collect::{Calls, Collector, Roots, Selection};
+use nexus_docker::{DiskSchedule, DiskWatcher, Docker, ImageWatcher, WatchOptions, Watcher};
+use nexus_exporter::collect::{Calls, Collector, DockerState, Roots, Selection};
 use nexus_exporter::dbus::{Call, Connection, Error, Peer};
 use nexus_exporter::exposition::Format;
 use nexus_exporter::gather::{DockerView, Gatherer};
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         trial("promtool_takes_the_golden_scrapes", no_promtool, promtool_takes_the_golden_scrapes),
         trial("a_real_bus_answers", no_bus, a_real_bus_answers),
         trial("a_real_container_is_seen", no_container(), a_real_container_is_seen),
+        trial("disk_usage_is_as_docker_system_df_says", no_engine(), disk_usage_is_as_docker_system_df_says),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -55,7 +56,7 @@ fn value(body: &str, prefix: &str, words: &[&str]) -> Option<f64> {
 }
 
 fn the_kernel_of_this_host_is_read() {
-    let mut gatherer = gatherer(Box::new(Arc::default));
+    let mut gatherer = gatherer(Box::new(DockerState::default));
     // Which of the others a virtual machine has is not ours to say.
     let everywhere = Collector::ALL.iter().copied().filter(|collector| collector.absence().is_none());
     let surely = everywhere.fold(Selection::NONE, Selection::with).without(Collector::Container);
@@ -177,13 +178,18 @@ fn docker(arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Why no container can be run here, if so.
-fn no_container() -> Option<&'static str> {
+/// Why Docker can't be asked here, if so.
+fn no_engine() -> Option<&'static str> {
     if !Path::new(SOCKET).exists() {
         return Some("no Docker socket");
     }
-    if docker(&["version"]).is_none() {
-        return Some("no Docker Engine answers");
+    docker(&["version"]).is_none().then_some("no Docker Engine answers")
+}
+
+/// Why no container can be run here, if so.
+fn no_container() -> Option<&'static str> {
+    if let Some(why) = no_engine() {
+        return Some(why);
     }
     if docker(&["image", "inspect", IMAGE]).is_none() && !import_busybox() {
         return Some("no image nexus-test/busybox, and no static busybox to make it of");
@@ -212,17 +218,66 @@ impl Drop for Container {
 }
 
 /// Watches on a thread of its own, as long as the test runs.
-fn watch(stack: String) -> Watcher {
+fn watch(stack: String) -> DockerView {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let docker = Docker::connect(Path::new(SOCKET), Duration::from_secs(10));
-            sender.send(Watcher::spawn(Arc::new(docker), stack)).unwrap();
+            let docker = Arc::new(Docker::connect(Path::new(SOCKET), Duration::from_secs(10)));
+            let options = WatchOptions { list_every: Duration::from_secs(1), fresh_probes: true };
+            let watcher = Watcher::spawn_with(Arc::clone(&docker), stack, options);
+            let images = ImageWatcher::spawn(Arc::clone(&docker), watcher.subscribe());
+            let second = Duration::from_secs(1);
+            let schedule = DiskSchedule { first_after: Duration::ZERO, interval: second, timeout: 60 * second };
+            let disk = DiskWatcher::spawn(docker, watcher.subscribe(), schedule);
+            sender.send((watcher, images, disk)).unwrap();
             std::future::pending::<()>().await;
         });
     });
-    receiver.recv().unwrap()
+    let (watcher, images, disk) = receiver.recv().unwrap();
+    Box::new(move || DockerState { snapshot: watcher.snapshot(), images: images.times(), disk: disk.report() })
+}
+
+/// `1.5MB` as Docker writes it, with four digits.
+fn human(text: &str) -> f64 {
+    let text = text.split(' ').next().unwrap();
+    let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap();
+    let power = ["B", "kB", "MB", "GB", "TB"].iter().position(|unit| *unit == &text[at..]).unwrap();
+    text[..at].parse::<f64>().unwrap() * 1000f64.powi(power as i32)
+}
+
+fn disk_usage_is_as_docker_system_df_says() {
+    let mut gatherer = gatherer(watch("nobody".to_owned()));
+    let wanted = Selection::NONE.with(Collector::DockerDisk);
+    // What others do on this host changes it at any moment, and before Docker 23.0 two can't ask at once.
+    wait_for("the same figures from both", || {
+        let told = docker(&["system", "df", "--format", "{{json .}}"])?;
+        let body = gatherer.gather(wanted, Timestamp::now()).render(Format::Text);
+        let mut rows = 0;
+        for line in told.lines() {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            let text = |name: &str| row[name].as_str().unwrap().to_owned();
+            let name = match text("Type").as_str() {
+                "Images" => "images",
+                "Containers" => "containers",
+                "Local Volumes" => "volumes",
+                "Build Cache" => "build_cache",
+                other => panic!("{other}"),
+            };
+            let ours = |family: &str| value(&body, &format!("{family}{{type=\"{name}\"}}"), &[]);
+            let same = |ours: f64, theirs: f64| (ours - theirs).abs() <= theirs * 0.001;
+            let agrees = same(ours("docker_disk_bytes")?, human(&text("Size")))
+                && same(ours("docker_disk_reclaimable_bytes")?, human(&text("Reclaimable")))
+                && ours("docker_disk_objects")? == text("TotalCount").parse::<f64>().unwrap()
+                && ours("docker_disk_active_objects")? == text("Active").parse::<f64>().unwrap();
+            if !agrees {
+                return None;
+            }
+            rows += 1;
+        }
+        assert!(value(&body, "docker_disk_age_seconds ", &[]).unwrap() < 60.0);
+        (rows == 4).then_some(())
+    });
 }
 
 fn a_real_container_is_seen() {
@@ -232,26 +287,29 @@ fn a_real_container_is_seen() {
     let label = format!("nexus.stack={stack}");
     let run = ["run", "--detach", "--name", &name, "--label", &label, "--memory=32m", "--restart=unless-stopped"];
     let labels = ["--label=com.docker.compose.project=live", "--label=com.docker.compose.service=web"];
+    let log = ["--log-driver=json-file", "--log-opt=max-size=2k", "--log-opt=max-file=3"];
     let health = ["--health-cmd=true", "--health-interval=1s"];
-    let rest = [IMAGE, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"];
-    let arguments: Vec<&str> = [run.as_slice(), &labels, &health, &rest].concat();
+    let rest = [IMAGE, "sh", "-c", "trap 'exit 0' TERM; echo hello; while :; do sleep 0.1; done"];
+    let arguments: Vec<&str> = [run.as_slice(), &labels, &log, &health, &rest].concat();
     let _removed = Container(name.clone());
     docker(&arguments).expect("docker run");
 
-    let watcher = watch(stack.clone());
-    let view = watcher.clone();
-    let mut gatherer = gatherer(Box::new(move || view.snapshot()));
-    let containers = Selection::NONE.with(Collector::Container);
+    let mut gatherer = gatherer(watch(stack));
+    let containers = Selection::NONE.with(Collector::Container).with(Collector::Docker);
     let mut scrape = || gatherer.gather(containers, Timestamp::now()).render(Format::Text);
     let me = format!("name=\"{name}\"");
-    let mut until = |family: &str, word: &str| {
-        wait_for(&format!("{family} {word}"), || {
+    let mut until = |what: &str, wanted: &dyn Fn(&str) -> bool| {
+        wait_for(what, || {
             let body = scrape();
-            (value(&body, family, &[&me, word]) == Some(1.0)).then_some(body)
+            wanted(&body).then_some(body)
         })
     };
+    let is = |family: &'static str, word: &'static str| {
+        let me = me.as_str();
+        move |body: &str| value(body, family, &[me, word]) == Some(1.0)
+    };
 
-    let body = until("docker_container_health{", "health=\"healthy\"");
+    let body = until("health=\"healthy\"", &is("docker_container_health{", "health=\"healthy\""));
     let of = |family: &str| value(&body, &format!("{family}{{"), &[&me, "project=\"live\"", "service=\"web\""]);
     assert_eq!(value(&body, "docker_up ", &[]), Some(1.0));
     assert_eq!(value(&body, "node_scrape_collector_success{", &[]), Some(1.0));
@@ -262,6 +320,17 @@ fn a_real_container_is_seen() {
     assert!(of("container_threads").unwrap() >= 1.0);
     assert!(of("container_start_time_seconds").unwrap() > 1.7e9);
     assert!(value(&body, "container_network_receive_bytes_total{", &[&me, "interface=\"eth0\""]).is_some());
+    assert!(value(&body, "docker_container_info{", &[&me, "image_id=\"sha256:", "log_driver=\"json-file\""]).is_some());
+    let made = docker(&["image", "inspect", "--format={{.Created}}", IMAGE]).unwrap().parse::<Timestamp>().unwrap();
+    assert_eq!(of("docker_container_image_created_seconds"), Some(made.as_second() as f64));
+    assert_eq!(of("docker_container_health_failing_streak"), Some(0.0));
+    let took = of("docker_container_health_probe_duration_seconds").unwrap();
+    assert!(took > 0.0 && took < 30.0);
+    let log_path = docker(&["inspect", "--format={{.LogPath}}", &name]).unwrap();
+    // Only root may look there.
+    if let Ok(file) = std::fs::metadata(&log_path) {
+        assert_eq!(of("docker_container_log_bytes"), Some(file.len() as f64));
+    }
     if value(&body, "nexus_memory_cgroup_enabled ", &[]) == Some(1.0) {
         assert_eq!(of("container_spec_memory_limit_bytes"), Some(f64::from(32 << 20)));
         let (set, usage) =
@@ -272,15 +341,22 @@ fn a_real_container_is_seen() {
     let names: BTreeSet<&str> = body.split("name=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(names, BTreeSet::from([name.as_str()]), "nothing of other stacks");
 
+    let probed_at = of("docker_container_health_probe_finished_at_seconds").unwrap();
+    until("a later probe, of which no event tells", &|body| {
+        value(body, "docker_container_health_probe_finished_at_seconds{", &[&me]) > Some(probed_at)
+    });
+
     docker(&["stop", "--time=5", &name]).expect("docker stop");
-    let body = until("docker_container_state{", "state=\"exited\"");
+    let body = until("state=\"exited\"", &is("docker_container_state{", "state=\"exited\""));
     let of = |family: &str| value(&body, &format!("{family}{{"), &[&me]);
     assert_eq!(of("docker_container_stopped_on_purpose"), Some(1.0));
+    assert_eq!(value(&body, "docker_events_total{action=\"kill\"}", &[]), Some(1.0));
+    assert_eq!(value(&body, "docker_containers{state=\"exited\"}", &[]), Some(1.0));
     assert!(of("docker_container_exit_code").is_some() && of("docker_container_finished_at_seconds").unwrap() > 1.7e9);
     assert_eq!((of("container_last_seen"), of("container_cpu_usage_seconds_total")), (None, None));
 
     docker(&["start", &name]).expect("docker start");
-    let body = until("docker_container_state{", "state=\"running\"");
+    let body = until("state=\"running\"", &is("docker_container_state{", "state=\"running\""));
     let of = |family: &str| value(&body, &format!("{family}{{"), &[&me]);
     assert_eq!(of("docker_container_stopped_on_purpose"), Some(0.0));
     assert_eq!(of("docker_container_exit_code"), None);

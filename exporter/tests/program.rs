@@ -172,6 +172,8 @@ fn when_docker_goes_its_word_goes_and_the_kernels_stays() {
     program.has_within_time("docker_up 0");
     let body = program.get("/metrics", "");
     assert!(!body.contains("\ndocker_container_state{") && body.contains("\ncontainer_memory_rss{"));
+    assert!(!body.contains("\ndocker_info{") && body.contains("\ndocker_events_total{action=\"die\"} 0\n"));
+    assert!(body.contains("\nnode_scrape_collector_success{collector=\"docker\"} 1\n"));
 }
 
 #[test]

@@ -7,12 +7,11 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nexus_exporter::collect::systemd::Wanted;
-use nexus_exporter::collect::{Calls, Collector, Roots, Selection};
+use nexus_exporter::collect::{Calls, Collector, DockerState, Roots, Selection};
 use nexus_exporter::exposition::Format;
 use nexus_exporter::gather::Gatherer;
 use nexus_exporter::settings::Settings;
@@ -36,7 +35,7 @@ fn gatherer(root: &Path, change: impl FnOnce(&mut Wanted)) -> Gatherer {
     change(&mut settings.systemd);
     let nowhere = || "/nonexistent".into();
     let roots = Roots { procfs: nowhere(), sysfs: nowhere(), udev_data: nowhere(), rootfs: root.to_owned() };
-    Gatherer::new(roots, settings, Calls::REAL, Box::new(Arc::default))
+    Gatherer::new(roots, settings, Calls::REAL, Box::new(DockerState::default))
 }
 
 fn scrape(gatherer: &mut Gatherer) -> Snapshot {

@@ -64,6 +64,7 @@ pub fn container() -> Container {
         stop_signal: None,
         auto_remove: false,
         log_driver: "json-file".into(),
+        log_path: String::new(),
         privileged: false,
     }
 }

@@ -6,6 +6,7 @@
 //! A container on the host's network, or in the network of another container, has no interfaces of its own: its
 //! `container_network_*` are absent, since the same traffic is counted for the host, or for the other container.
 
+mod log;
 mod oom;
 mod state;
 mod usage;
@@ -15,23 +16,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use nexus_docker::{Container, EngineInfo, Snapshot, Status, StopCause, Watched};
+use nexus_docker::{Container, Status, StopCause, Watched};
 
 use super::netdev::{self, Interface};
-use super::{Access, CollectError, Reader, Roots, diskstats};
+use super::{Access, CollectError, DockerState, Reader, Roots, diskstats};
 use crate::cgroup::{Hierarchy, Place, Usage, Wanted};
+use log::LogFile;
 use oom::OomCounter;
 pub use write::{FAMILIES, write};
 
 pub const ABSENCE: Option<&str> = Some(
     "success is 0 when the control group of a running container can't be found. While Docker does \
-    not answer, `docker_up` is 0, all other `docker_*` are absent, and `container_*` go on for the containers known last.",
+    not answer, `docker_container_*` are absent, and `container_*` go on for the containers known last.",
 );
 
 #[derive(Clone, Debug)]
 pub struct Containers {
     pub docker_up: bool,
-    pub engine: Option<EngineInfo>,
     /// `None` where there are no cgroup files to tell it by.
     pub memory_cgroup_enabled: Option<bool>,
     /// Sorted by Docker's id.
@@ -50,6 +51,9 @@ pub struct Reading {
     pub id: String,
     pub container: Arc<Container>,
     pub stop: StopCause,
+    /// When its image was made.
+    pub image_created: Option<Timestamp>,
+    pub log_bytes: Option<u64>,
     /// `None` when it does not run, or its group is gone or could not be found.
     pub usage: Option<Usage>,
     /// Processes killed for memory, counted across restarts; `None` when the kernel does not count.
@@ -69,6 +73,7 @@ struct Known {
     /// With the process id that it was found for: a restart makes a new group.
     place: Option<(u32, Place)>,
     oom: OomCounter,
+    log: LogFile,
 }
 
 pub type Found = Containers;
@@ -79,7 +84,9 @@ pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectEr
 }
 
 impl Kept {
-    fn read(&mut self, docker: &Snapshot, roots: &Roots, reader: &mut Reader, now: Timestamp) -> Containers {
+    fn read(&mut self, docker: &DockerState, roots: &Roots, reader: &mut Reader, now: Timestamp) -> Containers {
+        let DockerState { snapshot: docker, images, .. } = docker;
+        let engine_root = docker.engine.as_ref().map(|engine| engine.root_dir.as_path());
         let hierarchy = Hierarchy::find(roots, reader);
         let memory_cgroup_enabled = hierarchy.as_ref().map(Hierarchy::memory_enabled);
         self.known.retain(|id, _| docker.containers.contains_key(id));
@@ -103,19 +110,14 @@ impl Kept {
             let kills = usage.as_ref().and_then(|usage| usage.memory.oom_kills);
             let oom_events = (memory_cgroup_enabled == Some(true))
                 .then(|| known.oom.count(container.started_at, kills, *oom_events));
-            let container = Arc::clone(container);
-            containers.push(Reading { id: path, container, stop: *stop, usage, oom_events, interfaces });
+            let image_created = images.get(&container.image_id).copied().flatten();
+            let log_bytes = known.log.bytes(container, engine_root, &roots.rootfs);
+            let (container, stop) = (Arc::clone(container), *stop);
+            let id = path;
+            containers.push(Reading { id, container, stop, image_created, log_bytes, usage, oom_events, interfaces });
         }
         let devices = reader.text(&roots.proc("diskstats")).map(diskstats::names).unwrap_or_default();
-        Containers {
-            docker_up: docker.up,
-            engine: docker.engine.clone(),
-            memory_cgroup_enabled,
-            containers,
-            devices,
-            now,
-            lost,
-        }
+        Containers { docker_up: docker.up, memory_cgroup_enabled, containers, devices, now, lost }
     }
 }
 

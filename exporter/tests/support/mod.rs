@@ -59,7 +59,7 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Answers the reads that the watcher makes. The event stream stays open and silent until it is dropped, which
+/// Answers the reads that are made of Docker in the background. The event stream stays open and silent until it is dropped, which
 /// cuts all connections and removes the socket.
 pub struct Engine {
     pub socket: PathBuf,
@@ -125,7 +125,11 @@ fn answer(stream: UnixStream, answers: &serde_json::Value) {
         }
         let (status, body) = match body(path, answers) {
             Some(body) => ("200 OK", body),
-            None => ("404 Not Found", serde_json::json!({"message": "no such thing"})),
+            None if path.starts_with("/containers/") => {
+                ("404 Not Found", serde_json::json!({"message": "no such thing"}))
+            }
+            // As the socket proxy answers to what it does not allow.
+            None => ("403 Forbidden", serde_json::json!("forbidden")),
         };
         let body = body.to_string();
         let head = format!(
@@ -143,6 +147,8 @@ fn body(path: &str, answers: &serde_json::Value) -> Option<serde_json::Value> {
     match path {
         "/version" => Some(answers["version"].clone()),
         "/info" => Some(answers["info"].clone()),
+        "/images/json" => answers.get("images").cloned(),
+        "/system/df" => answers.get("system_df").cloned(),
         "/containers/json" => {
             let summary = |container: &serde_json::Value| {
                 let state = &container["State"]["Status"];

@@ -1,6 +1,6 @@
 //! The calls that Nexus makes to the Docker Engine, each with a deadline.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,9 +8,16 @@ use bollard::query_parameters::{
     EventsOptions, InspectContainerOptions, ListContainersOptions, LogsOptions, RestartContainerOptions,
 };
 use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
 use crate::container::Container;
+use crate::disk::{self, DiskUsage};
+use crate::events::EVENTS;
+use crate::images::ImageTimes;
+use crate::plain::{self, PlainError};
 
 /// How long a restart may take beyond the stop time-out of the container: starting takes seconds on a busy SD card.
 const RESTART_MARGIN: Duration = Duration::from_secs(60);
@@ -42,6 +49,10 @@ pub struct EngineInfo {
     pub cgroup_version: String,
     /// `cgroupfs` or `systemd`.
     pub cgroup_driver: String,
+    /// E.g. `overlay2`, or `overlayfs` with containerd's image store.
+    pub storage_driver: String,
+    /// Where it keeps its files, on its host.
+    pub root_dir: PathBuf,
 }
 
 /// One line of the list of containers: enough to see whether what is known of it is still true.
@@ -100,7 +111,8 @@ impl Docker {
         let fresh = async {
             bollard::Docker::connect_with_unix(
                 &self.socket.to_string_lossy(),
-                self.timeout.as_secs().max(1),
+                // Ours comes first: one fault shall have one name.
+                self.timeout.as_secs() + 2,
                 bollard::API_DEFAULT_VERSION,
             )?
             .negotiate_version()
@@ -120,6 +132,8 @@ impl Docker {
             api_version: version.api_version.unwrap_or_default(),
             cgroup_version: info.cgroup_version.map(|word| word.to_string()).unwrap_or_default(),
             cgroup_driver: info.cgroup_driver.map(|word| word.to_string()).unwrap_or_default(),
+            storage_driver: info.driver.unwrap_or_default(),
+            root_dir: info.docker_root_dir.unwrap_or_default().into(),
         })
     }
 
@@ -202,6 +216,28 @@ impl Docker {
         answer.map_err(|error| error.of_container(id))
     }
 
+    /// `GET /system/df`: the engine walks its files for this, which may take minutes. bollard only knows how engines answer
+    /// from API 1.52 on.
+    pub async fn disk_usage(&self, timeout: Duration) -> Result<DiskUsage, DockerError> {
+        let answer: disk::Answer = self.get("tell its disk usage", "/system/df?verbose=false", timeout).await?;
+        Ok(answer.into())
+    }
+
+    /// `GET /images/json`: when each image was made that has a tag, is used, or is left over.
+    pub(crate) async fn image_times(&self) -> Result<ImageTimes, DockerError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Image {
+            id: String,
+            /// Seconds since the epoch; 0 when its builder set none.
+            #[serde(default)]
+            created: i64,
+        }
+        let images: Option<Vec<Image>> = self.get("list its images", "/images/json", self.timeout).await?;
+        let time = |image: Image| (image.id, Timestamp::from_second(image.created).ok().filter(|_| image.created > 0));
+        Ok(images.unwrap_or_default().into_iter().map(time).collect::<BTreeMap<_, _>>())
+    }
+
     /// `GET /events`: what happens to containers, beginning with what happened after `since_nanos`. Probes of health
     /// checks, which are most of what Docker tells, are filtered out by the engine. Ends with an error, or when the
     /// engine or the proxy closes it.
@@ -210,24 +246,9 @@ impl Docker {
         since_nanos: i64,
     ) -> Result<impl Stream<Item = Result<Event, DockerError>> + Unpin + use<>, DockerError> {
         let client = self.client().await?;
-        const WANTED: [&str; 13] = [
-            "create",
-            "start",
-            "kill",
-            "die",
-            "stop",
-            "restart",
-            "pause",
-            "unpause",
-            "oom",
-            "destroy",
-            "rename",
-            "update",
-            "health_status",
-        ];
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
-            ("event".to_owned(), WANTED.map(str::to_owned).to_vec()),
+            ("event".to_owned(), EVENTS.map(str::to_owned).to_vec()),
         ]);
         let since = format!("{}.{:09}", since_nanos / 1_000_000_000, since_nanos % 1_000_000_000);
         let options = EventsOptions { since: Some(since), filters: Some(filters), ..Default::default() };
@@ -248,6 +269,25 @@ impl Docker {
             };
             std::future::ready(event)
         })))
+    }
+
+    /// A `GET` whose answer is read here, not by bollard.
+    async fn get<T: DeserializeOwned>(&self, action: &str, target: &str, limit: Duration) -> Result<T, DockerError> {
+        let version = self.client().await?.client_version();
+        let target = format!("/v{}.{}{target}", version.major_version, version.minor_version);
+        let failed = |source| DockerError::Failed { action: action.to_owned(), source };
+        let (status, body) = match tokio::time::timeout(limit, plain::get(&self.socket, &target)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error @ (PlainError::Connect(_) | PlainError::Broken(_)))) => {
+                return Err(DockerError::Unreachable { socket: self.socket.clone(), source: Box::new(error) });
+            }
+            Ok(Err(error)) => return Err(failed(Box::new(error))),
+            Err(_) => return Err(DockerError::TimedOut { action: action.to_owned(), limit }),
+        };
+        if status != 200 {
+            return Err(DockerError::Refused { action: action.to_owned(), status, message: message(&body) });
+        }
+        serde_json::from_slice(&body).map_err(|error| failed(Box::new(error)))
     }
 
     async fn within<T>(
@@ -288,6 +328,19 @@ fn classify(action: &str, socket: &Path, error: bollard::errors::Error) -> Docke
         }
         error => DockerError::Failed { action, source: Box::new(error) },
     }
+}
+
+/// What an answer that is no success says: Docker's own are JSON, a proxy's may be a page.
+fn message(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Told {
+        message: String,
+    }
+    let text = match serde_json::from_slice(body) {
+        Ok(Told { message }) => message,
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 512)
 }
 
 /// The beginning of `text`, at most `limit` bytes, cut between characters.

@@ -58,6 +58,8 @@ pub struct Container {
     pub auto_remove: bool,
     /// Log driver, e.g. `json-file`.
     pub log_driver: String,
+    /// Where the log is on the engine's host, as far as Docker tells: `json-file` only.
+    pub log_path: String,
     pub privileged: bool,
 }
 
@@ -285,6 +287,7 @@ impl From<ContainerInspectResponse> for Container {
             stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
             auto_remove: host.auto_remove.unwrap_or(false),
             log_driver: host.log_config.and_then(|log| log.typ).unwrap_or_default(),
+            log_path: raw.log_path.unwrap_or_default(),
             privileged: host.privileged.unwrap_or(false),
         }
     }

@@ -1,6 +1,6 @@
 //! What Docker says of each container: families of our own.
 
-use nexus_docker::{Health, Status, StopCause};
+use nexus_docker::{Health, Probe, Status, StopCause};
 
 use super::Reading;
 use super::write::{Labelled, counter, each, gauge, seconds};
@@ -26,10 +26,33 @@ const HEALTH: Family = Family {
         "inspect: State.Health.Status",
     )
 };
+const INFO: Family = Family {
+    labels: &["id", "name", "image", "project", "service", "image_id", "restart_policy", "log_driver"],
+    ..gauge(
+        "docker_container_info",
+        "What the container was made of and how Docker runs it, value is always 1.",
+        "inspect: Image, HostConfig.RestartPolicy.Name, HostConfig.LogConfig.Type",
+    )
+};
+const IMAGE_CREATED: Family = gauge(
+    "docker_container_image_created_seconds",
+    "When the image that it runs was made, in unixtime; absent when the image does not say.",
+    "GET /images/json: Created, asked for when a container with another image appears",
+);
 const FAILING_STREAK: Family = gauge(
     "docker_container_health_failing_streak",
-    "Failed health checks in a row; absent without a health check.",
+    "Failed health checks in a row, up to a minute old; absent without a health check.",
     "inspect: State.Health.FailingStreak",
+);
+const PROBE_DURATION: Family = gauge(
+    "docker_container_health_probe_duration_seconds",
+    "How long the last run of the health check took, up to a minute old; absent before the first.",
+    "inspect: State.Health.Log, the last one's Start and End",
+);
+const PROBE_FINISHED: Family = gauge(
+    "docker_container_health_probe_finished_at_seconds",
+    "When the last run of the health check ended, in unixtime, up to a minute old; absent before the first.",
+    "inspect: State.Health.Log, the last one's End",
 );
 const HEALTH_STATE: Family = gauge(
     "container_health_state",
@@ -61,6 +84,12 @@ const EXPECTED_RUNNING: Family = gauge(
     "Whether it should be running, by its restart policy or the label nexus.expected.",
     "inspect: HostConfig.RestartPolicy, Config.Labels",
 );
+const LOG_BYTES: Family = gauge(
+    "docker_container_log_bytes",
+    "Size of the container's log on disk with its rotated files; absent where the log driver keeps no file, and where the \
+     file can't be seen.",
+    "the files at inspect: LogPath (json-file), or in local-logs of Docker's folder for the container (local)",
+);
 const STOPPED_ON_PURPOSE: Family = gauge(
     "docker_container_stopped_on_purpose",
     "Whether somebody asked Docker to stop or pause it; absent when it was stopped before the watching began.",
@@ -69,8 +98,12 @@ const STOPPED_ON_PURPOSE: Family = gauge(
 
 pub const FAMILIES: &[Family] = &[
     STATE,
+    INFO,
+    IMAGE_CREATED,
     HEALTH,
     FAILING_STREAK,
+    PROBE_DURATION,
+    PROBE_FINISHED,
     HEALTH_STATE,
     RESTARTS,
     EXIT_CODE,
@@ -78,6 +111,7 @@ pub const FAMILIES: &[Family] = &[
     OOM_KILLED,
     EXPECTED_RUNNING,
     STOPPED_ON_PURPOSE,
+    LOG_BYTES,
 ];
 
 pub fn write(all: &[Labelled<'_>], out: &mut Exposition) {
@@ -87,6 +121,16 @@ pub fn write(all: &[Labelled<'_>], out: &mut Exposition) {
             family.sample_of(labels, &[("state", state.as_str())], reading.container.status == state);
         }
     }
+    let mut family = out.family(&INFO);
+    for (labels, Reading { container, .. }) in all {
+        let more = [
+            ("image_id", container.image_id.as_str()),
+            ("restart_policy", container.restart_policy.as_str()),
+            ("log_driver", &container.log_driver),
+        ];
+        family.sample_of(labels, &more, 1u64);
+    }
+    each(out, &IMAGE_CREATED, all, |one| one.image_created.map(|at| at.as_second()));
     let mut family = out.family(&HEALTH);
     for (labels, reading) in all {
         for health in Health::ALL {
@@ -96,6 +140,8 @@ pub fn write(all: &[Labelled<'_>], out: &mut Exposition) {
     each(out, &FAILING_STREAK, all, |one| {
         (one.container.health != Health::None).then_some(one.container.failing_streak)
     });
+    each(out, &PROBE_DURATION, all, |one| one.container.probes.last().and_then(took));
+    each(out, &PROBE_FINISHED, all, |one| one.container.probes.last()?.end.map(seconds));
     each(out, &HEALTH_STATE, all, |one| match one.container.health {
         Health::None => None,
         Health::Starting => Some(-1i64),
@@ -111,6 +157,13 @@ pub fn write(all: &[Labelled<'_>], out: &mut Exposition) {
     each(out, &OOM_KILLED, all, |one| Some(one.container.oom_killed));
     each(out, &EXPECTED_RUNNING, all, |one| Some(one.container.expected_to_run()));
     each(out, &STOPPED_ON_PURPOSE, all, stopped_on_purpose);
+    each(out, &LOG_BYTES, all, |one| one.log_bytes);
+}
+
+/// `None` when the clock was set back while it ran.
+fn took(probe: &Probe) -> Option<f64> {
+    let took = probe.end?.duration_since(probe.start?);
+    (!took.is_negative()).then(|| took.as_secs_f64())
 }
 
 fn stopped_on_purpose(one: &Reading) -> Option<bool> {

@@ -1,4 +1,4 @@
-//! How the containers are written: what the families of `state` and `usage` share, and those about the engine.
+//! How the containers are written: what the families of `state` and `usage` share.
 
 use jiff::Timestamp;
 
@@ -17,14 +17,6 @@ pub const fn counter(name: &'static str, help: &'static str, source: &'static st
     Family { name, kind: Kind::Counter, help, labels: IDENTITY, source }
 }
 
-const DOCKER_UP: Family = Family {
-    labels: &[],
-    ..gauge("docker_up", "Whether the Docker Engine answers.", "event stream and list of the Engine API")
-};
-const DOCKER_INFO: Family = Family {
-    labels: &["version", "cgroup_version", "cgroup_driver"],
-    ..gauge("docker_info", "The Docker Engine, value is always 1.", "GET /version, /info")
-};
 const MEMORY_CGROUP: Family = Family {
     labels: &[],
     ..gauge(
@@ -34,10 +26,10 @@ const MEMORY_CGROUP: Family = Family {
     )
 };
 
-const OWN: &[Family] = &[DOCKER_UP, DOCKER_INFO, MEMORY_CGROUP];
+const OWN: &[Family] = &[MEMORY_CGROUP];
 
 pub const FAMILIES: &[Family] = &{
-    let mut families = [DOCKER_UP; OWN.len() + state::FAMILIES.len() + usage::FAMILIES.len()];
+    let mut families = [MEMORY_CGROUP; OWN.len() + state::FAMILIES.len() + usage::FAMILIES.len()];
     let mut at = 0;
     while at < families.len() {
         families[at] = if at < OWN.len() {
@@ -56,15 +48,6 @@ pub const FAMILIES: &[Family] = &{
 pub type Labelled<'a> = (Labels, &'a Reading);
 
 pub fn write(reading: &Containers, out: &mut Exposition) {
-    out.family(&DOCKER_UP).single(reading.docker_up);
-    if let Some(engine) = reading.engine.as_ref().filter(|_| reading.docker_up) {
-        let labels = [
-            ("version", engine.version.as_str()),
-            ("cgroup_version", &engine.cgroup_version),
-            ("cgroup_driver", &engine.cgroup_driver),
-        ];
-        out.family(&DOCKER_INFO).sample(&labels, 1u64);
-    }
     if let Some(enabled) = reading.memory_cgroup_enabled {
         out.family(&MEMORY_CGROUP).single(enabled);
     }
