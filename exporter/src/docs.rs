@@ -70,7 +70,7 @@ Known limits:
 - In the exporter's own container a mount of the host that something else covers there (the host's /run) has
   `node_filesystem_device_error` 1 and no figures.
 - `node_cpu_core_throttles_total` and `node_cpu_package_throttles_total`, which only Intel's processors have, are missing.
-- A collector whose read does not return within four seconds fails, as does one that comes too late within eight
+- A collector whose read does not return within 2.5 seconds fails, as does one that comes too late within eight
   seconds of a scrape; it is asked again when that read has returned. The others are served.
 ";
 

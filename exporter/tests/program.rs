@@ -116,7 +116,7 @@ fn routes_answer_over_raw_bytes() {
         assert!(page.contains(part), "{page}");
     }
     assert!(!page.contains("<script"));
-    let host = program.get("/metrics?exclude[]=container&exclude[]=netdev", "");
+    let host = program.get("/metrics?exclude[]=container&exclude[]=netdev&exclude[]=netclass", "");
     assert!(host.contains("\nnode_load1 1.1\n"));
     assert!(!host.contains("\ncontainer_") && !host.contains("\nnode_network_"), "{host}");
     for refused in ["exclude[]=gpu", "exclude[]=cpu&collect[]=cpu"] {

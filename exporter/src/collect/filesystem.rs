@@ -70,8 +70,9 @@ pub struct Answer {
 /// How a path is asked; a function of its own so that fixtures can answer in its place.
 pub type Ask = fn(&PathBuf) -> io::Result<Answer>;
 
-/// New hanging mounts in one scrape may take this long together; a whole collector must be done in four seconds.
-const BUDGET: Duration = Duration::from_secs(3);
+/// New hanging mounts in one scrape may take this long together; a whole collector must be done in two and a half
+/// seconds.
+const BUDGET: Duration = Duration::from_secs(2);
 
 pub type Found = Filesystems;
 

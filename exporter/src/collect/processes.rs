@@ -14,8 +14,8 @@ use crate::family::{Family, Kind};
 pub const ABSENCE: Option<&str> =
     Some("success is 0 where counting takes longer than three seconds: half a count is none.");
 
-/// A collector must be done in four seconds.
-const BUDGET: Duration = Duration::from_secs(3);
+/// A collector must be done in two and a half seconds.
+const BUDGET: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {

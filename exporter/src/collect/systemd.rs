@@ -24,8 +24,8 @@ pub const ABSENCE: Option<&str> = Some(
     exporter in its container is, may tell systemd to start, stop and run anything, `ro` or not; another user may only look.",
 );
 
-/// A collector must be done in four seconds.
-const BUDGET: Duration = Duration::from_secs(3);
+/// A collector must be done in two and a half seconds.
+const BUDGET: Duration = Duration::from_secs(2);
 
 /// Of those that the patterns take. A machine has some hundred.
 const MOST_UNITS: usize = 4096;
