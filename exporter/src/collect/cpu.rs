@@ -153,7 +153,7 @@ const ONLINE: Family = Family {
 };
 pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] =
-    &[GUEST_SECONDS, SECONDS, ISOLATED, ONLINE, info::INFO, info::FREQUENCY_HERTZ, info::FLAG_INFO, info::BUG_INFO];
+    &[GUEST_SECONDS, SECONDS, ISOLATED, ONLINE, info::INFO, info::FLAG_INFO, info::BUG_INFO];
 
 pub fn write(cpu: &Cpu, out: &mut Exposition) {
     let mut write = |family: &Family, modes: &[&str], first: usize| {

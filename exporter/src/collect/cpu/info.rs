@@ -22,7 +22,6 @@ pub struct Processor {
     pub number: String,
     /// In the order of `LABELS`.
     pub labels: [String; LABELS.len()],
-    pub megahertz: Option<f64>,
 }
 
 /// With the kernel's name of each.
@@ -37,8 +36,6 @@ const LABELS: [(&str, &str); 9] = [
     ("stepping", "stepping"),
     ("cachesize", "cache size"),
 ];
-/// How many of them name the place of a processor.
-const PLACE: usize = 2;
 
 pub(super) fn read(roots: &Roots, settings: &Settings, reader: &mut Reader) -> Result<Info, CollectError> {
     let path = roots.proc("cpuinfo");
@@ -67,7 +64,6 @@ fn parse(text: &str, flags: Option<&Filter>, bugs: Option<&Filter>) -> Info {
         let is_first = info.processors.len() == 1;
         let Some(processor) = info.processors.last_mut() else { continue };
         match key {
-            "cpu MHz" => processor.megahertz = value.parse().ok(),
             // The second is what ARM calls them.
             "flags" | "Features" if is_first => info.flags = words(value, flags),
             "bugs" if is_first => info.bugs = words(value, bugs),
@@ -97,12 +93,6 @@ pub(super) const INFO: Family = gauge(
     &["package", "core", "cpu", "vendor", "family", "model", "model_name", "microcode", "stepping", "cachesize"],
     "/proc/cpuinfo; only with --collector.cpu.info",
 );
-pub(super) const FREQUENCY_HERTZ: Family = gauge(
-    "node_cpu_frequency_hertz",
-    "Frequency of the CPU as /proc/cpuinfo has it.",
-    &["package", "core", "cpu"],
-    "/proc/cpuinfo, cpu MHz; only with --collector.cpu.info, never on a Pi",
-);
 pub(super) const FLAG_INFO: Family = gauge(
     "node_cpu_flag_info",
     "Always 1, for a flag that the first processor has.",
@@ -129,12 +119,6 @@ pub(super) fn write(info: &Info, out: &mut Exposition) {
     let mut family = out.family(&INFO);
     for processor in &info.processors {
         family.sample(&labels(processor, LABELS.len()), true);
-    }
-    let mut family = out.family(&FREQUENCY_HERTZ);
-    for processor in &info.processors {
-        if let Some(megahertz) = processor.megahertz {
-            family.sample(&labels(processor, PLACE), megahertz * 1e6);
-        }
     }
     let mut family = out.family(&FLAG_INFO);
     for flag in &info.flags {
@@ -179,7 +163,6 @@ mod tests {
                  model_name=\"Intel(R) Core(TM) i7\",microcode=\"0xb4\",stepping=\"10\",cachesize=\"8192 KB\"} 1",
                 "node_cpu_info{cpu=\"1\",package=\"\",core=\"\",vendor=\"\",family=\"\",model=\"\",model_name=\"\",\
                  microcode=\"\",stepping=\"\",cachesize=\"\"} 1",
-                "node_cpu_frequency_hertz{cpu=\"0\",package=\"0\",core=\"1\"} 799998000",
                 "node_cpu_flag_info{flag=\"fpu\"} 1",
                 "node_cpu_flag_info{flag=\"sse\"} 1",
                 "node_cpu_bug_info{bug=\"mds\"} 1",
