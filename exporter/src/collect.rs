@@ -10,6 +10,7 @@ pub mod entropy;
 pub mod filefd;
 pub mod filesystem;
 pub mod loadavg;
+pub mod machine;
 pub mod meminfo;
 pub mod netdev;
 pub mod netstat;
@@ -79,6 +80,7 @@ macro_rules! for_each_collector {
             (Watchdog, watchdog, true)
             (Processes, processes, false)
             (Systemd, systemd, false)
+            (Machine, machine, true)
             (Container, container, true)
         }
     };
@@ -170,6 +172,11 @@ impl Collector {
     /// Whether it needs to know Docker's containers.
     pub fn is_about_docker(self) -> bool {
         self == Collector::Container
+    }
+
+    /// Whether its families are cAdvisor's, not node_exporter's.
+    pub fn is_of_cadvisor(self) -> bool {
+        matches!(self, Collector::Container | Collector::Machine)
     }
 }
 

@@ -51,6 +51,7 @@ Known limits:
 - On cgroup v1 the kernel does not charge what is written through the page cache to the container, and some kernels
   count no block I/O per container at all: `container_fs_*` are then absent or too small.
 - `container_health_state` is absent for a container without a health check, where cAdvisor 0.60 has -1.
+- `machine_*` have none of cAdvisor's labels `machine_id` and `system_uuid`: machine-id(5) asks to keep it off the network.
 - In the exporter's own container a mount of the host that something else covers there (the host's /run) has
   `node_filesystem_device_error` 1 and no figures.
 - `node_cpu_core_throttles_total` and `node_cpu_package_throttles_total`, which only Intel's processors have, are missing.

@@ -59,7 +59,7 @@ impl Gatherer {
     pub fn gather(&mut self, wanted: Selection, now: Timestamp) -> Snapshot {
         let wanted: Vec<Collector> = wanted.iter().collect();
         let docker =
-            if wanted.iter().any(|collector| collector.is_about_docker()) { (self.docker)() } else { Arc::default() };
+            if wanted.iter().any(|collector| collector.is_of_cadvisor()) { (self.docker)() } else { Arc::default() };
         let mut snapshot = Snapshot {
             outcomes: Vec::with_capacity(wanted.len()),
             found: Vec::with_capacity(wanted.len()),
