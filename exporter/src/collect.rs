@@ -14,6 +14,7 @@ pub mod filefd;
 pub mod filesystem;
 pub mod hwmon;
 pub mod loadavg;
+pub mod machine;
 pub mod meminfo;
 pub mod netclass;
 pub mod netdev;
@@ -95,6 +96,7 @@ macro_rules! for_each_collector {
             (RpiBoard, rpi_board, true)
             (RpiFirmware, rpi_firmware, true)
             (Storage, storage, true)
+            (Machine, machine, true)
             (Container, container, true)
             (Docker, docker, true)
             (DockerDisk, docker_disk, true)
@@ -185,9 +187,9 @@ macro_rules! declare_collectors {
 for_each_collector!(declare_collectors);
 
 impl Collector {
-    /// Whether it needs what is known of Docker.
+    /// Whether it is about Docker and needs what is known of it. Others are node_exporter's, or of a Raspberry Pi.
     pub fn is_about_docker(self) -> bool {
-        matches!(self, Collector::Container | Collector::Docker | Collector::DockerDisk)
+        matches!(self, Collector::Container | Collector::Docker | Collector::DockerDisk | Collector::Machine)
     }
 }
 

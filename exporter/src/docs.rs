@@ -67,6 +67,7 @@ Known limits:
   is tested with fixtures only.
 - `docker_container_log_bytes` needs the host's root at `--path.rootfs`, without a symbolic link on the way to Docker's
   folder, and uid 0 (without capabilities is enough).
+- `machine_*` have none of cAdvisor's labels `machine_id` and `system_uuid`: machine-id(5) asks to keep it off the network.
 - In the exporter's own container a mount of the host that something else covers there (the host's /run) has
   `node_filesystem_device_error` 1 and no figures.
 - `node_cpu_core_throttles_total` and `node_cpu_package_throttles_total`, which only Intel's processors have, are missing.

@@ -56,6 +56,22 @@ const BUILD: Family = Family {
     labels: &["version"],
     source: "the exporter itself",
 };
+/// node_exporter's own, for the dashboards that pick their hosts by it.
+const NODE_BUILD: Family = Family {
+    name: "node_exporter_build_info",
+    kind: Kind::Gauge,
+    help: "The version of this exporter, value is always 1. No node_exporter: dashboards made for it find their hosts here.",
+    labels: &["version"],
+    source: "the exporter itself; not in a scrape of `container` and `machine` alone",
+};
+/// cAdvisor's word for what the success of a collector says.
+const CONTAINER_ERROR: Family = Family {
+    name: "container_scrape_error",
+    kind: Kind::Gauge,
+    help: "1 if there was an error while getting container metrics, 0 otherwise.",
+    labels: &[],
+    source: "the exporter itself; only in a scrape of `container`",
+};
 const WEB_CONFIG_OK: Family = Family {
     name: "nexus_exporter_web_config_ok",
     kind: Kind::Gauge,
@@ -64,7 +80,7 @@ const WEB_CONFIG_OK: Family = Family {
     source: "the exporter itself; only with --web.config.file",
 };
 /// Written whichever collectors are asked for.
-pub const FAMILIES: &[Family] = &[DURATION, SUCCESS, ABSENT, BUILD, WEB_CONFIG_OK];
+pub const FAMILIES: &[Family] = &[DURATION, SUCCESS, ABSENT, BUILD, NODE_BUILD, CONTAINER_ERROR, WEB_CONFIG_OK];
 
 impl Snapshot {
     pub fn render(&self, format: Format) -> String {
@@ -89,6 +105,14 @@ impl Snapshot {
             family.sample(&[("collector", outcome.collector.name())], absent);
         }
         out.family(&BUILD).sample(&[("version", env!("CARGO_PKG_VERSION"))], 1u64);
+        if self.outcomes.iter().any(|outcome| !outcome.collector.is_about_docker()) {
+            let ours = concat!("nexus-exporter ", env!("CARGO_PKG_VERSION"));
+            out.family(&NODE_BUILD).sample(&[("version", ours)], 1u64);
+        }
+        if let Some(outcome) = self.outcomes.iter().find(|outcome| outcome.collector == Collector::Container) {
+            let failed = !matches!(outcome.fault, None | Some(CollectError::Absent { .. }));
+            out.family(&CONTAINER_ERROR).single(failed);
+        }
         if let Some(process) = &self.process {
             process.write(out);
         }

@@ -194,7 +194,7 @@ fn masked(body: &str) -> String {
                 out.push_str(series);
                 out.push_str(" 0");
             }
-            _ => out.push_str(&line.replace(concat!('"', env!("CARGO_PKG_VERSION"), '"'), "\"VERSION\"")),
+            _ => out.push_str(&line.replace(concat!(env!("CARGO_PKG_VERSION"), '"'), "VERSION\"")),
         }
         out.push('\n');
     }

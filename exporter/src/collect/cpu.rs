@@ -77,7 +77,7 @@ pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectEr
 const MOST_CPUS: u32 = 8192;
 
 /// `0-3,5`. What is not understood is left out.
-fn parse_list(text: &str) -> Vec<u32> {
+pub(super) fn parse_list(text: &str) -> Vec<u32> {
     let mut numbers = Vec::new();
     for range in text.trim().split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
