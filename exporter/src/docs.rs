@@ -39,7 +39,8 @@ are ours. Every collector is on by default unless its section says otherwise; `-
 `--collector.NAME` on, and `collect[]=NAME` in the query of a scrape, repeated, picks some.
 
 What can't be read is absent, never zero: no `container_memory_*` where the kernel's memory cgroup is off (stock
-Raspberry Pi OS; `nexus_memory_cgroup_enabled` is 0 then), no `node_pressure_*` without pressure stall information.
+Raspberry Pi OS; `nexus_memory_cgroup_enabled` is 0 then), no `node_pressure_*` and no `container_pressure_*` without
+pressure stall information. The latter need cgroup v2, alone or beside version 1 with the containers in both.
 
 Every family of containers has the labels `id` (the cgroup path, `/docker/ID` when it does not run), `name`, `image`,
 `project` and `service` (Docker Compose's, empty outside it). In OpenMetrics a counter is declared without `_total`.
@@ -59,6 +60,11 @@ Known limits:
 - No `node_cpu_core_throttles_total` and `node_cpu_package_throttles_total`: x86 alone has them.
 - On cgroup v1 the kernel does not charge what is written through the page cache to the container, and some kernels
   count no block I/O per container at all: `container_fs_*` are then absent or too small.
+- Of cAdvisor's families there is no `container_fs_usage_bytes`, `container_fs_limit_bytes` and `container_fs_inodes_*`,
+  which take a walk over all files of all containers; no `container_file_descriptors`, `container_sockets`,
+  `container_ulimits_soft` and `container_tasks_state`, which take a look into the processes, and so a capability that
+  the exporter does without; and no CPU time of single CPUs.
+- `container_spec_*` is what Docker was told. A limit that was set past Docker does not show.
 - `container_health_state` is absent for a container without a health check, where cAdvisor 0.60 has -1.
 - Docker sends no event for a probe of a health check that leaves the health as it is, so the failing streak and the last
   probe are up to a minute old.

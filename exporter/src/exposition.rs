@@ -4,8 +4,6 @@
 //! A family is declared when its first sample is written: one that has no sample does not appear at all, since what is
 //! missing is never zero. All samples of a family must be written in one go.
 
-use std::fmt::Write as _;
-
 use crate::family::{Family, Kind, unit};
 
 /// How the exposition is written.
@@ -32,6 +30,8 @@ pub enum Value {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
+    /// Written as seconds, with all its digits and without a detour by floating point, which costs ten times as much.
+    Nanoseconds(u64),
 }
 
 impl From<u64> for Value {
@@ -66,15 +66,22 @@ impl From<bool> for Value {
 
 /// Label pairs, escaped once for the many samples that carry them. Both formats escape label values alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(String);
+pub struct Labels {
+    /// `{NAME="VALUE",…}`, empty without pairs.
+    braced: String,
+}
 
 impl Labels {
     pub fn new(pairs: &[(&str, &str)]) -> Self {
-        let mut out = String::new();
-        push_pairs(&mut out, pairs);
+        let mut braced = String::new();
+        if !pairs.is_empty() {
+            braced.push('{');
+            push_pairs(&mut braced, pairs);
+            braced.push('}');
+        }
         // They are kept, some by the thousand.
-        out.shrink_to_fit();
-        Labels(out)
+        braced.shrink_to_fit();
+        Labels { braced }
     }
 }
 
@@ -87,44 +94,48 @@ pub struct Exposition {
 
 impl Exposition {
     pub fn new(format: Format) -> Self {
+        Exposition::reusing(format, String::new())
+    }
+
+    /// Writes into `out`, whose content is dropped. That of the last scrape has the right size.
+    pub fn reusing(format: Format, mut out: String) -> Self {
+        out.clear();
         // A host with a dozen containers takes about this much.
-        Exposition { format, out: String::with_capacity(64 * 1024) }
+        out.reserve(64 * 1024);
+        Exposition { format, out }
     }
 
     /// Opens a family for its samples.
-    pub fn family(&mut self, family: &Family) -> FamilyWriter<'_> {
+    pub fn family<'a>(&'a mut self, family: &'a Family) -> FamilyWriter<'a> {
         self.named_family(family.name, family.kind, family.help)
     }
 
     /// Opens a family whose name is known only now. `name` must be a valid metric name.
-    pub fn named_family(&mut self, name: &str, kind: Kind, help: &str) -> FamilyWriter<'_> {
+    pub fn named_family<'a>(&'a mut self, name: &'a str, kind: Kind, help: &'a str) -> FamilyWriter<'a> {
         // OpenMetrics names a counter's family without the `_total` of its samples; a counter that has none in its name
         // could not be told from a gauge there, so it is declared unknown.
-        let base = name.strip_suffix("_total");
-        let (declared, word) = match (self.format, kind, base) {
+        let (declared, word) = match (self.format, kind, name.strip_suffix("_total")) {
             (Format::OpenMetrics, Kind::Counter, Some(base)) => (base, "counter"),
             (Format::OpenMetrics, Kind::Counter, None) | (Format::OpenMetrics, Kind::Untyped, _) => (name, "unknown"),
             _ => (name, kind.as_str()),
         };
-        self.declare(name, declared, word, help)
+        self.declared_as(name, declared, word, help)
     }
 
     /// As [`Exposition::named_family`], for a counter whose name without `_total` is another family's.
-    pub fn counter_by_full_name(&mut self, name: &str, help: &str) -> FamilyWriter<'_> {
+    pub fn counter_by_full_name<'a>(&'a mut self, name: &'a str, help: &'a str) -> FamilyWriter<'a> {
         let word = if self.format == Format::OpenMetrics { "unknown" } else { Kind::Counter.as_str() };
-        self.declare(name, name, word, help)
+        self.declared_as(name, name, word, help)
     }
 
-    fn declare(&mut self, name: &str, declared: &str, word: &str, help: &str) -> FamilyWriter<'_> {
-        let mut head = String::new();
-        _ = writeln!(head, "# HELP {declared} {}", Escaped { text: help, quotes: self.format == Format::OpenMetrics });
-        _ = writeln!(head, "# TYPE {declared} {word}");
-        if self.format == Format::OpenMetrics
-            && let Some(unit) = unit(declared)
-        {
-            _ = writeln!(head, "# UNIT {declared} {unit}");
-        }
-        FamilyWriter { out: &mut self.out, name: name.to_owned(), head: Some(head) }
+    fn declared_as<'a>(
+        &'a mut self,
+        name: &'a str,
+        declared: &'a str,
+        word: &'static str,
+        help: &'a str,
+    ) -> FamilyWriter<'a> {
+        FamilyWriter { format: self.format, out: &mut self.out, name, declared, word, help, is_declared: false }
     }
 
     /// The whole body.
@@ -139,10 +150,13 @@ impl Exposition {
 /// Writes the samples of one family.
 #[derive(Debug)]
 pub struct FamilyWriter<'a> {
+    format: Format,
     out: &'a mut String,
-    name: String,
-    /// The declaration, until the first sample has taken it.
-    head: Option<String>,
+    name: &'a str,
+    declared: &'a str,
+    word: &'static str,
+    help: &'a str,
+    is_declared: bool,
 }
 
 impl FamilyWriter<'_> {
@@ -152,77 +166,135 @@ impl FamilyWriter<'_> {
     }
 
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) {
-        self.sample_of(&Labels::default(), labels, value);
+        self.line("", "", labels, value.into());
     }
 
     /// A sample with the labels of `block`, then those of `more`.
     pub fn sample_of(&mut self, block: &Labels, more: &[(&str, &str)], value: impl Into<Value>) {
-        self.part("", block, more, value);
+        self.line("", &block.braced, more, value.into());
     }
 
     /// A sample of a histogram or a summary, with what its name has behind the family's.
     pub fn part(&mut self, suffix: &str, block: &Labels, more: &[(&str, &str)], value: impl Into<Value>) {
-        if let Some(head) = self.head.take() {
-            self.out.push_str(&head);
+        self.line(suffix, &block.braced, more, value.into());
+    }
+
+    fn line(&mut self, suffix: &str, block: &str, more: &[(&str, &str)], value: Value) {
+        if !self.is_declared {
+            self.is_declared = true;
+            self.declare();
         }
-        self.out.push_str(&self.name);
-        self.out.push_str(suffix);
-        if !block.0.is_empty() || !more.is_empty() {
-            self.out.push('{');
-            self.out.push_str(&block.0);
-            if !block.0.is_empty() && !more.is_empty() {
-                self.out.push(',');
+        let out = &mut *self.out;
+        out.push_str(self.name);
+        out.push_str(suffix);
+        if more.is_empty() {
+            out.push_str(block);
+        } else {
+            match block.strip_suffix('}') {
+                Some(pairs) => {
+                    out.push_str(pairs);
+                    out.push(',');
+                }
+                None => out.push('{'),
             }
-            push_pairs(self.out, more);
-            self.out.push('}');
+            push_pairs(out, more);
+            out.push('}');
         }
-        self.out.push(' ');
-        push_value(self.out, value.into());
-        self.out.push('\n');
+        out.push(' ');
+        push_value(out, value);
+        out.push('\n');
+    }
+
+    fn declare(&mut self) {
+        let is_open = self.format == Format::OpenMetrics;
+        let (out, declared) = (&mut *self.out, self.declared);
+        for part in ["# HELP ", declared, " "] {
+            out.push_str(part);
+        }
+        push_escaped(out, self.help, is_open);
+        for part in ["\n# TYPE ", declared, " ", self.word, "\n"] {
+            out.push_str(part);
+        }
+        if is_open && let Some(unit) = unit(declared) {
+            for part in ["# UNIT ", declared, " ", unit, "\n"] {
+                out.push_str(part);
+            }
+        }
     }
 }
 
 fn push_pairs(out: &mut String, pairs: &[(&str, &str)]) {
     for (at, (name, value)) in pairs.iter().enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        _ = write!(out, "{comma}{name}=\"{}\"", Escaped { text: value, quotes: true });
+        if at > 0 {
+            out.push(',');
+        }
+        out.push_str(name);
+        out.push_str("=\"");
+        push_escaped(out, value, true);
+        out.push('"');
     }
 }
 
 fn push_value(out: &mut String, value: Value) {
+    match value {
+        Value::Unsigned(value) => out.push_str(itoa::Buffer::new().format(value)),
+        Value::Signed(value) => out.push_str(itoa::Buffer::new().format(value)),
+        Value::Nanoseconds(value) => push_seconds(out, value),
+        Value::Float(value) => push_float(out, value),
+    }
+}
+
+fn push_seconds(out: &mut String, nanoseconds: u64) {
+    const BILLION: u64 = 1_000_000_000;
+    out.push_str(itoa::Buffer::new().format(nanoseconds / BILLION));
+    let mut rest = nanoseconds % BILLION;
+    if rest == 0 {
+        return;
+    }
+    out.push('.');
+    let mut digits = 9;
+    while rest % 10 == 0 {
+        rest /= 10;
+        digits -= 1;
+    }
+    let mut buffer = itoa::Buffer::new();
+    let rest = buffer.format(rest);
+    out.push_str(&"000000000"[..digits - rest.len()]);
+    out.push_str(rest);
+}
+
+fn push_float(out: &mut String, value: f64) {
+    use std::fmt::Write as _;
+    /// Up to it each whole number has a value of its own.
+    const EXACT: f64 = (1u64 << 53) as f64;
+    if value.fract() == 0.0 && value.abs() < EXACT {
+        return out.push_str(itoa::Buffer::new().format(value as i64));
+    }
     _ = match value {
-        Value::Unsigned(value) => write!(out, "{value}"),
-        Value::Signed(value) => write!(out, "{value}"),
-        Value::Float(value) if value == f64::INFINITY => write!(out, "+Inf"),
-        Value::Float(value) if value == f64::NEG_INFINITY => write!(out, "-Inf"),
+        f64::INFINITY => write!(out, "+Inf"),
+        f64::NEG_INFINITY => write!(out, "-Inf"),
         // Rust writes `NaN` as the formats want it, and every other number in full with the fewest digits that read back
         // as the same number.
-        Value::Float(value) => write!(out, "{value}"),
+        value => write!(out, "{value}"),
     };
 }
 
 /// `\` and line feed are escaped everywhere, `"` in label values and in OpenMetrics' help. NUL would end Prometheus's
 /// reading, so it is replaced.
-struct Escaped<'a> {
-    text: &'a str,
-    quotes: bool,
-}
-
-impl std::fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut rest = self.text;
-        while let Some(at) = rest.find(|c| matches!(c, '\\' | '\n' | '\0') || (c == '"' && self.quotes)) {
-            f.write_str(&rest[..at])?;
-            f.write_str(match rest.as_bytes()[at] {
-                b'\\' => r"\\",
-                b'\n' => r"\n",
-                b'"' => "\\\"",
-                _ => "\u{FFFD}",
-            })?;
-            rest = &rest[at + 1..];
-        }
-        f.write_str(rest)
+fn push_escaped(out: &mut String, text: &str, quotes: bool) {
+    let needs_care = |byte: u8| matches!(byte, b'\\' | b'\n' | b'\0') || byte == b'"' && quotes;
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(needs_care) {
+        out.push_str(&rest[..at]);
+        out.push_str(match rest.as_bytes()[at] {
+            b'\\' => r"\\",
+            b'\n' => r"\n",
+            b'"' => "\\\"",
+            _ => "\u{FFFD}",
+        });
+        rest = &rest[at + 1..];
     }
+    out.push_str(rest);
 }
 
 #[cfg(test)]
@@ -302,6 +374,14 @@ mod tests {
         check((-3i64).into(), "-3");
         check(u64::MAX.into(), "18446744073709551615");
         check(true.into(), "1");
+        check(0.25.into(), "0.25");
+        check((-3.0).into(), "-3");
+        check(9007199254740993.0.into(), "9007199254740992");
+        check(Value::Nanoseconds(0), "0");
+        check(Value::Nanoseconds(3_000_000_000), "3");
+        check(Value::Nanoseconds(1), "0.000000001");
+        check(Value::Nanoseconds(81_234_567_000), "81.234567");
+        check(Value::Nanoseconds(u64::MAX), "18446744073.709551615");
     }
 
     impl FamilyWriter<'_> {
@@ -316,6 +396,7 @@ mod tests {
                 Value::Unsigned(value) => value as f64,
                 Value::Signed(value) => value as f64,
                 Value::Float(value) => value,
+                Value::Nanoseconds(value) => value as f64 / 1e9,
             }
         }
     }
@@ -363,6 +444,16 @@ mod tests {
             let body = written(Format::Text, |out| out.family(&LOAD).single(number));
             let written: f64 = body.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
             prop_assert!(written == number || (written.is_nan() && number.is_nan()));
+        }
+
+        #[test]
+        fn nanoseconds_read_back_the_same(nanoseconds in any::<u64>()) {
+            let body = written(Format::Text, |out| out.family(&LOAD).single(Value::Nanoseconds(nanoseconds)));
+            let written = body.trim_end().rsplit(' ').next().unwrap();
+            let (whole, fraction) = written.split_once('.').unwrap_or((written, ""));
+            prop_assert!(fraction.len() <= 9 && !fraction.ends_with('0'));
+            let read: u64 = format!("{whole}{fraction:0<9}").parse().unwrap();
+            prop_assert_eq!(read, nanoseconds);
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod gather;
 pub mod guard;
 pub mod manual;
 pub mod negotiate;
+pub mod parse;
 pub mod process;
 pub mod reader;
 pub mod scrape;

@@ -20,6 +20,9 @@ const FILE_LIMIT: u64 = 4 << 20;
 /// Room for one read: kernel files give all they have in one when there is room for it.
 const ONE_READ: usize = 16 * 1024;
 
+/// Half of the smallest page: see [`Extent::ShortLines`].
+const HALF_PAGE: usize = 2048;
+
 /// Reads files into one buffer: an open, two reads and a close each.
 #[derive(Debug, Default)]
 pub struct Reader {
@@ -77,7 +80,10 @@ impl Reader {
     }
 
     fn noticed(&mut self, error: io::Error) -> io::Error {
-        self.is_starved |= matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE));
+        if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) {
+            self.is_starved = true;
+            keep_fewer(&KEPT, &MOST_KEPT);
+        }
         error
     }
 
@@ -103,8 +109,9 @@ impl Folder {
 /// A file that is kept open between scrapes and read from its start each time: that saves walking its path, opening and
 /// closing it, which cost more than most reads. A file that has been removed is looked for anew once.
 ///
-/// Costs a descriptor. For files of which a scrape reads hundreds, not for those it reads one of. When kept files have
-/// taken all descriptors that they may, further ones are opened and closed at each reading: slower, and nothing else.
+/// Costs a descriptor, and the kernel a page. For files of which a scrape reads hundreds, not for those it reads one of.
+/// When there are as many kept files as there may be, further ones are opened and closed at each reading: slower, and
+/// nothing else.
 #[derive(Debug)]
 pub struct KeptFile {
     path: PathBuf,
@@ -119,6 +126,10 @@ enum Extent {
     OneRead,
     /// A list that the kernel makes line by line, and hands out a page at a time.
     List,
+    /// Such a list with lines shorter than half a page. A read ends early only at a line that does not fit into what is
+    /// left of the page, so one that gave less than half a page has given all. Spares the read that finds the end,
+    /// for which the kernel goes through the list again.
+    ShortLines,
 }
 
 impl KeptFile {
@@ -126,16 +137,21 @@ impl KeptFile {
         KeptFile { path, file: None, extent: Extent::OneRead }
     }
 
-    /// One whose lines the kernel makes one by one: cgroup.procs, /proc/PID/net/dev.
+    /// One whose lines the kernel makes one by one.
     pub fn of_list(path: PathBuf) -> KeptFile {
         KeptFile { path, file: None, extent: Extent::List }
+    }
+
+    /// Such a one whose lines never are longer than two thousand bytes: cgroup.procs, /proc/PID/net/dev.
+    pub fn of_short_lines(path: PathBuf) -> KeptFile {
+        KeptFile { path, file: None, extent: Extent::ShortLines }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub fn text<'r>(&mut self, reader: &'r mut Reader) -> io::Result<&'r str> {
+    pub fn bytes<'r>(&mut self, reader: &'r mut Reader) -> io::Result<&'r [u8]> {
         let was_open = self.file.is_some();
         match self.fill(reader) {
             // Removed, and perhaps made anew: ENODEV for a control group, ESRCH or EINVAL for a process.
@@ -145,6 +161,11 @@ impl KeptFile {
             }
             filled => filled?,
         }
+        Ok(&reader.buffer)
+    }
+
+    pub fn text<'r>(&mut self, reader: &'r mut Reader) -> io::Result<&'r str> {
+        self.bytes(reader)?;
         Ok(reader.as_text())
     }
 
@@ -171,9 +192,8 @@ impl KeptFile {
             buffer.reserve(ONE_READ);
             let (room, offset) = (buffer.capacity() - buffer.len(), buffer.len() as u64);
             match rustix::io::retry_on_intr(|| rustix::io::pread(file, spare_capacity(buffer), offset)) {
-                // What fills the room to its end may go on even when it should come in one read.
-                Ok(count) if count == 0 || self.extent == Extent::OneRead && count < room => return Ok(()),
-                Ok(_) if buffer.len() as u64 >= FILE_LIMIT => return Ok(()),
+                Ok(count) if self.extent.is_all(count, room, buffer.len()) => break,
+                Ok(_) if buffer.len() as u64 >= FILE_LIMIT => break,
                 Ok(_) => (),
                 Err(errno) => {
                     self.file = None;
@@ -181,6 +201,23 @@ impl KeptFile {
                 }
             }
         }
+        if KEPT.load(Ordering::Relaxed) > MOST_KEPT.load(Ordering::Relaxed) {
+            self.file = None;
+        }
+        Ok(())
+    }
+}
+
+impl Extent {
+    /// Whether a read of `count` bytes, for which there was `room`, makes `filled` bytes the whole file.
+    fn is_all(self, count: usize, room: usize, filled: usize) -> bool {
+        count == 0
+            || match self {
+                // What fills the room to its end may go on even when it should come in one read.
+                Extent::OneRead => count < room,
+                Extent::ShortLines => filled < HALF_PAGE,
+                Extent::List => false,
+            }
     }
 }
 
@@ -196,6 +233,10 @@ static MOST_KEPT: AtomicUsize = AtomicUsize::new(most_kept(1024));
 /// For connections, Docker's socket and the files that are read one at a time.
 const FILES_FOR_THE_REST: usize = 256;
 
+/// What the kernel may spend on kept files: it holds a page for each to write into (seq_file), 4 KiB on most hosts and
+/// 16 KiB on a Raspberry Pi 5. It counts against the memory limit of the exporter's container.
+const KEPT_MEMORY: usize = 32 << 20;
+
 const fn most_kept(file_limit: usize) -> usize {
     if file_limit >= 2 * FILES_FOR_THE_REST { file_limit - FILES_FOR_THE_REST } else { file_limit / 2 }
 }
@@ -210,8 +251,7 @@ impl Kept {
         }
         static TOLD: Once = Once::new();
         TOLD.call_once(|| {
-            let why = "no more files may be kept open, so each scrape opens them anew; raise the limit of open files";
-            tracing::warn!(kept = most, "{why}");
+            tracing::info!(kept = most, "no more files may be kept open: each scrape opens the others anew");
         });
         Err(file)
     }
@@ -229,8 +269,18 @@ pub fn raise_file_limit() -> io::Result<usize> {
     let granted = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: granted.maximum, ..granted })?;
     let limit = granted.maximum.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
-    MOST_KEPT.store(most_kept(limit), Ordering::Relaxed);
+    let by_memory = KEPT_MEMORY / rustix::param::page_size().max(1);
+    MOST_KEPT.store(most_kept(limit).min(by_memory), Ordering::Relaxed);
     Ok(limit)
+}
+
+/// Descriptors have run out, of this process or of the whole host: others need them more. The kept files beyond the new
+/// limit are closed as they are read.
+fn keep_fewer(kept: &AtomicUsize, most: &AtomicUsize) {
+    let half = kept.load(Ordering::Relaxed) / 2;
+    if most.fetch_min(half, Ordering::Relaxed) > half {
+        tracing::warn!(kept = half, "out of file descriptors: fewer files are kept open from now on");
+    }
 }
 
 #[cfg(test)]
@@ -250,13 +300,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mut reader = Reader::default();
-        let (mut one, mut list) = (KeptFile::new(path.clone()), KeptFile::of_list(path.clone()));
+        let mut one = KeptFile::new(path.clone());
+        let (mut list, mut short) = (KeptFile::of_list(path.clone()), KeptFile::of_short_lines(path.clone()));
         assert!(one.text(&mut reader).is_err());
         for text in ["12\n".to_owned(), "7\n".to_owned(), "x".repeat(3 * ONE_READ), String::new(), "y".repeat(ONE_READ)]
         {
             std::fs::write(&path, &text).unwrap();
             assert_eq!(one.text(&mut reader).unwrap(), text);
             assert_eq!(list.text(&mut reader).unwrap(), text);
+            assert_eq!(short.text(&mut reader).unwrap(), text);
         }
         assert_eq!(one.number::<u64>(&mut reader), None);
         std::fs::write(&path, " 42\n").unwrap();
@@ -284,6 +336,28 @@ mod tests {
         assert_eq!(reader.text_in(&open, "speed").unwrap(), "1000\n");
         assert_eq!(reader.text_in(&open, "duplex").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(!reader.is_starved());
+    }
+
+    #[test]
+    fn a_short_list_is_read_once_and_a_long_one_to_its_end() {
+        let is_all = |extent: Extent, count, filled| extent.is_all(count, ONE_READ, filled);
+        assert!(is_all(Extent::OneRead, 100, 100) && !is_all(Extent::OneRead, ONE_READ, ONE_READ));
+        assert!(is_all(Extent::ShortLines, HALF_PAGE - 1, HALF_PAGE - 1));
+        assert!(!is_all(Extent::ShortLines, HALF_PAGE, HALF_PAGE));
+        // The second read of two.
+        assert!(!is_all(Extent::ShortLines, 10, 4090 + 10) && is_all(Extent::ShortLines, 0, 4090));
+        assert!(!is_all(Extent::List, 1, 1) && is_all(Extent::List, 0, 1));
+    }
+
+    #[test]
+    fn when_descriptors_run_out_half_of_the_files_may_stay() {
+        let (kept, most) = (AtomicUsize::new(9), AtomicUsize::new(1000));
+        keep_fewer(&kept, &most);
+        assert_eq!(most.load(Ordering::Relaxed), 4);
+        keep_fewer(&kept, &most);
+        kept.store(2, Ordering::Relaxed);
+        keep_fewer(&kept, &most);
+        assert_eq!(most.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -84,7 +84,12 @@ pub const FAMILIES: &[Family] = &[DURATION, SUCCESS, ABSENT, BUILD, NODE_BUILD, 
 
 impl Snapshot {
     pub fn render(&self, format: Format) -> String {
-        let mut out = Exposition::new(format);
+        self.render_into(String::new(), format)
+    }
+
+    /// Writes into `buffer`, whose content is dropped.
+    pub fn render_into(&self, buffer: String, format: Format) -> String {
+        let mut out = Exposition::reusing(format, buffer);
         self.found.iter().for_each(|found| found.write(&mut out));
         self.write_outcomes(&mut out);
         out.finish()

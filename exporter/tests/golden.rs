@@ -26,7 +26,8 @@ use nexus_exporter::snapshot::{self, Snapshot};
 /// Waited out once by the mount that hangs; the others must make it on a loaded machine.
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(1);
 
-const TREES: [&str; 5] = ["pi5", "pi4", "pi3-memory-cgroup-off", "psi-off", "hybrid-v1"];
+const TREES: [&str; 7] =
+    ["pi5", "pi4", "pi3-memory-cgroup-off", "psi-off", "hybrid-v1", "cgroup-v1", "cgroup-v2-cgroupfs"];
 
 /// What the file systems of all trees answer.
 #[expect(clippy::ptr_arg, reason = "the type of `Ask`")]
@@ -297,10 +298,23 @@ fn what_is_off_is_absent_and_never_zero() {
     let body = |tree: &str| scrape(tree).render(Format::Text);
     let no_memory = body("pi3-memory-cgroup-off");
     assert!(no_memory.contains("\nnexus_memory_cgroup_enabled 0\n"));
-    for family in ["container_memory_", "container_spec_memory_limit_bytes", "container_oom_events_total"] {
+    for family in ["container_memory_", "container_spec_memory_", "container_oom_events_total", "container_pressure_"] {
         assert!(!no_memory.contains(&format!("\n{family}")), "{family}");
     }
     assert!(no_memory.contains("\ncontainer_cpu_usage_seconds_total{"));
+    assert!(no_memory.contains("\ncontainer_spec_cpu_shares{"));
+    // No version 2 beside version 1, and processes that another PID namespace hides.
+    let version_1 = body("cgroup-v1");
+    assert!(!version_1.contains("container_pressure_") && !version_1.contains("container_processes"));
+    assert!(version_1.contains("\ncontainer_threads{") && version_1.contains("\ncontainer_memory_rss{"));
+    // A group of version 2 that the container's processes are not in.
+    let hybrid = body("hybrid-v1");
+    let pressed: Vec<&str> =
+        hybrid.lines().filter(|line| line.starts_with("container_pressure_cpu_waiting_seconds_total{")).collect();
+    assert!(matches!(pressed[..], [one] if one.contains("shop-web-1")), "{pressed:?}");
+    // Throttling means something with a quota only.
+    let throttled = |body: &str| body.matches("\ncontainer_cpu_cfs_throttled_seconds_total{").count();
+    assert_eq!((throttled(&version_1), throttled(&hybrid), throttled(&body("pi4"))), (0, 1, 1));
     let no_psi = body("psi-off");
     assert!(!no_psi.contains("node_pressure_"));
     assert!(no_psi.contains("\nnode_scrape_collector_success{collector=\"pressure\"} 0\n"));

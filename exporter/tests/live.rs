@@ -166,7 +166,8 @@ fn promtool_takes_the_golden_scrapes() {
         let ours: Vec<_> = ours.filter(|line| !is_node_exporters(line)).collect();
         assert!(ours.is_empty(), "{}: {ours:?}", entry.path().display());
     }
-    assert_eq!(seen, 4);
+    let trees = std::fs::read_dir(fixture("")).unwrap().flatten();
+    assert_eq!(seen, trees.filter(|entry| entry.path().join("docker.json").exists()).count(), "one for each tree");
 }
 
 const SOCKET: &str = "/var/run/docker.sock";
@@ -285,12 +286,13 @@ fn a_real_container_is_seen() {
     let stack = format!("nexus-exporter-live-{}", std::process::id());
     let name = format!("{stack}-web");
     let label = format!("nexus.stack={stack}");
-    let run = ["run", "--detach", "--name", &name, "--label", &label, "--memory=32m", "--restart=unless-stopped"];
+    let run = ["run", "--detach", "--name", &name, "--label", &label, "--restart=unless-stopped"];
+    let limits = ["--memory=32m", "--cpus=0.5", "--cpu-shares=512", "--pids-limit=50"];
     let labels = ["--label=com.docker.compose.project=live", "--label=com.docker.compose.service=web"];
     let log = ["--log-driver=json-file", "--log-opt=max-size=2k", "--log-opt=max-file=3"];
     let health = ["--health-cmd=true", "--health-interval=1s"];
     let rest = [IMAGE, "sh", "-c", "trap 'exit 0' TERM; echo hello; while :; do sleep 0.1; done"];
-    let arguments: Vec<&str> = [run.as_slice(), &labels, &log, &health, &rest].concat();
+    let arguments: Vec<&str> = [run.as_slice(), &limits, &labels, &log, &health, &rest].concat();
     let _removed = Container(name.clone());
     docker(&arguments).expect("docker run");
 
@@ -320,6 +322,13 @@ fn a_real_container_is_seen() {
     assert!(of("container_threads").unwrap() >= 1.0);
     assert!(of("container_start_time_seconds").unwrap() > 1.7e9);
     assert!(value(&body, "container_network_receive_bytes_total{", &[&me, "interface=\"eth0\""]).is_some());
+    assert_eq!((of("container_spec_cpu_quota"), of("container_spec_cpu_period")), (Some(50_000.0), Some(100_000.0)));
+    assert_eq!((of("container_spec_cpu_shares"), of("container_threads_max")), (Some(512.0), Some(50.0)));
+    assert!(of("container_cpu_cfs_periods_total") >= of("container_cpu_cfs_throttled_periods_total"));
+    assert_eq!(
+        of("container_pressure_cpu_waiting_seconds_total").is_some(),
+        of("container_pressure_memory_stalled_seconds_total").is_some()
+    );
     assert!(value(&body, "docker_container_info{", &[&me, "image_id=\"sha256:", "log_driver=\"json-file\""]).is_some());
     let made = docker(&["image", "inspect", "--format={{.Created}}", IMAGE]).unwrap().parse::<Timestamp>().unwrap();
     assert_eq!(of("docker_container_image_created_seconds"), Some(made.as_second() as f64));
@@ -336,6 +345,9 @@ fn a_real_container_is_seen() {
         let (set, usage) =
             (of("container_memory_working_set_bytes").unwrap(), of("container_memory_usage_bytes").unwrap());
         assert!(set > 0.0 && set <= usage && usage <= f64::from(32 << 20));
+        assert!(of("container_memory_max_usage_bytes").is_none_or(|most| most > 0.0));
+        let faults = value(&body, "container_memory_failures_total{", &[&me, "\"pgfault\"", "\"hierarchy\""]);
+        assert!(faults.unwrap() > 0.0);
         assert_eq!(of("container_oom_events_total"), Some(0.0));
     }
     let names: BTreeSet<&str> = body.split("name=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -346,6 +358,16 @@ fn a_real_container_is_seen() {
         value(body, "docker_container_health_probe_finished_at_seconds{", &[&me]) > Some(probed_at)
     });
 
+    docker(&["update", "--cpus=0.75", "--pids-limit=60", &name]).expect("docker update");
+    let body = until("the new limits", &|body| value(body, "container_spec_cpu_quota{", &[&me]) == Some(75_000.0));
+    assert_eq!(value(&body, "container_threads_max{", &[&me]), Some(60.0));
+
+    // What is kept open goes with the run: above all its network.
+    let kept = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        links.filter_map(|link| std::fs::read_link(link.path()).ok()).filter(|it| it.ends_with("net/dev")).count()
+    };
+    assert_eq!(kept(), 1);
     docker(&["stop", "--time=5", &name]).expect("docker stop");
     let body = until("state=\"exited\"", &is("docker_container_state{", "state=\"exited\""));
     let of = |family: &str| value(&body, &format!("{family}{{"), &[&me]);
@@ -354,6 +376,7 @@ fn a_real_container_is_seen() {
     assert_eq!(value(&body, "docker_containers{state=\"exited\"}", &[]), Some(1.0));
     assert!(of("docker_container_exit_code").is_some() && of("docker_container_finished_at_seconds").unwrap() > 1.7e9);
     assert_eq!((of("container_last_seen"), of("container_cpu_usage_seconds_total")), (None, None));
+    assert_eq!(kept(), 0);
 
     docker(&["start", &name]).expect("docker start");
     let body = until("state=\"running\"", &is("docker_container_state{", "state=\"running\""));

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Cpu, DeviceIo, Memory, Place, Usage, count_lines, device, keyed, working_set};
+use super::{
+    Cpu, DeviceIo, Faults, GroupFile, Memory, Place, PressureFiles, ProcessList, Throttling, Usage, Work, below,
+    device, working_set,
+};
 use crate::collect::Reader;
+use crate::parse;
 
 /// The root folder of each controller that is used here; at least one is there.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,6 +17,9 @@ pub struct Layout {
     pub cpuacct: Option<PathBuf>,
     pub blkio: Option<PathBuf>,
     pub pids: Option<PathBuf>,
+    pub cpu: Option<PathBuf>,
+    /// The version 2 beside them, on a hybrid host.
+    pub unified: Option<PathBuf>,
 }
 
 impl Layout {
@@ -25,44 +32,106 @@ impl Layout {
             cpuacct: folder(&["cpuacct", "cpu,cpuacct", "cpuacct,cpu"]),
             blkio: folder(&["blkio"]),
             pids: folder(&["pids"]),
+            cpu: folder(&["cpu", "cpu,cpuacct", "cpuacct,cpu"]),
+            unified: None,
         };
-        (layout != Layout::default()).then_some(layout)
+        let is_empty = layout == Layout::default();
+        (!is_empty).then(|| Layout { unified: folder(&["unified"]), ..layout })
     }
 
     /// Any controller's folder: Docker makes a group in each.
     pub fn any(&self) -> &Path {
-        let folders = [&self.memory, &self.cpuacct, &self.pids, &self.blkio];
+        let folders = [&self.memory, &self.cpuacct, &self.pids, &self.blkio, &self.cpu];
         folders.into_iter().flatten().next().map_or(Path::new("/nonexistent"), PathBuf::as_path)
     }
 
-    pub fn usage(&self, place: &Place, reader: &mut Reader) -> Usage {
+    pub fn files(&self, place: &Place, reader: &mut Reader) -> Files {
         let folder = |root: &Option<PathBuf>, controller: &str| {
             let path = place.exceptions.get(controller).unwrap_or(&place.path);
-            root.as_ref().map(|root| root.join(path.trim_start_matches('/')))
+            root.as_ref().map(|root| below(root, path))
         };
-        let mut usage = Usage::default();
-        if let Some(folder) = folder(&self.cpuacct, "cpuacct") {
-            let nanoseconds: Option<u64> = reader.number(&folder.join("cpuacct.usage"));
-            let ticks = rustix::param::clock_ticks_per_second() as f64;
-            let stat = reader.text(&folder.join("cpuacct.stat")).unwrap_or_default();
-            let seconds = |key| Some(keyed(stat, key)? as f64 / ticks);
-            usage.cpu = Cpu {
-                total: nanoseconds.map(|nanoseconds| nanoseconds as f64 / 1e9),
-                user: seconds("user"),
-                system: seconds("system"),
-            };
+        let (cpuacct, memory) = (folder(&self.cpuacct, "cpuacct"), folder(&self.memory, "memory"));
+        let memory = |name| GroupFile::of(memory.as_deref(), name);
+        let pids_folder = folder(&self.pids, "pids");
+        // Older engines make no group here, or make one and leave it empty.
+        let unified = folder(&self.unified, "").filter(|folder| {
+            let events = reader.bytes(&folder.join("cgroup.events"));
+            events.is_ok_and(|text| parse::keyed(text).any(|pair| pair == (b"populated", 1)))
+        });
+        Files {
+            cpu_usage: GroupFile::of(cpuacct.as_deref(), "cpuacct.usage"),
+            cpu_times: GroupFile::of(cpuacct.as_deref(), "cpuacct.stat"),
+            throttling: GroupFile::of(folder(&self.cpu, "cpu").as_deref(), "cpu.stat"),
+            memory: MemoryFiles {
+                usage: memory("memory.usage_in_bytes"),
+                max_usage: memory("memory.max_usage_in_bytes"),
+                stat: memory("memory.stat"),
+                limit_hits: memory("memory.failcnt"),
+                oom: memory("memory.oom_control"),
+            },
+            io: IoFiles::find(folder(&self.blkio, "blkio").as_deref()),
+            pressure: PressureFiles::new(unified.as_deref()),
+            processes: ProcessList::new(pids_folder.as_deref().unwrap_or(&below(self.any(), &place.path))),
+            threads: GroupFile::of(pids_folder.as_deref(), "pids.current"),
+            pids_folder,
         }
-        if let Some(folder) = folder(&self.memory, "memory") {
-            usage.memory = memory(&folder, reader);
+    }
+}
+
+#[derive(Debug)]
+pub struct Files {
+    pub(super) pids_folder: Option<PathBuf>,
+    cpu_usage: GroupFile,
+    cpu_times: GroupFile,
+    throttling: GroupFile,
+    memory: MemoryFiles,
+    io: IoFiles,
+    pressure: PressureFiles,
+    processes: ProcessList,
+    threads: GroupFile,
+}
+
+#[derive(Debug)]
+struct MemoryFiles {
+    usage: GroupFile,
+    max_usage: GroupFile,
+    stat: GroupFile,
+    limit_hits: GroupFile,
+    oom: GroupFile,
+}
+
+impl Files {
+    pub fn usage(&mut self, known: Option<&Work>, has_quota: bool, reader: &mut Reader) -> Usage {
+        let (cpu, memory) = (self.cpu_usage.number(reader), self.memory.usage.number(reader));
+        Usage {
+            work: match known {
+                Some(known) if cpu.is_some() && (known.cpu.total, known.memory.usage) == (cpu, memory) => *known,
+                _ => Work {
+                    cpu: self.cpu(cpu, has_quota, reader),
+                    memory: self.memory.read(memory, reader),
+                    processes: self.processes.count(reader),
+                    threads: self.threads.number(reader),
+                },
+            },
+            io: self.io.read(reader),
+            pressure: self.pressure.read(reader),
         }
-        if let Some(folder) = folder(&self.blkio, "blkio") {
-            usage.io = io(&folder, reader);
+    }
+
+    fn cpu(&mut self, total: Option<u64>, has_quota: bool, reader: &mut Reader) -> Cpu {
+        let mut cpu = Cpu { total, ..Cpu::default() };
+        let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+        for (key, ticks) in parse::keyed(self.cpu_times.bytes(reader).unwrap_or_default()) {
+            match key {
+                b"user" => cpu.user = Some(ticks.saturating_mul(tick)),
+                b"system" => cpu.system = Some(ticks.saturating_mul(tick)),
+                _ => (),
+            }
         }
-        if let Some(folder) = folder(&self.pids, "pids") {
-            usage.threads = reader.number(&folder.join("pids.current"));
-            usage.processes = reader.text(&folder.join("cgroup.procs")).ok().and_then(count_lines);
+        if has_quota {
+            cpu.throttling = self.throttling.bytes(reader).and_then(throttling);
         }
-        usage
+        cpu
     }
 }
 
@@ -73,6 +142,9 @@ pub fn place(membership: &str, layout: &Layout) -> Option<Place> {
         ("cpuacct", layout.cpuacct.is_some()),
         ("pids", layout.pids.is_some()),
         ("blkio", layout.blkio.is_some()),
+        ("cpu", layout.cpu.is_some()),
+        // Version 2 has a line without controllers.
+        ("", layout.unified.is_some()),
     ];
     let mut paths = BTreeMap::new();
     for line in membership.lines() {
@@ -86,65 +158,145 @@ pub fn place(membership: &str, layout: &Layout) -> Option<Place> {
         }
     }
     // In the order of `Layout::any`, whose folder the path is looked for in.
-    let path = known.iter().filter(|(_, here)| *here).find_map(|(name, _)| paths.get(*name))?.clone();
+    let controllers = known.iter().filter(|(name, here)| *here && !name.is_empty());
+    let path = controllers.clone().find_map(|(name, _)| paths.get(*name))?.clone();
     paths.retain(|_, other| *other != path);
     Some(Place { path, exceptions: paths })
 }
 
-/// Limits from here on up mean none: the kernel writes the greatest multiple of the page size below 2^63.
-const NO_LIMIT: u64 = 1 << 62;
+fn throttling(text: &[u8]) -> Option<Throttling> {
+    let (mut periods, mut throttled_periods, mut throttled) = (None, None, None);
+    for (key, value) in parse::keyed(text) {
+        match key {
+            b"nr_periods" => periods = Some(value),
+            b"nr_throttled" => throttled_periods = Some(value),
+            b"throttled_time" => throttled = Some(value),
+            _ => (),
+        }
+    }
+    Some(Throttling { periods: periods?, throttled_periods: throttled_periods?, throttled: throttled? })
+}
 
-fn memory(folder: &Path, reader: &mut Reader) -> Memory {
-    let usage = reader.number(&folder.join("memory.usage_in_bytes"));
-    let limit: Option<u64> = reader.number(&folder.join("memory.limit_in_bytes"));
-    let oom_kills = reader.text(&folder.join("memory.oom_control")).ok().and_then(|text| keyed(text, "oom_kill"));
-    let stat = reader.text(&folder.join("memory.stat")).unwrap_or_default();
+impl MemoryFiles {
+    fn read(&mut self, usage: Option<u64>, reader: &mut Reader) -> Memory {
+        let oom = self.oom.bytes(reader).unwrap_or_default();
+        let oom_kills = parse::keyed(oom).find(|(key, _)| *key == b"oom_kill").map(|(_, kills)| kills);
+        Memory {
+            max_usage: self.max_usage.number(reader),
+            limit_hits: self.limit_hits.number(reader),
+            oom_kills,
+            ..self.stat.bytes(reader).map(|text| stat(text, usage)).unwrap_or(Memory { usage, ..Memory::default() })
+        }
+    }
+}
+
+/// What memory.stat has twice: of the group, and as `total_` with those below it.
+#[derive(Clone, Copy, Default)]
+struct Stat {
+    rss: Option<u64>,
+    cache: Option<u64>,
+    mapped_file: Option<u64>,
+    swap: Option<u64>,
+    inactive_file: Option<u64>,
+    page_faults: Option<u64>,
+    major_page_faults: Option<u64>,
+}
+
+fn stat(text: &[u8], usage: Option<u64>) -> Memory {
+    let (mut own, mut total) = (Stat::default(), Stat::default());
+    for (key, value) in parse::keyed(text) {
+        let (stat, key) = match key.strip_prefix(b"total_") {
+            Some(key) => (&mut total, key),
+            None => (&mut own, key),
+        };
+        let field = match key {
+            b"rss" => &mut stat.rss,
+            b"cache" => &mut stat.cache,
+            b"mapped_file" => &mut stat.mapped_file,
+            b"swap" => &mut stat.swap,
+            b"inactive_file" => &mut stat.inactive_file,
+            b"pgfault" => &mut stat.page_faults,
+            b"pgmajfault" => &mut stat.major_page_faults,
+            _ => continue,
+        };
+        *field = Some(value);
+    }
     // With the groups below it, where the kernel counts them.
-    let whole = |total: &str, own: &str| keyed(stat, total).or_else(|| keyed(stat, own));
+    let whole = |field: fn(&Stat) -> Option<u64>| field(&total).or_else(|| field(&own));
+    let faults = |field: fn(&Stat) -> Option<u64>| Faults { own: field(&own), with_groups_below: whole(field) };
     Memory {
         usage,
-        working_set: working_set(usage, whole("total_inactive_file", "inactive_file")),
-        rss: whole("total_rss", "rss"),
-        cache: whole("total_cache", "cache"),
-        limit: limit.map(|limit| if limit >= NO_LIMIT { 0 } else { limit }),
-        oom_kills,
+        working_set: working_set(usage, whole(|stat| stat.inactive_file)),
+        rss: whole(|stat| stat.rss),
+        cache: whole(|stat| stat.cache),
+        mapped_file: whole(|stat| stat.mapped_file),
+        swap: whole(|stat| stat.swap),
+        page_faults: faults(|stat| stat.page_faults),
+        major_page_faults: faults(|stat| stat.major_page_faults),
+        ..Memory::default()
     }
 }
 
 /// runc's order: the BFQ scheduler's own count where it is in use, else that of the throttling layer, which sees all
-/// I/O of any scheduler; with the groups below where the kernel has it.
-fn io(folder: &Path, reader: &mut Reader) -> Vec<DeviceIo> {
-    for family in ["blkio.bfq", "blkio.throttle"] {
-        for suffix in ["_recursive", ""] {
-            let mut devices = Vec::new();
-            let file = |name: &str| folder.join(format!("{family}.{name}{suffix}"));
-            let Ok(bytes) = reader.text(&file("io_service_bytes")) else { continue };
-            add(&mut devices, bytes, |device| (&mut device.read_bytes, &mut device.written_bytes));
-            if devices.is_empty() {
-                // Nothing was counted here, with or without the groups below.
-                break;
+/// I/O of any scheduler; with the groups below where the kernel has it. Which of them counts shows with the first I/O,
+/// and stays so for the run: a counter that another continues would jump.
+#[derive(Debug)]
+struct IoFiles {
+    sources: Vec<IoSource>,
+}
+
+#[derive(Debug)]
+struct IoSource {
+    bytes: GroupFile,
+    operations: GroupFile,
+}
+
+impl IoFiles {
+    fn find(folder: Option<&Path>) -> IoFiles {
+        let source = |family: &str| {
+            let name = |what: &str, suffix: &str| format!("{family}.{what}{suffix}");
+            let exists = |suffix: &&str| folder.is_some_and(|it| it.join(name("io_service_bytes", suffix)).exists());
+            let suffix = ["_recursive", ""].into_iter().find(exists)?;
+            let file = |what| GroupFile::of(folder, &name(what, suffix));
+            Some(IoSource { bytes: file("io_service_bytes"), operations: file("io_serviced") })
+        };
+        IoFiles { sources: ["blkio.bfq", "blkio.throttle"].into_iter().filter_map(source).collect() }
+    }
+
+    fn read(&mut self, reader: &mut Reader) -> Vec<DeviceIo> {
+        let mut devices = Vec::new();
+        for at in 0..self.sources.len() {
+            let source = &mut self.sources[at];
+            if let Some(bytes) = source.bytes.bytes(reader) {
+                add(&mut devices, bytes, |device| (&mut device.read_bytes, &mut device.written_bytes));
             }
-            if let Ok(operations) = reader.text(&file("io_serviced")) {
+            if devices.is_empty() {
+                continue;
+            }
+            if let Some(operations) = source.operations.bytes(reader) {
                 add(&mut devices, operations, |device| (&mut device.reads, &mut device.writes));
             }
-            return devices;
+            if self.sources.len() > 1 {
+                self.sources = vec![self.sources.swap_remove(at)];
+            }
+            break;
         }
+        devices
     }
-    Vec::new()
 }
 
 /// Lines `MAJOR:MINOR Read|Write|… NUMBER`.
-fn add(devices: &mut Vec<DeviceIo>, text: &str, fields: fn(&mut DeviceIo) -> (&mut Option<u64>, &mut Option<u64>)) {
-    for line in text.lines() {
-        let mut words = line.split_ascii_whitespace();
+fn add(devices: &mut Vec<DeviceIo>, text: &[u8], fields: fn(&mut DeviceIo) -> (&mut Option<u64>, &mut Option<u64>)) {
+    for line in parse::lines(text) {
+        let mut words = parse::words(line);
         let (Some(number), Some(operation), Some(value)) = (words.next(), words.next(), words.next()) else { continue };
-        let Ok(value) = value.parse() else { continue };
-        if !matches!(operation, "Read" | "Write") {
+        let Some(value) = parse::unsigned(value) else { continue };
+        if !matches!(operation, b"Read" | b"Write") {
             continue;
         }
-        let Some(at) = device(devices, number) else { continue };
-        let (read, write) = fields(&mut devices[at]);
-        *(if operation == "Read" { read } else { write }) = Some(value);
+        let Some(device) = device(devices, number) else { continue };
+        let (read, write) = fields(device);
+        *(if operation == b"Read" { read } else { write }) = Some(value);
     }
 }
 
@@ -164,25 +316,29 @@ mod tests {
 
     #[test]
     fn memory_counts_the_groups_below() {
-        let stat = "cache 1\nrss 2\ninactive_file 3\ntotal_cache 10\ntotal_rss 20\ntotal_inactive_file 30\n";
-        let folder = folder(&[
-            ("memory.usage_in_bytes", "100\n"),
-            ("memory.limit_in_bytes", "9223372036854771712\n"),
-            ("memory.stat", stat),
-            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n"),
-        ]);
+        let text = b"cache 1\nrss 2\nmapped_file 9\npgfault 4\npgmajfault 1\ninactive_file 3\n\
+            total_cache 10\ntotal_rss 20\ntotal_pgfault 40\ntotal_inactive_file 30\ntotal_inactive_anon 99\n";
         assert_eq!(
-            memory(folder.path(), &mut Reader::default()),
+            stat(text, Some(100)),
             Memory {
                 usage: Some(100),
                 working_set: Some(70),
                 rss: Some(20),
                 cache: Some(10),
-                limit: Some(0),
-                oom_kills: Some(4)
+                mapped_file: Some(9),
+                page_faults: Faults { own: Some(4), with_groups_below: Some(40) },
+                major_page_faults: Faults { own: Some(1), with_groups_below: Some(1) },
+                ..Memory::default()
             }
         );
-        assert_eq!(memory(Path::new("/nonexistent"), &mut Reader::default()), Memory::default());
+        assert_eq!(stat(b"", None), Memory::default());
+    }
+
+    #[test]
+    fn throttling_is_all_or_nothing() {
+        let text = b"nr_periods 12\nnr_throttled 3\nthrottled_time 4500\nnr_bursts 0\n";
+        assert_eq!(throttling(text), Some(Throttling { periods: 12, throttled_periods: 3, throttled: 4500 }));
+        assert_eq!(throttling(b"nr_periods 12\nnr_throttled x\n"), None);
     }
 
     #[test]
@@ -190,10 +346,13 @@ mod tests {
         let throttle = ("blkio.throttle.io_service_bytes", "8:0 Read 10\n8:0 Write 20\n8:0 Total 30\nTotal 30\n");
         let read = |files: &[(&str, &str)]| {
             let folder = folder(files);
-            io(folder.path(), &mut Reader::default())
-                .iter()
-                .map(|d| (d.major, d.read_bytes, d.writes))
-                .collect::<Vec<_>>()
+            let mut io = IoFiles::find(Some(folder.path()));
+            let mut read = || -> Vec<_> {
+                io.read(&mut Reader::default()).iter().map(|d| (d.major, d.read_bytes, d.writes)).collect()
+            };
+            let first = read();
+            assert_eq!(read(), first);
+            first
         };
         assert_eq!(read(&[throttle]), [(8, Some(10), None)]);
         assert_eq!(read(&[throttle, ("blkio.bfq.io_service_bytes_recursive", "")]), [(8, Some(10), None)]);
@@ -202,12 +361,26 @@ mod tests {
         assert_eq!(read(&[]), []);
     }
 
+    #[test]
+    fn once_a_source_has_counted_it_stays() {
+        let throttle = ("blkio.throttle.io_service_bytes", "8:0 Read 10\n");
+        let folder = folder(&[throttle, ("blkio.bfq.io_service_bytes", "")]);
+        let mut io = IoFiles::find(Some(folder.path()));
+        let mut read = || io.read(&mut Reader::default()).first().and_then(|device| device.read_bytes);
+        assert_eq!(read(), Some(10));
+        std::fs::write(folder.path().join("blkio.bfq.io_service_bytes"), "8:0 Read 1\n").unwrap();
+        assert_eq!(read(), Some(10));
+    }
+
     proptest! {
         #[test]
         fn never_panics(text in any::<String>(), line in "[0-9:]{0,9} (Read|Write|x) [0-9x]{0,22}") {
             let layout = Layout { memory: Some("/x".into()), ..Layout::default() };
             place(&format!("{text}\n{line}\n4:memory:{text}\n"), &layout);
-            add(&mut Vec::new(), &format!("{text}\n{line}\n"), |d| (&mut d.reads, &mut d.writes));
+            let text = format!("{text}\n{line}\n");
+            add(&mut Vec::new(), text.as_bytes(), |d| (&mut d.reads, &mut d.writes));
+            stat(text.as_bytes(), Some(1));
+            throttling(text.as_bytes());
         }
     }
 }

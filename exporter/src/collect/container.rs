@@ -12,15 +12,16 @@ mod state;
 mod usage;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{Container, Status, StopCause, Watched};
 
 use super::netdev::{self, Interface};
-use super::{Access, CollectError, DockerState, Reader, Roots, diskstats};
-use crate::cgroup::{Hierarchy, Place, Usage, Wanted};
+use super::{Access, CollectError, DockerState, KeptFile, Reader, Roots, diskstats};
+use crate::cgroup::{Files, Hierarchy, Usage, Wanted, Work};
+use crate::exposition::Labels;
 use log::LogFile;
 use oom::OomCounter;
 pub use write::{FAMILIES, write};
@@ -35,20 +36,23 @@ pub struct Containers {
     pub docker_up: bool,
     /// `None` where there are no cgroup files to tell it by.
     pub memory_cgroup_enabled: Option<bool>,
+    /// Whether a limit of swap is one of swap alone, as in version 2, or of memory and swap together.
+    pub limits_swap_alone: bool,
     /// Sorted by Docker's id.
     pub containers: Vec<Reading>,
-    /// Kernel names of block devices, by (major, minor).
-    pub devices: HashMap<(u32, u32), String>,
+    pub devices: Arc<DeviceNames>,
     pub now: Timestamp,
     /// Running containers whose group could not be found. One that ended between Docker's last word and now is none.
     pub lost: Vec<String>,
 }
 
+/// Kernel names of block devices, by (major, minor).
+type DeviceNames = HashMap<(u32, u32), String>;
+
 /// One container.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// cAdvisor's id: the cgroup path, or what it would be under the cgroupfs driver when there is none.
-    pub id: String,
+    pub labels: Arc<Labels>,
     pub container: Arc<Container>,
     pub stop: StopCause,
     /// When its image was made.
@@ -56,24 +60,47 @@ pub struct Reading {
     pub log_bytes: Option<u64>,
     /// `None` when it does not run, or its group is gone or could not be found.
     pub usage: Option<Usage>,
+    /// Processes and threads it may have; 0: any number.
+    pub threads_limit: Option<u64>,
     /// Processes killed for memory, counted across restarts; `None` when the kernel does not count.
     pub oom_events: Option<u64>,
     /// Without loopback. `None` when it has no network of its own.
     pub interfaces: Option<Vec<Interface>>,
 }
 
-/// What is kept between scrapes, by container id.
+/// What is kept between scrapes.
 #[derive(Debug, Default)]
 pub struct Kept {
-    known: HashMap<String, Known>,
+    /// `None` until one is found, and when a container's group was not.
+    hierarchy: Option<Hierarchy>,
+    /// By container id.
+    known: BTreeMap<String, Known>,
+    devices: Devices,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// With the process id that it was found for: a restart makes a new group.
-    place: Option<(u32, Place)>,
+    /// What Docker said last: as long as it is this, the labels are right.
+    container: Option<Arc<Container>>,
+    labels: Arc<Labels>,
+    run: Option<Run>,
     oom: OomCounter,
     log: LogFile,
+}
+
+/// One run of a container: a restart makes a new group. Dropped with the files it keeps open in the first scrape after its
+/// end, since the open /proc/PID/net/dev keeps its network alive.
+#[derive(Debug)]
+struct Run {
+    pid: u32,
+    /// cAdvisor's id.
+    path: String,
+    files: Files,
+    /// What it had done when all of it was read last.
+    work: Option<(Timestamp, Work)>,
+    threads_limit: Option<u64>,
+    /// `None` when it has no network of its own.
+    interfaces: Option<KeptFile>,
 }
 
 pub type Found = Containers;
@@ -87,56 +114,182 @@ impl Kept {
     fn read(&mut self, docker: &DockerState, roots: &Roots, reader: &mut Reader, now: Timestamp) -> Containers {
         let DockerState { snapshot: docker, images, .. } = docker;
         let engine_root = docker.engine.as_ref().map(|engine| engine.root_dir.as_path());
-        let hierarchy = Hierarchy::find(roots, reader);
-        let memory_cgroup_enabled = hierarchy.as_ref().map(Hierarchy::memory_enabled);
-        self.known.retain(|id, _| docker.containers.contains_key(id));
+        if self.hierarchy.is_none() {
+            self.hierarchy = Hierarchy::find(roots, reader);
+        }
+        let hierarchy = self.hierarchy.as_ref();
+        let memory_cgroup_enabled = hierarchy.map(Hierarchy::memory_enabled);
+        let limits_swap_alone = hierarchy.is_some_and(Hierarchy::limits_swap_alone);
         let mut lost = Vec::new();
         let mut containers = Vec::with_capacity(docker.containers.len());
         for (id, watched) in &docker.containers {
-            let known = self.known.entry(id.clone()).or_default();
+            if !self.known.contains_key(id) {
+                self.known.insert(id.clone(), Known::default());
+            }
+            let Some(known) = self.known.get_mut(id) else { continue };
             let Watched { container, stop, oom_events } = watched;
-            let place = hierarchy.as_ref().and_then(|hierarchy| known.place(hierarchy, container, roots, reader));
-            let path = place.map_or_else(|| format!("/docker/{id}"), |place| place.path.clone());
-            let usage = hierarchy.as_ref().zip(place).map(|(hierarchy, place)| hierarchy.usage(place, reader));
-            // A group that is gone by now answers nothing at all.
-            let usage = usage.filter(|usage| *usage != Usage::default());
+            known.follow(container, hierarchy, roots, reader);
+            let usage = known.run.as_mut().and_then(|run| run.usage(container, reader, now));
             if usage.is_none() {
-                known.place = None;
+                known.end_run();
                 if container.pid != 0 && roots.proc(&container.pid.to_string()).exists() {
                     lost.push(container.name.clone());
                 }
             }
-            let interfaces = usage.is_some().then(|| interfaces(container, roots, reader)).flatten();
-            let kills = usage.as_ref().and_then(|usage| usage.memory.oom_kills);
+            let run = known.run.as_mut();
+            let (threads_limit, interfaces) =
+                run.map_or((None, None), |run| (run.threads_limit, run.interfaces(reader)));
+            let kills = usage.as_ref().and_then(|usage| usage.work.memory.oom_kills);
             let oom_events = (memory_cgroup_enabled == Some(true))
                 .then(|| known.oom.count(container.started_at, kills, *oom_events));
-            let image_created = images.get(&container.image_id).copied().flatten();
-            let log_bytes = known.log.bytes(container, engine_root, &roots.rootfs);
-            let (container, stop) = (Arc::clone(container), *stop);
-            let id = path;
-            containers.push(Reading { id, container, stop, image_created, log_bytes, usage, oom_events, interfaces });
+            containers.push(Reading {
+                labels: known.labels(container),
+                container: Arc::clone(container),
+                stop: *stop,
+                image_created: images.get(&container.image_id).copied().flatten(),
+                log_bytes: known.log.bytes(container, engine_root, &roots.rootfs),
+                usage,
+                threads_limit,
+                oom_events,
+                interfaces,
+            });
         }
-        let devices = reader.text(&roots.proc("diskstats")).map(diskstats::names).unwrap_or_default();
-        Containers { docker_up: docker.up, memory_cgroup_enabled, containers, devices, now, lost }
+        if self.known.len() > docker.containers.len() {
+            self.known.retain(|id, _| docker.containers.contains_key(id));
+        }
+        if !lost.is_empty() {
+            self.hierarchy = None;
+        }
+        Containers {
+            docker_up: docker.up,
+            memory_cgroup_enabled,
+            limits_swap_alone,
+            devices: self.devices.names(&containers, roots, reader, now),
+            containers,
+            now,
+            lost,
+        }
     }
 }
 
 impl Known {
-    /// Where the container's group is, looked for once in a run as long as it is there. `None` when it does not run.
-    fn place(
+    /// Finds the container's group, once in a run as long as it is there. None is there when it does not run.
+    fn follow(
         &mut self,
-        hierarchy: &Hierarchy,
-        container: &Container,
+        container: &Arc<Container>,
+        hierarchy: Option<&Hierarchy>,
         roots: &Roots,
         reader: &mut Reader,
-    ) -> Option<&Place> {
-        if container.pid == 0 {
-            self.place = None;
-        } else if self.place.as_ref().is_none_or(|(pid, _)| *pid != container.pid) {
-            let wanted = Wanted { id: &container.id, pid: container.pid, parent: &container.cgroup_parent };
-            self.place = hierarchy.locate(wanted, roots, reader).map(|place| (container.pid, place));
+    ) {
+        let has_changed = self.container.as_ref().is_none_or(|known| !Arc::ptr_eq(known, container));
+        match &mut self.run {
+            Some(run) if run.pid == container.pid => {
+                if has_changed {
+                    run.threads_limit = run.files.threads_limit(reader);
+                    run.work = None;
+                }
+            }
+            _ if container.pid == 0 => self.end_run(),
+            _ => {
+                self.run = hierarchy.and_then(|hierarchy| Run::begin(container, hierarchy, roots, reader));
+                self.container = None;
+            }
         }
-        self.place.as_ref().map(|(_, place)| place)
+        if has_changed {
+            // Makes the labels anew.
+            self.container = None;
+        }
+    }
+
+    fn end_run(&mut self) {
+        if self.run.take().is_some() {
+            // The label `id` changes.
+            self.container = None;
+        }
+    }
+
+    fn labels(&mut self, container: &Arc<Container>) -> Arc<Labels> {
+        if self.container.is_none() {
+            let id = self.run.as_ref().map_or_else(|| format!("/docker/{}", container.id), |run| run.path.clone());
+            self.labels = Arc::new(Labels::new(&[
+                ("id", &id),
+                ("name", &container.name),
+                ("image", &container.image),
+                ("project", container.project()),
+                ("service", container.service()),
+            ]));
+            self.container = Some(Arc::clone(container));
+        }
+        Arc::clone(&self.labels)
+    }
+}
+
+impl Run {
+    fn begin(container: &Container, hierarchy: &Hierarchy, roots: &Roots, reader: &mut Reader) -> Option<Run> {
+        let wanted = Wanted { id: &container.id, pid: container.pid, parent: &container.cgroup_parent };
+        let place = hierarchy.locate(wanted, roots, reader)?;
+        let files = hierarchy.files(&place, reader);
+        let has_network = container.network_mode != "host" && !container.network_mode.starts_with("container:");
+        let interfaces = || KeptFile::of_short_lines(roots.proc(&format!("{}/net/dev", container.pid)));
+        Some(Run {
+            pid: container.pid,
+            threads_limit: files.threads_limit(reader),
+            path: place.path,
+            files,
+            work: None,
+            interfaces: has_network.then(interfaces),
+        })
+    }
+
+    /// `None` when the group is gone by now: then nothing in it answers.
+    fn usage(&mut self, container: &Container, reader: &mut Reader, now: Timestamp) -> Option<Usage> {
+        let has_quota = container.cpu_quota_micros.is_some();
+        let known = self.work.as_ref().filter(|(at, _)| is_fresh(*at, now)).map(|(_, work)| work);
+        let usage = self.files.usage(known, has_quota, reader);
+        if known != Some(&usage.work) {
+            self.work = Some((now, usage.work));
+        }
+        (usage != Usage::default()).then_some(usage)
+    }
+
+    fn interfaces(&mut self, reader: &mut Reader) -> Option<Vec<Interface>> {
+        let mut interfaces = netdev::parse(self.interfaces.as_mut()?.bytes(reader).ok()?);
+        // cAdvisor's rule: loopback says nothing, and the rest are of containers inside the container.
+        interfaces.retain(|interface| {
+            !["lo", "veth", "docker", "nerdctl"].iter().any(|prefix| interface.name.starts_with(prefix))
+        });
+        Some(interfaces)
+    }
+}
+
+/// Whether what was read at `at` may stand where it is likely, but not certain, to be so still.
+fn is_fresh(at: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(at).abs() < SignedDuration::from_secs(60)
+}
+
+/// The names as they were read last: a disk that was unplugged may leave its number to another.
+#[derive(Debug, Default)]
+struct Devices {
+    names: Arc<DeviceNames>,
+    read_at: Option<Timestamp>,
+}
+
+impl Devices {
+    /// The names of the devices that `containers` used, as far as the kernel has them.
+    fn names(
+        &mut self,
+        containers: &[Reading],
+        roots: &Roots,
+        reader: &mut Reader,
+        now: Timestamp,
+    ) -> Arc<DeviceNames> {
+        let mut used = containers.iter().filter_map(|one| one.usage.as_ref()).flat_map(|usage| &usage.io);
+        let is_fresh = self.read_at.is_some_and(|at| is_fresh(at, now));
+        if used.any(|io| !is_fresh || !self.names.contains_key(&(io.major, io.minor))) {
+            self.names = Arc::new(reader.text(&roots.proc("diskstats")).map(diskstats::names).unwrap_or_default());
+            self.read_at = Some(now);
+        }
+        Arc::clone(&self.names)
     }
 }
 
@@ -146,17 +299,6 @@ impl Containers {
     pub fn fault(&self) -> Option<String> {
         (!self.lost.is_empty()).then(|| format!("no control group found for {}", self.lost.join(", ")))
     }
-}
-
-fn interfaces(container: &Container, roots: &Roots, reader: &mut Reader) -> Option<Vec<Interface>> {
-    if container.network_mode == "host" || container.network_mode.starts_with("container:") {
-        return None;
-    }
-    let text = reader.text(&roots.proc(&format!("{}/net/dev", container.pid))).ok()?;
-    let mut interfaces = netdev::parse(text);
-    // cAdvisor's rule: loopback says nothing, and the rest are of containers inside the container.
-    interfaces.retain(|interface| !["lo", "veth", "docker"].iter().any(|prefix| interface.name.starts_with(prefix)));
-    Some(interfaces)
 }
 
 /// Whether there is a run whose figures mean something.

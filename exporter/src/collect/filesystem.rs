@@ -4,15 +4,24 @@
 //! hang in place of the scrape. A mount that can't be told apart from what covers it here (the exporter's container hides
 //! the host's /run, and sees nothing that was mounted after it started without propagation) is reported as an error, never
 //! with the figures of another file system.
+//!
+//! A host with a hundred containers has hundreds of mounts, of which a handful is taken, and the kernel takes a
+//! millisecond to list them. So the list is kept, and read again when the kernel says that it has changed (poll(2) on
+//! mountinfo), and once a minute: a file system that was switched to read-only after an error is no change to it.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Access, CollectError};
+use jiff::{SignedDuration, Timestamp};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Access, CollectError, Roots};
 use crate::exposition::{Exposition, Labels, Value};
 use crate::family::{Family, Kind};
 use crate::guard::{Guard, Limits, Refused};
@@ -76,33 +85,79 @@ const BUDGET: Duration = Duration::from_secs(2);
 
 pub type Found = Filesystems;
 
-/// The thread that asks mounts, with which of them hang.
+/// The thread that asks mounts, with which of them hang, and the mounts.
 #[derive(Debug, Default)]
 pub struct Kept {
     guard: Option<Guard<(), PathBuf, io::Result<Answer>>>,
+    mounts: Mounts,
 }
 
+/// The mounts that are taken, as the list had them last.
+#[derive(Debug, Default)]
+struct Mounts {
+    list: Option<File>,
+    read_at: Option<Timestamp>,
+    mounts: Vec<Mount>,
+    root_is_read_only: Option<bool>,
+    /// Where each of them is, seen from here.
+    paths: Vec<PathBuf>,
+}
+
+/// How long the list may be kept when the kernel tells no change.
+const LIST_LASTS: SignedDuration = SignedDuration::from_secs(60);
+
 pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectError> {
-    let Access { roots, reader, settings, calls, .. } = access;
-    let path = roots.proc("1/mountinfo");
-    let mounts = reader.bytes(&path).map_err(|source| CollectError::Read { path: path.clone(), source })?;
-    let mounts = visible(parse(mounts));
-    if mounts.is_empty() {
-        return Err(CollectError::malformed(&path, "no mount found"));
-    }
-    let root_is_read_only = mounts.iter().find(|mount| mount.point.as_os_str() == "/").map(|mount| mount.read_only);
-    let taken = |mount: &Mount| {
-        settings.filesystem_types.takes(&mount.fs_type)
-            && settings.filesystem_mount_points.takes(&mount.point.to_string_lossy())
-    };
-    let mounts: Vec<Mount> = mounts.into_iter().filter(taken).collect();
-    let paths: Vec<PathBuf> = mounts.iter().map(|mount| below(&roots.rootfs, &mount.point)).collect();
-    let ask = calls.statfs;
+    let (settings, ask) = (access.settings, access.calls.statfs);
+    kept.mounts.refresh(access)?;
+    let Mounts { mounts, paths, root_is_read_only, .. } = &kept.mounts;
     let guard =
         kept.guard.get_or_insert_with(|| Guard::new("statfs", move |(): &(), path: &PathBuf, _: &mut _| ask(path)));
-    let answers = guard.read(&paths, &(), Limits { each: settings.mount_timeout, all: BUDGET });
-    let filesystem = |(mount, answer)| Filesystem { usage: usage(&mount, answer), mount };
-    Ok(Filesystems { list: mounts.into_iter().zip(answers).map(filesystem).collect(), root_is_read_only })
+    let answers = guard.read(paths, &(), Limits { each: settings.mount_timeout, all: BUDGET });
+    let filesystem = |(mount, answer): (&Mount, _)| Filesystem { usage: usage(mount, answer), mount: mount.clone() };
+    let list = mounts.iter().zip(answers).map(filesystem).collect();
+    Ok(Filesystems { list, root_is_read_only: *root_is_read_only })
+}
+
+impl Mounts {
+    fn refresh(&mut self, access: &mut Access<'_>) -> Result<(), CollectError> {
+        let Access { roots, reader, settings, now, .. } = access;
+        let path = roots.proc("1/mountinfo");
+        let fault = |source| CollectError::Read { path: path.clone(), source };
+        let is_fresh = self.read_at.is_some_and(|at| now.duration_since(at).abs() < LIST_LASTS);
+        // Asked before the list is read, so that a change in between is told the next time.
+        if self.is_unchanged(roots).map_err(fault)? && is_fresh {
+            return Ok(());
+        }
+        let mounts = visible(parse(reader.bytes(&path).map_err(fault)?));
+        if mounts.is_empty() {
+            return Err(CollectError::malformed(&path, "no mount found"));
+        }
+        self.root_is_read_only =
+            mounts.iter().find(|mount| mount.point.as_os_str() == "/").map(|mount| mount.read_only);
+        let is_taken = |mount: &Mount| {
+            settings.filesystem_types.takes(&mount.fs_type)
+                && settings.filesystem_mount_points.takes(&mount.point.to_string_lossy())
+        };
+        self.mounts = mounts.into_iter().filter(is_taken).collect();
+        self.paths = self.mounts.iter().map(|mount| below(&roots.rootfs, &mount.point)).collect();
+        self.read_at = Some(*now);
+        Ok(())
+    }
+
+    /// Whether the kernel says that the list is as it was when this was asked before.
+    fn is_unchanged(&mut self, roots: &Roots) -> io::Result<bool> {
+        let Some(list) = &self.list else {
+            self.list = Some(File::open(roots.proc("1/mountinfo"))?);
+            return Ok(false);
+        };
+        // An ordinary file tells no changes, and knows its size where those of /proc don't.
+        if list.metadata()?.len() > 0 {
+            return Ok(false);
+        }
+        let mut asked = [PollFd::from_borrowed_fd(list.as_fd(), PollFlags::PRI)];
+        poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        Ok(!asked[0].revents().intersects(PollFlags::PRI | PollFlags::ERR))
+    }
 }
 
 /// Where a path of the host is, seen from here.
@@ -227,6 +282,11 @@ const READ_ONLY: Family = Family {
     ..gauge("node_filesystem_readonly", "Filesystem read-only status.")
 };
 const SIZE: Family = gauge("node_filesystem_size_bytes", "Filesystem size in bytes.");
+const MOUNT_INFO: Family = Family {
+    labels: &["device", "major", "minor", "mountpoint"],
+    source: "/proc/1/mountinfo; absent for a mount with an error",
+    ..gauge("node_filesystem_mount_info", "Always 1, with the number of the device that is mounted.")
+};
 const ROOT_READ_ONLY: Family = Family {
     name: "nexus_root_filesystem_readonly",
     kind: Kind::Gauge,
@@ -235,7 +295,8 @@ const ROOT_READ_ONLY: Family = Family {
     source: "/proc/1/mountinfo, the mount at /",
 };
 pub const ABSENCE: Option<&str> = None;
-pub const FAMILIES: &[Family] = &[AVAILABLE, DEVICE_ERROR, FILES, FILES_FREE, FREE, READ_ONLY, SIZE, ROOT_READ_ONLY];
+pub const FAMILIES: &[Family] =
+    &[AVAILABLE, DEVICE_ERROR, FILES, FILES_FREE, FREE, READ_ONLY, SIZE, MOUNT_INFO, ROOT_READ_ONLY];
 
 const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: Kind::Gauge, help, labels: LABELS, source: SOURCE }
@@ -276,6 +337,16 @@ pub fn write(filesystems: &Filesystems, out: &mut Exposition) {
     let mut family = out.family(&READ_ONLY);
     for (labels, filesystem) in labelled.iter().filter(|(_, filesystem)| filesystem.usage.is_ok()) {
         family.sample_of(labels, &[], filesystem.mount.read_only);
+    }
+    let mut family = out.family(&MOUNT_INFO);
+    for Filesystem { mount, usage } in &filesystems.list {
+        if usage.is_ok() {
+            let (major, minor) = (mount.major.to_string(), mount.minor.to_string());
+            let point = mount.point.to_string_lossy();
+            let labels =
+                [("device", mount.device.as_str()), ("major", &major), ("minor", &minor), ("mountpoint", &point)];
+            family.sample(&labels, true);
+        }
     }
     if let Some(is_read_only) = filesystems.root_is_read_only {
         out.family(&ROOT_READ_ONLY).single(is_read_only);
@@ -394,6 +465,44 @@ mod tests {
         check(b"1 0 0:30 / / ro - overlay overlay rw\n", Some(true));
         check(b"1 0 0:30 / / rw - overlay overlay rw\n", Some(false));
         check(b"1 0 0:22 / /proc ro - proc proc rw\n", None);
+    }
+
+    fn kept_mounts(roots: &Roots, seconds: i64, mounts: &mut Mounts) -> usize {
+        let (settings, docker, mut reader) = (Settings::defaults(), Arc::default(), Reader::default());
+        let now = Timestamp::from_second(seconds).unwrap();
+        let (calls, reader) = (Calls::REAL, &mut reader);
+        mounts.refresh(&mut Access { roots, settings: &settings, calls, docker: &docker, now, reader }).unwrap();
+        mounts.mounts.len()
+    }
+
+    #[test]
+    fn an_ordinary_file_is_read_each_time() {
+        let (folder, roots) = host(b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n");
+        let mut mounts = Mounts::default();
+        assert_eq!(kept_mounts(&roots, 0, &mut mounts), 1);
+        let more = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /srv rw - ext4 /dev/sda2 rw\n";
+        std::fs::write(folder.path().join("proc/1/mountinfo"), more).unwrap();
+        assert_eq!(kept_mounts(&roots, 0, &mut mounts), 2);
+    }
+
+    #[test]
+    fn the_kernels_list_is_kept_until_it_is_old() {
+        let roots = Roots { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), udev_data: "/".into() };
+        let mut mounts = Mounts::default();
+        kept_mounts(&roots, 0, &mut mounts);
+        let read_at = |mounts: &Mounts| mounts.read_at.unwrap().as_second();
+        let old = LIST_LASTS.as_secs();
+        for (second, expected) in [(old, old), (0, 0), (2 * old, 2 * old)] {
+            kept_mounts(&roots, second, &mut mounts);
+            assert_eq!(read_at(&mounts), expected);
+        }
+        // Unless somebody mounts something meanwhile, which other tests of this machine may do: then it is read again.
+        let kept = (0..100).filter(|_| {
+            kept_mounts(&roots, 2 * old, &mut mounts);
+            kept_mounts(&roots, 2 * old + 1, &mut mounts);
+            read_at(&mounts) == 2 * old
+        });
+        assert!(kept.count() > 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{Access, CollectError, KeptFile, Reader, Roots};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
+use crate::parse;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interface {
@@ -48,19 +49,22 @@ pub struct Device {
 
 pub type Found = Vec<Device>;
 
-/// Files by interface: a host has one for each container.
 #[derive(Debug, Default)]
 pub struct Kept {
+    /// /proc/1/net/dev: looking it up costs as much as reading it.
+    list: Option<KeptFile>,
+    /// Files by interface: a host has one for each container.
     without_handler: HashMap<String, KeptFile>,
 }
 
-/// /proc/net is that of the reader; the host's is that of its first process.
 pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectError> {
     let Access { roots, reader, settings, .. } = access;
-    let path = roots.proc("1/net/dev");
-    let mut interfaces = parse(reader.require(&path)?);
+    // /proc/net is that of the reader; the host's is that of its first process.
+    let file = kept.list.get_or_insert_with(|| KeptFile::of_short_lines(roots.proc("1/net/dev")));
+    let text = file.bytes(reader).map_err(|source| CollectError::Read { path: roots.proc("1/net/dev"), source })?;
+    let mut interfaces = parse(text);
     if interfaces.is_empty() {
-        return Err(CollectError::malformed(&path, "no interface found"));
+        return Err(CollectError::malformed(file.path(), "no interface found"));
     }
     interfaces.retain(|interface| settings.netdev_devices.takes(&interface.name));
     if kept.without_handler.len() > interfaces.len() {
@@ -84,37 +88,37 @@ impl Kept {
 }
 
 /// Lines that are not understood are left out. A name may contain colons, so the last one before the numbers ends it.
-pub fn parse(text: &str) -> Vec<Interface> {
-    text.lines()
-        .filter_map(|line| {
-            let (name, numbers) = line.rsplit_once(':')?;
-            let mut numbers = numbers.split_ascii_whitespace().map(|word| word.parse::<u64>().ok());
-            let mut next = || numbers.next()?;
-            Some(Interface {
-                name: name.trim().to_owned(),
-                received: Received {
-                    bytes: next()?,
-                    packets: next()?,
-                    errors: next()?,
-                    dropped: next()?,
-                    fifo: next()?,
-                    frame: next()?,
-                    compressed: next()?,
-                    multicast: next()?,
-                },
-                transmitted: Transmitted {
-                    bytes: next()?,
-                    packets: next()?,
-                    errors: next()?,
-                    dropped: next()?,
-                    fifo: next()?,
-                    collisions: next()?,
-                    carrier: next()?,
-                    compressed: next()?,
-                },
-            })
-        })
-        .collect()
+pub fn parse(text: &[u8]) -> Vec<Interface> {
+    parse::lines(text).filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Interface> {
+    let colon = line.iter().rposition(|&byte| byte == b':')?;
+    let mut numbers = parse::words(&line[colon + 1..]).map(parse::unsigned);
+    let mut next = || numbers.next()?;
+    Some(Interface {
+        received: Received {
+            bytes: next()?,
+            packets: next()?,
+            errors: next()?,
+            dropped: next()?,
+            fifo: next()?,
+            frame: next()?,
+            compressed: next()?,
+            multicast: next()?,
+        },
+        transmitted: Transmitted {
+            bytes: next()?,
+            packets: next()?,
+            errors: next()?,
+            dropped: next()?,
+            fifo: next()?,
+            collisions: next()?,
+            carrier: next()?,
+            compressed: next()?,
+        },
+        name: String::from_utf8_lossy(line[..colon].trim_ascii()).into_owned(),
+    })
 }
 
 /// With the value each takes from an interface. node_exporter's names are those of the kernel's columns.
@@ -198,7 +202,7 @@ mod tests {
 
     #[test]
     fn columns_land_in_their_fields() {
-        let text = "Inter-|   Receive  |  Transmit\n face |bytes    packets errs|bytes\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n\
+        let text = b"Inter-|   Receive  |  Transmit\n face |bytes    packets errs|bytes\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n\
             eth0:0:1739 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n  short: 1 2 3\n";
         let interfaces = parse(text);
         assert_eq!(interfaces.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["lo", "eth0:0"]);
@@ -217,6 +221,9 @@ mod tests {
             }
         );
         assert_eq!(interfaces[1].received.bytes, 1739);
+        // The kernel takes any byte but `/`, `:` and space as part of a name.
+        let odd = parse(b"e\xff\"{}: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16");
+        assert_eq!(odd[0].name, "e\u{FFFD}\"{}");
     }
 
     #[test]
@@ -251,8 +258,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(text in any::<String>(), line in "[a-z:]{0,9}:( [0-9-]{0,22}){0,18}") {
-            parse(&format!("{text}\n{line}\n"));
+        fn never_panics(text in any::<Vec<u8>>(), line in "[a-z:]{0,9}:( [0-9-]{0,22}){0,18}") {
+            parse(&[text.as_slice(), b"\n", line.as_bytes()].concat());
         }
     }
 }

@@ -8,6 +8,7 @@ use std::io;
 use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
+use crate::parse;
 
 pub const ABSENCE: Option<&str> = Some(
     "success is 0 where the kernel has no pressure stall information or has it switched off \
@@ -38,9 +39,9 @@ pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectErro
     let Access { roots, reader, .. } = access;
     let mut stall = |name: &str| {
         let path = roots.proc("pressure").join(name);
-        match reader.text(&path) {
+        match reader.bytes(&path) {
             Ok(text) => Ok(parse(text)),
-            Err(error) if switched_off(&error) => Ok(Stall::default()),
+            Err(error) if is_switched_off(&error) => Ok(Stall::default()),
             Err(source) => Err(CollectError::Read { path, source }),
         }
     };
@@ -51,22 +52,23 @@ pub fn read(access: &mut Access<'_>, (): &mut Kept) -> Result<Found, CollectErro
     Ok(pressure)
 }
 
-fn switched_off(error: &io::Error) -> bool {
+/// Whether the kernel has it, and it was told not to count; the same for the pressure of a control group.
+pub fn is_switched_off(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.kind() == io::ErrorKind::NotFound
         || [Errno::OPNOTSUPP, Errno::NOTSUP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn parse(text: &str) -> Stall {
+/// Lines `some avg10=0.12 avg60=0.05 avg300=0.01 total=123456`, of the host and of control groups alike.
+pub fn parse(text: &[u8]) -> Stall {
     let mut stall = Stall::default();
-    for line in text.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let field = match words.next() {
-            Some("some") => &mut stall.some,
-            Some("full") => &mut stall.full,
+    for line in parse::lines(text) {
+        let field = match line.first_chunk() {
+            Some(b"some") => &mut stall.some,
+            Some(b"full") => &mut stall.full,
             _ => continue,
         };
-        *field = words.find_map(|word| word.strip_prefix("total=")).and_then(|total| total.parse().ok());
+        *field = parse::words(line).find_map(|word| word.strip_prefix(b"total=")).and_then(parse::unsigned);
     }
     stall
 }
@@ -131,22 +133,22 @@ mod tests {
     #[test]
     fn totals_of_both_lines() {
         let text =
-            "some avg10=0.12 avg60=0.05 avg300=0.01 total=123456\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+            b"some avg10=0.12 avg60=0.05 avg300=0.01 total=123456\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
         assert_eq!(parse(text), Stall { some: Some(123_456), full: Some(7) });
-        assert_eq!(parse("some avg10=0.12 total=x\n"), Stall::default());
+        assert_eq!(parse(b"some avg10=0.12 total=x\n"), Stall::default());
     }
 
     #[test]
     fn enotsup_and_a_missing_file_mean_switched_off() {
-        assert!(switched_off(&io::Error::from_raw_os_error(95)));
-        assert!(switched_off(&io::ErrorKind::NotFound.into()));
-        assert!(!switched_off(&io::ErrorKind::PermissionDenied.into()));
+        assert!(is_switched_off(&io::Error::from_raw_os_error(95)));
+        assert!(is_switched_off(&io::ErrorKind::NotFound.into()));
+        assert!(!is_switched_off(&io::ErrorKind::PermissionDenied.into()));
     }
 
     proptest! {
         #[test]
-        fn never_panics(text in any::<String>()) {
-            parse(&text);
+        fn never_panics(text in any::<Vec<u8>>(), line in "(some|full)( [a-z]{0,5}=[0-9x.]{0,22}){0,5}") {
+            parse(&[text.as_slice(), b"\n", line.as_bytes()].concat());
         }
     }
 }

@@ -51,6 +51,16 @@ pub struct Container {
     pub cgroup_parent: String,
     /// `None`: no limit.
     pub memory_limit_bytes: Option<u64>,
+    /// Memory and swap together, as Docker has it; `None`: no limit.
+    pub memory_swap_limit_bytes: Option<u64>,
+    /// What is left to it when the host runs short; `None`: nothing is promised.
+    pub memory_reservation_bytes: Option<u64>,
+    /// `None`: the kernel's default, 1024.
+    pub cpu_shares: Option<u64>,
+    /// CPU time that it may use in each period, `--cpus` included; `None`: no limit.
+    pub cpu_quota_micros: Option<u64>,
+    /// `None`: the kernel's default, 100 ms.
+    pub cpu_period_micros: Option<u64>,
     /// How long Docker waits between the stop signal and SIGKILL, where the container sets it.
     pub stop_timeout: Option<Duration>,
     /// The signal that asks it to stop, where the image or Compose sets it.
@@ -210,6 +220,9 @@ const DEFAULT_INTERVAL: SignedDuration = SignedDuration::from_secs(30);
 const DEFAULT_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 const DEFAULT_RETRIES: u32 = 3;
 
+/// In which Docker grants what `--cpus` says.
+const CPUS_PERIOD_MICROS: u64 = 100_000;
+
 impl From<ContainerInspectResponse> for Container {
     fn from(raw: ContainerInspectResponse) -> Self {
         let state = raw.state.unwrap_or_default();
@@ -237,6 +250,9 @@ impl From<ContainerInspectResponse> for Container {
             })
         });
         let restart_policy = host.restart_policy.unwrap_or_default();
+        // Zero is what was not said, and below zero is no limit.
+        let positive = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|&value| value > 0);
+        let cpus = positive(host.nano_cpus).map(|nanos| nanos.saturating_mul(CPUS_PERIOD_MICROS) / 1_000_000_000);
         Container {
             id: raw.id.unwrap_or_default(),
             name: raw.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -282,7 +298,12 @@ impl From<ContainerInspectResponse> for Container {
             },
             network_mode: host.network_mode.unwrap_or_default(),
             cgroup_parent: host.cgroup_parent.unwrap_or_default(),
-            memory_limit_bytes: host.memory.and_then(|limit| u64::try_from(limit).ok()).filter(|&limit| limit > 0),
+            memory_limit_bytes: positive(host.memory),
+            memory_swap_limit_bytes: positive(host.memory_swap),
+            memory_reservation_bytes: positive(host.memory_reservation),
+            cpu_shares: positive(host.cpu_shares),
+            cpu_quota_micros: cpus.or(positive(host.cpu_quota)),
+            cpu_period_micros: cpus.map(|_| CPUS_PERIOD_MICROS).or(positive(host.cpu_period)),
             stop_timeout: config.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
             stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
             auto_remove: host.auto_remove.unwrap_or(false),
@@ -356,6 +377,30 @@ mod tests {
             })
         );
         assert!(!format!("{container:?}").contains("secret") && !format!("{container:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn limits_that_were_not_given_are_none() {
+        let check = |host: &str, expected: [Option<u64>; 6]| {
+            let container = parse(&format!(r#"{{"HostConfig": {host}}}"#));
+            let found = [
+                container.memory_limit_bytes,
+                container.memory_swap_limit_bytes,
+                container.memory_reservation_bytes,
+                container.cpu_shares,
+                container.cpu_quota_micros,
+                container.cpu_period_micros,
+            ];
+            assert_eq!(found, expected, "{host}");
+        };
+        check("{}", [None; 6]);
+        check(r#"{"Memory": 0, "MemorySwap": -1, "CpuShares": 0, "NanoCpus": 0, "CpuQuota": -1}"#, [None; 6]);
+        check(
+            r#"{"Memory": 10, "MemorySwap": 20, "MemoryReservation": 5, "CpuShares": 512}"#,
+            [Some(10), Some(20), Some(5), Some(512), None, None],
+        );
+        check(r#"{"NanoCpus": 1500000000}"#, [None, None, None, None, Some(150_000), Some(100_000)]);
+        check(r#"{"CpuQuota": 5000, "CpuPeriod": 10000}"#, [None, None, None, None, Some(5000), Some(10_000)]);
     }
 
     #[test]

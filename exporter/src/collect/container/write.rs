@@ -45,28 +45,17 @@ pub const FAMILIES: &[Family] = &{
 };
 
 /// A container with its labels, escaped once for its many series.
-pub type Labelled<'a> = (Labels, &'a Reading);
+pub type Labelled<'a> = (&'a Labels, &'a Reading);
 
 pub fn write(reading: &Containers, out: &mut Exposition) {
     if let Some(enabled) = reading.memory_cgroup_enabled {
         out.family(&MEMORY_CGROUP).single(enabled);
     }
-    let labelled: Vec<Labelled<'_>> = reading.containers.iter().map(|one| (labels(one), one)).collect();
+    let labelled: Vec<Labelled<'_>> = reading.containers.iter().map(|one| (&*one.labels, one)).collect();
     if reading.docker_up {
         state::write(&labelled, out);
     }
     usage::write(reading, &labelled, out);
-}
-
-fn labels(reading: &Reading) -> Labels {
-    let container = &reading.container;
-    Labels::new(&[
-        ("id", &reading.id),
-        ("name", &container.name),
-        ("image", &container.image),
-        ("project", container.project()),
-        ("service", container.service()),
-    ])
 }
 
 /// One sample a container, where there is a value.
@@ -84,6 +73,9 @@ pub fn each<V: Into<Value>>(
     }
 }
 
-pub fn seconds(at: Timestamp) -> f64 {
-    at.as_duration().as_secs_f64()
+pub fn seconds(at: Timestamp) -> Value {
+    match u64::try_from(at.as_nanosecond()) {
+        Ok(since_epoch) => Value::Nanoseconds(since_epoch),
+        Err(_) => Value::Float(at.as_duration().as_secs_f64()),
+    }
 }
