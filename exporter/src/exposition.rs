@@ -253,7 +253,7 @@ fn push_seconds(out: &mut String, nanoseconds: u64) {
     }
     out.push('.');
     let mut digits = 9;
-    while rest % 10 == 0 {
+    while rest.is_multiple_of(10) {
         rest /= 10;
         digits -= 1;
     }

@@ -251,7 +251,8 @@ impl From<ContainerInspectResponse> for Container {
         });
         let restart_policy = host.restart_policy.unwrap_or_default();
         // Zero is what was not said, and below zero is no limit.
-        let positive = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|&value| value > 0);
+        let positive =
+            |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|&value| value > 0);
         let cpus = positive(host.nano_cpus).map(|nanos| nanos.saturating_mul(CPUS_PERIOD_MICROS) / 1_000_000_000);
         Container {
             id: raw.id.unwrap_or_default(),
