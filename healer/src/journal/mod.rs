@@ -69,13 +69,12 @@ pub enum JournalError {
     Closed,
 }
 
+/// A read: it answers by itself, and gives the damage that it came upon.
+type Look = Box<dyn FnOnce(&Store) -> Option<String> + Send>;
+
 enum Request {
-    Write {
-        changes: Vec<Change>,
-        done: oneshot::Sender<Result<(), JournalError>>,
-    },
-    /// Answers by itself, and gives the damage that it came upon.
-    Read(Box<dyn FnOnce(&Store) -> Option<String> + Send>),
+    Write { changes: Vec<Change>, done: oneshot::Sender<Result<(), JournalError>> },
+    Read(Look),
     Close(oneshot::Sender<()>),
 }
 
