@@ -172,7 +172,8 @@ fn families_names_labels_and_values_are_node_exporters() {
     let ours = Program::start(Path::new(env!("CARGO_BIN_EXE_nexus-exporter")), &own);
     let theirs = Program::start(&node_exporter().unwrap(), &theirs);
     // The first scrape of each finds out what later ones know.
-    (ours.scrape(), theirs.scrape());
+    ours.scrape();
+    theirs.scrape();
     let (before, theirs, after) = (ours.scrape(), theirs.scrape(), ours.scrape());
 
     let allowed = Allowed::read();
