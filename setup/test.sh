@@ -44,6 +44,7 @@ test_unit() {
         find . -name '*.sh' ! -path './setup/*' ! -path './target/*' -print0 | xargs -0 shellcheck .ci/run images/base/make
     )
     run_cargo fmt --all --check
+    run_cargo fmt --manifest-path fuzz/Cargo.toml --check
     run_clippy
     no_foreign_tls
     run_deny
@@ -164,6 +165,7 @@ copy_to_postgres() (
 # What takes longer than a test before each landing may.
 test_soak() {
     test_arm64
+    test_fuzz
     e2e_settings NEXUS_E2E=soak
     on_host nexus-e2e stack
 }
@@ -181,6 +183,34 @@ test_arm64() {
     fi
     step "image that builds and runs arm64" build_image "$image" "$root/images/arm64" "$image_source.Dockerfile" "$base" "$root/images/arm64"
     PROPTEST_CASES=16 cargo_in_container "$image" "$cache/target-arm64" test --locked --target aarch64-unknown-linux-gnu -p nexus-exporter --lib --test golden
+}
+
+# Random input for the exporter's parsers, NEXUS_FUZZ_SECONDS a target. The inputs that were worth keeping are those that the
+# next run begins with; one that breaks something is below fuzz/artifacts.
+test_fuzz() {
+    if [ "$cargo_in" != host ]; then
+        say "no fuzzing: that needs a cargo of this host"
+        return
+    fi
+    command -v g++ >/dev/null || step "g++, for libFuzzer" apt_install g++
+    [ -x "$cache/cargo-fuzz/bin/cargo-fuzz" ] ||
+        step "cargo-fuzz" run_cargo install --locked --root "$cache/cargo-fuzz" cargo-fuzz@0.13.2
+    local target seed=${NEXUS_FUZZ_SEED:-$RANDOM} scratch
+    scratch=$(mktemp -d -p "$([ -d /dev/shm ] && echo /dev/shm || echo /tmp)")
+    step "inputs to begin with" fuzz_cargo "$scratch" run --locked --example seeds -- "$cache/fuzz"
+    say "seed $seed (NEXUS_FUZZ_SEED), ${NEXUS_FUZZ_SECONDS:=60} s each (NEXUS_FUZZ_SECONDS)"
+    for target in collectors textfile accept web_config; do
+        step "fuzzing $target" fuzz_cargo "$scratch" fuzz run --sanitizer none --target-dir "$cache/target-fuzz" "$target" "$cache/fuzz/$target" -- \
+            -seed="$seed" -max_total_time="$NEXUS_FUZZ_SECONDS" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1
+    done
+    rm -rf "$scratch"
+}
+
+# fuzz_cargo SCRATCH ARGUMENT...: cargo in the folder of the fuzz targets, which write their files to SCRATCH.
+fuzz_cargo() {
+    local scratch=$1
+    shift
+    (cd "$root/fuzz" && TMPDIR=$scratch CARGO_TARGET_DIR=$cache/target-fuzz PATH=$cache/cargo-fuzz/bin:$PATH cargo "$@")
 }
 
 settings=()

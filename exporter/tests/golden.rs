@@ -8,11 +8,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nexus_docker::{DiskReport, DiskSchedule, DiskWatcher, Docker, ImageTimes, ImageWatcher, Watcher};
 use nexus_exporter::collect::filesystem::{Answer, Usage};
 use nexus_exporter::collect::rpi_firmware::Message;
 use nexus_exporter::collect::timex::Timex;
@@ -132,25 +130,8 @@ fn scrape(tree: &str) -> Snapshot {
 
 /// With Docker's word from `tree`, and the kernel's from below `roots`.
 fn scrape_under(tree: &str, roots: Roots) -> Snapshot {
-    let engine = support::Engine::start(&support::fixture(tree).join("docker.json"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let seen = runtime.block_on(async {
-        let docker = Arc::new(Docker::connect(&engine.socket, Duration::from_secs(10)));
-        let watcher = Watcher::spawn(Arc::clone(&docker), "nexus".to_owned());
-        let images = ImageWatcher::spawn(Arc::clone(&docker), watcher.subscribe());
-        let hour = Duration::from_secs(3600);
-        let schedule = DiskSchedule { first_after: Duration::ZERO, interval: hour, timeout: Duration::from_secs(10) };
-        let disk = DiskWatcher::spawn(docker, watcher.subscribe(), schedule);
-        let seen = async {
-            let snapshot = watcher.subscribe().wait_for(|snapshot| snapshot.up).await.unwrap().clone();
-            let dated = |times: &Arc<_>| snapshot.containers.is_empty() || **times != ImageTimes::default();
-            let images = images.subscribe().wait_for(dated).await.unwrap().clone();
-            let walked = |report: &Arc<DiskReport>| report.last.is_some() || report.error.is_some();
-            let disk = disk.subscribe().wait_for(walked).await.unwrap().clone();
-            DockerState { snapshot, images, disk }
-        };
-        tokio::time::timeout(support::SOON, seen).await.expect("the recorded engine is up")
-    });
+    let engine = support::engine::Engine::start(&support::fixture(tree).join("docker.json"));
+    let seen = engine.state();
     let docker = Box::new(move || seen.clone());
     gatherer(roots, docker).gather(Selection::all(), Timestamp::from_second(1_767_326_400).unwrap())
 }

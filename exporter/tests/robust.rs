@@ -10,8 +10,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use support::engine::Engine;
 use support::program::{NO_DOCKER, Program};
-use support::{Engine, SOON, fixture, wait_for};
+use support::{SOON, fixture, wait_for};
 
 /// What a scrape of a fixture tree takes at most, on a loaded machine and without optimisation.
 const FAST: Duration = Duration::from_secs(3);
