@@ -169,10 +169,10 @@ async fn wait_for_containers(exporter: &Exporter, wanted: u32) -> Result<()> {
 
 /// Those that found something here and that node_exporter has too.
 fn host_collectors(body: &str) -> Vec<String> {
-    const OURS: [&str; 2] = ["container", "docker"];
+    const OURS: [&str; 5] = ["container", "docker", "machine", "rpi_", "storage"];
     let name = |line: &str| {
         let name = line.strip_prefix("node_scrape_collector_success{collector=\"")?.strip_suffix("\"} 1")?.to_owned();
-        let ours = OURS.iter().any(|prefix| name.starts_with(prefix)) || name.starts_with("rpi");
+        let ours = OURS.iter().any(|prefix| name.starts_with(prefix));
         (!ours).then_some(name)
     };
     body.lines().filter_map(name).collect()
