@@ -22,7 +22,7 @@ const CONTAINERS: u32 = 4;
 
 /// A container as the engine of a fixture tells it.
 fn template() -> Container {
-    let engine = support::Engine::start(&support::fixture("pi4").join("docker.json"));
+    let engine = support::engine::Engine::start(&support::fixture("pi4").join("docker.json"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let watcher = Watcher::spawn(Arc::new(Docker::connect(&engine.socket, support::SOON)), "nexus".to_owned());
