@@ -67,7 +67,13 @@ impl Policy {
             FREQUENCIES.map(|(_, file)| reader.text_in(folder, file).ok().and_then(|text| text.trim().parse().ok()));
         let governor = reader.text_in(folder, "scaling_governor").ok().map(|text| text.trim().to_owned());
         let available = reader.text_in(folder, "scaling_available_governors").unwrap_or_default();
-        let available_governors = available.split_ascii_whitespace().map(str::to_owned).collect();
+        let mut available_governors: Vec<String> = Vec::new();
+        for name in available.split_ascii_whitespace() {
+            // The same name twice would be the same series twice.
+            if available_governors.iter().all(|known| known != name) {
+                available_governors.push(name.to_owned());
+            }
+        }
         Policy { frequencies, governor, available_governors }
     }
 }

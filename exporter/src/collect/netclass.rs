@@ -395,9 +395,11 @@ pub fn write(interfaces: &[Interface], out: &mut Exposition) {
         family.sample_of(&rest.device, &[], state.operstate == "up");
     }
     let mut write = |family: &Family, value: &dyn Fn(&Interface) -> Option<i64>| {
+        let kind = family.kind;
         let mut family = out.family(family);
         for interface in interfaces {
-            if let Some(value) = value(interface) {
+            // A counter below zero is none that OpenMetrics knows.
+            if let Some(value) = value(interface).filter(|value| *value >= 0 || kind != Kind::Counter) {
                 family.sample_of(&interface.rest.device, &[], value);
             }
         }

@@ -1,6 +1,6 @@
 //! `netdev`: traffic of each network interface of the host; the parser also serves the containers' interfaces.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Access, CollectError, KeptFile, Reader, Roots};
 use crate::exposition::Exposition;
@@ -89,7 +89,13 @@ impl Kept {
 
 /// Lines that are not understood are left out. A name may contain colons, so the last one before the numbers ends it.
 pub fn parse(text: &[u8]) -> Vec<Interface> {
-    parse::lines(text).filter_map(parse_line).collect()
+    let mut interfaces: Vec<Interface> = parse::lines(text).filter_map(parse_line).collect();
+    // The same name twice would be the same series twice; bytes that are no UTF-8 can make two names one.
+    let mut names = HashSet::with_capacity(interfaces.len());
+    let is_first: Vec<bool> = interfaces.iter().map(|interface| names.insert(interface.name.as_str())).collect();
+    let mut is_first = is_first.into_iter();
+    interfaces.retain(|_| is_first.next().unwrap_or_default());
+    interfaces
 }
 
 fn parse_line(line: &[u8]) -> Option<Interface> {
@@ -224,6 +230,8 @@ mod tests {
         // The kernel takes any byte but `/`, `:` and space as part of a name.
         let odd = parse(b"e\xff\"{}: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16");
         assert_eq!(odd[0].name, "e\u{FFFD}\"{}");
+        let one = b"e\xff: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\ne\xfe: 9 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";
+        assert_eq!(parse(one).iter().map(|i| i.received.bytes).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn count(procfs: &Path, reader: &mut Reader, deadline: Instant) -> Result<Proces
         // A process that has ended meanwhile is none; so is one that /proc hides from us.
         let Some(stat) = stat(&folder, reader)? else { continue };
         found.processes += 1;
-        found.threads += stat.threads;
+        found.threads = found.threads.saturating_add(stat.threads);
         *found.states.entry(stat.state).or_default() += 1;
         *found.thread_states.entry(stat.state).or_default() += 1;
         // The first thread is the process, so that most processes need no list of their threads.

@@ -49,7 +49,14 @@ fn parse(text: &str) -> Vec<Cpu> {
             timeslices: numbers.next()??,
         })
     };
-    text.lines().filter_map(cpu).collect()
+    let mut cpus: Vec<Cpu> = Vec::new();
+    for cpu in text.lines().filter_map(cpu) {
+        // The same CPU twice would be the same series twice.
+        if cpus.iter().all(|known| known.number != cpu.number) {
+            cpus.push(cpu);
+        }
+    }
+    cpus
 }
 
 const RUNNING: Family = counter(
@@ -94,7 +101,8 @@ mod tests {
     #[test]
     fn the_last_three_numbers_of_each_cpu() {
         let text = "version 15\ntimestamp 4295123456\ncpu0 498494191 0 3533438552 2553969831 3853684107 2465731542 2045936778163 343796328169361 4767485306\n\
-            domain0 f 0 1 2 3 4 5 6 7 8 9 10\ncpu12 1 2 3 4 5 6 7 8 9 10\ncpu2 1 2 3 4 5 6 7 8\ncpu3 1 2 3 4 5 6 7 x 9\n";
+            domain0 f 0 1 2 3 4 5 6 7 8 9 10\ncpu12 1 2 3 4 5 6 7 8 9 10\ncpu2 1 2 3 4 5 6 7 8\ncpu3 1 2 3 4 5 6 7 x 9\n\
+            cpu12 1 2 3 4 5 6 17 18 19\n";
         let cpu = |number, running_nanoseconds, waiting_nanoseconds, timeslices| Cpu {
             number,
             running_nanoseconds,

@@ -41,7 +41,14 @@ fn parse(text: &str) -> Vec<Cpu> {
         let number = row[NUMBER].or_else(|| u32::try_from(line_number).ok())?;
         (width >= FEWEST_COLUMNS).then(|| Cpu { number, values: COLUMNS.map(|(at, _)| row[at]) })
     };
-    text.lines().enumerate().filter_map(cpu).collect()
+    let mut cpus: Vec<Cpu> = Vec::new();
+    for cpu in text.lines().enumerate().filter_map(cpu) {
+        // The same CPU twice would be the same series twice.
+        if cpus.iter().all(|known| known.number != cpu.number) {
+            cpus.push(cpu);
+        }
+    }
+    cpus
 }
 
 /// With the column each comes from.
@@ -126,6 +133,8 @@ mod tests {
                 (3, [some[0], some[1], some[2], some[3], Some(5), Some(6), Some(7)]),
             ],
         );
+        let numbered = format!("{nine} 00000005 00000006 00000007 00000003\n");
+        check(&numbered.repeat(2), &[(3, [some[0], some[1], some[2], some[3], Some(5), Some(6), Some(7)])]);
         check("00000001 00000002\n", &[]);
         check(&format!("{nine} 1ffffffff\n"), &[]);
     }

@@ -86,9 +86,15 @@ fn clock_sources(roots: &Roots, reader: &mut Reader) -> Vec<ClockSource> {
     folders.iter().map(&mut device).collect()
 }
 
-/// Names between spaces.
+/// Names between spaces, each once.
 fn parse(text: &str) -> Vec<String> {
-    text.split_ascii_whitespace().map(str::to_owned).collect()
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split_ascii_whitespace() {
+        if names.iter().all(|known| known != name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 const AVAILABLE: Family = Family {
