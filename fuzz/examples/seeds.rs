@@ -11,10 +11,12 @@ fn main() -> std::io::Result<()> {
     let folder = Path::new(&folder);
     let copies = scratch();
     for matter in matters(&trees(copies.path())) {
-        let mut input = matter.key.to_le_bytes().to_vec();
-        input.push(1);
-        input.extend(&matter.content);
-        write(folder, "collectors", &format!("{:08x}", matter.key), &input)?;
+        for (at, content) in forms(&matter.content).into_iter().enumerate() {
+            let mut input = matter.key.to_le_bytes().to_vec();
+            input.push(1);
+            input.extend(content);
+            write(folder, "collectors", &format!("{:08x}-{at}", matter.key), &input)?;
+        }
     }
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../exporter/fixtures");
     let texts = fixtures.join("pi4/root/var/lib/prometheus/node-exporter");
@@ -45,6 +47,22 @@ fn main() -> std::io::Result<()> {
         write(folder, "web_config", &at.to_string(), part.as_bytes())?;
     }
     Ok(())
+}
+
+/// As it is, twice, and with numbers that sums and signs break on.
+fn forms(content: &[u8]) -> Vec<Vec<u8>> {
+    let with_numbers = |number: &str| {
+        let mut out = Vec::with_capacity(content.len());
+        for (at, byte) in content.iter().enumerate() {
+            match byte {
+                b'0'..=b'9' if at > 0 && content[at - 1].is_ascii_digit() => (),
+                b'0'..=b'9' => out.extend(number.bytes()),
+                other => out.push(*other),
+            }
+        }
+        out
+    };
+    vec![content.to_vec(), content.repeat(2), with_numbers("18446744073709551615"), with_numbers("-1")]
 }
 
 fn write(folder: &Path, target: &str, name: &str, input: &[u8]) -> std::io::Result<()> {
