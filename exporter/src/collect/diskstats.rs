@@ -58,16 +58,22 @@ pub fn names(text: &str) -> HashMap<(u32, u32), String> {
 
 /// Lines that are not understood are left out.
 fn parse(text: &str) -> Vec<Disk> {
-    text.lines()
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let (major, minor) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-            let name = words.next()?.to_owned();
-            let numbers = words.map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>()?;
-            // The earliest kernels gave four numbers for partitions, with another meaning.
-            (numbers.len() >= 11).then_some(Disk { name, major, minor, numbers, info: Info::default() })
-        })
-        .collect()
+    let disk = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let (major, minor) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let name = words.next()?.to_owned();
+        let numbers = words.map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>()?;
+        // The earliest kernels gave four numbers for partitions, with another meaning.
+        (numbers.len() >= 11).then_some(Disk { name, major, minor, numbers, info: Info::default() })
+    };
+    let mut disks: Vec<Disk> = Vec::new();
+    for disk in text.lines().filter_map(disk) {
+        // The same name twice would be the same series twice.
+        if disks.iter().all(|known| known.name != disk.name) {
+            disks.push(disk);
+        }
+    }
+    disks
 }
 
 fn parse_udev(text: &str) -> Info {
@@ -210,7 +216,8 @@ mod tests {
     #[test]
     fn old_and_new_kernels() {
         let text = " 179 0 mmcblk0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n 8 0 sda 1 2 3 4 5 6 7 8 9 10 11\n\
-            8 1 sda1 1 2 3 4\nx y z\n 8 2 sdb 1 2 3 4 5 6 7 8 9 10 -1\n";
+            8 1 sda1 1 2 3 4\nx y z\n 8 2 sdb 1 2 3 4 5 6 7 8 9 10 -1\n\
+            8 0 sda 1 2 3 4 5 6 7 8 9 10 11 12\n";
         let disks = parse(text);
         assert_eq!(
             disks.iter().map(|d| (d.name.as_str(), d.numbers.len())).collect::<Vec<_>>(),

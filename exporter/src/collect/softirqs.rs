@@ -1,5 +1,7 @@
 //! `softirqs`: software interrupts by CPU and kind.
 
+use std::collections::HashSet;
+
 use super::{Access, CollectError};
 use crate::exposition::Exposition;
 use crate::family::{Family, Kind};
@@ -37,8 +39,15 @@ fn parse(text: &str) -> Option<Softirqs> {
         let counts = counts.split_ascii_whitespace().map(|word| word.parse().ok()).collect();
         Some(Row { kind: kind.trim().to_owned(), counts })
     };
-    let rows = lines.filter_map(row).collect();
-    (!cpus.is_empty()).then_some(Softirqs { cpus, rows })
+    let mut rows: Vec<Row> = Vec::new();
+    for row in lines.filter_map(row) {
+        // The same kind twice would be the same series twice, as the same CPU would.
+        if rows.iter().all(|known| known.kind != row.kind) {
+            rows.push(row);
+        }
+    }
+    let are_distinct = cpus.iter().collect::<HashSet<_>>().len() == cpus.len();
+    (!cpus.is_empty() && are_distinct).then_some(Softirqs { cpus, rows })
 }
 
 const FUNCTIONS: Family = Family {
@@ -71,11 +80,11 @@ mod tests {
     #[test]
     fn a_column_is_a_cpu() {
         let text = "                    CPU0       CPU3       \n          HI:          5          1\n\
-            IRQ_POLL:          0          x\nodd\n";
+            IRQ_POLL:          0          x\nodd\n          HI:          6          2\n";
         let row = |kind: &str, counts: [Option<u64>; 2]| Row { kind: kind.to_owned(), counts: counts.to_vec() };
         let rows = vec![row("HI", [Some(5), Some(1)]), row("IRQ_POLL", [Some(0), None])];
         assert_eq!(parse(text), Some(Softirqs { cpus: vec!["0".to_owned(), "3".to_owned()], rows }));
-        for odd in ["", "\n", "HI: 5\n", "CPU0 x\nHI: 5 1\n"] {
+        for odd in ["", "\n", "HI: 5\n", "CPU0 x\nHI: 5 1\n", "CPU0 CPU0\nHI: 5 1\n"] {
             assert_eq!(parse(odd), None, "{odd}");
         }
     }
