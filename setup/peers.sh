@@ -26,7 +26,7 @@ bench() {
     case "${1:-} $*" in
     *--help* | *" -h"*) ;;
     exporter*)
-        [ "$(id -u)" = 0 ] || as_root=(sudo)
+        become_root
         need_docker
         choose_image_source
         bring_node_exporter

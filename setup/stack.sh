@@ -194,6 +194,13 @@ logs() {
     compose --profile grafana logs --tail 100 "$@"
 }
 
+asks_for_help() {
+    case " $* " in
+    *" --help "* | *" -h "*) ;;
+    *) return 1 ;;
+    esac
+}
+
 # For what needs a stack that `up` has made.
 need_docker() {
     [ -e "$root/.env" ] || die "there is no stack here yet: run ./nexus up first"

@@ -1,10 +1,11 @@
-//! `nexus selftest`: an alert that must go all the way through Alertmanager to the healer.
+//! `nexus selftest`: an alert that must go all the way through Alertmanager to the healer, and a healer that copies to
+//! Postgres.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use nexus_model::api::SelfTest;
+use nexus_model::api::{HealerStatus, PartStatus, SelfTest};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -45,6 +46,27 @@ pub async fn selftest(home: &Home, timeout: Duration) -> Result<Duration> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Waits until the healer copies to Postgres. On a first start it has tried before the database had its role, and tries again
+/// only after a pause that grows; who asks meanwhile would be told that something is wrong.
+async fn copying(home: &Home, deadline: Instant) -> Result<()> {
+    let healer = Part::healer(home)?;
+    loop {
+        let status = wait(deadline, || healer.get::<HealerStatus>("/api/v1/status", &[])).await?;
+        match not_copying(&status.postgres) {
+            None => return Ok(()),
+            Some(reason) if Instant::now() >= deadline => anyhow::bail!(
+                "the healer does not reach Postgres: {reason}; incidents are kept in its journal meanwhile (see `./nexus logs healer postgres`)"
+            ),
+            Some(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+/// Why nothing is copied; `None` when it is, or is not meant to be.
+fn not_copying(postgres: &PartStatus) -> Option<&str> {
+    (!matches!(postgres.state.as_str(), "up" | "off")).then(|| postgres.reason.as_deref().unwrap_or("no reason given"))
 }
 
 /// Tries until it works or the deadline is over; then the last error counts. What will not change by waiting is not
@@ -122,7 +144,9 @@ fn count_denied(metrics: &str) -> u64 {
 
 /// `nexus selftest` as a whole; returns the line to print.
 pub async fn run(home: &Home, timeout: Duration) -> Result<String> {
+    let deadline = Instant::now() + timeout;
     let took = selftest(home, timeout).await.context("the loop is not closed")?;
+    copying(home, deadline).await?;
     Ok(format!("the self-test alert went through Alertmanager to the healer in {} ms\n", took.as_millis()))
 }
 
@@ -137,6 +161,16 @@ mod tests {
                        nexus_healer_webhook_requests_total{code=\"401\"} 3\n";
         assert_eq!(count_denied(metrics), 3);
         assert_eq!(count_denied(""), 0);
+    }
+
+    #[test]
+    fn a_copier_that_is_off_is_not_waited_for() {
+        let part =
+            |state: &str, reason: Option<&str>| PartStatus { state: state.into(), reason: reason.map(Into::into) };
+        assert_eq!(not_copying(&part("up", None)), None);
+        assert_eq!(not_copying(&part("off", None)), None);
+        assert_eq!(not_copying(&part("down", Some("refuses"))), Some("refuses"));
+        assert_eq!(not_copying(&part("down", None)), Some("no reason given"));
     }
 
     #[test]
