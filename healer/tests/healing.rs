@@ -130,9 +130,9 @@ async fn a_refused_restart_is_a_failed_attempt_without_secrets_in_its_reason() {
 async fn a_relapse_in_the_stabilising_window_is_the_same_incident() {
     let engine = Engine::start();
     engine.set("c1", Fake::service("shop", "web").ill());
-    let healer = Healer::new(&engine);
-    healer.policy(&support::healer::POLICY.replace("stable_for: 1s", "stable_for: 3s"));
-    let mut healer = healer;
+    let mut healer = Healer::new(&engine);
+    // The relapse has to come within it, however slow this test is.
+    healer.policy(&support::healer::POLICY.replace("stable_for: 1s", "stable_for: 8s"));
     healer.start().await;
     healer.alert("shop", "web").await;
     healer.incident("web", "stabilising", |it| it.incident.state == IncidentState::Stabilising).await;
@@ -306,7 +306,10 @@ async fn a_recreated_container_ends_the_incident_and_begins_with_a_fresh_budget(
 async fn a_humans_stop_in_the_middle_ends_the_incident() {
     let engine = Engine::start();
     engine.set("c1", Fake { temper: Temper::Dawdles, ..Fake::service("shop", "web").ill() });
-    let healer = Healer::started(&engine).await;
+    let mut healer = Healer::new(&engine);
+    // The stop has to come before the verdict, however slow this test is.
+    healer.policy(&support::healer::POLICY.replace("verify_margin: 1s", "verify_margin: 60s"));
+    healer.start().await;
     healer.alert("shop", "web").await;
     healer.incident("web", "verifying", |it| it.incident.state == IncidentState::Verifying).await;
     engine.stop("c1");

@@ -96,6 +96,17 @@ impl Program {
         rustix::process::Pid::from_child(&self.child)
     }
 
+    /// The ports of the clients that it still holds a connection with: the rows of /proc/net/tcp with its own port and with
+    /// an inode, which a socket no longer has when it is closed.
+    pub fn connections(&self) -> Vec<u16> {
+        let port = |address: &str| u16::from_str_radix(address.split_once(':').unwrap().1, 16).unwrap();
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let rows = table.lines().skip(1).map(|row| row.split_ascii_whitespace().collect::<Vec<&str>>());
+        rows.filter(|row| port(row[1]) == self.address.port() && port(row[2]) != 0 && row[9] != "0")
+            .map(|row| port(row[2]))
+            .collect()
+    }
+
     pub fn count(&self, folder: &str) -> usize {
         std::fs::read_dir(format!("/proc/{}/{folder}", self.child.id())).unwrap().count()
     }
