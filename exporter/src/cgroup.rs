@@ -24,8 +24,7 @@ pub struct Usage {
 }
 
 /// What stays as it is as long as the container does nothing and the kernel takes no memory from it: most containers
-/// do nothing most of the time. I/O goes on without them, when the kernel writes back what they wrote, and pressure is
-/// felt by those who can't do anything.
+/// do nothing most of the time. I/O goes on without them, when the kernel writes back what they wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
     pub cpu: Cpu,
@@ -74,6 +73,25 @@ pub struct Memory {
     pub major_page_faults: Faults,
     /// Processes of this group that the kernel killed for memory, since the group was made.
     pub oom_kills: Option<u64>,
+}
+
+/// What was read of a group before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prior {
+    pub work: Work,
+    pub pressure: Pressure,
+    /// The pressure did not grow in a time in which the group did nothing: none of its tasks was waiting for anything. One
+    /// must run to begin to wait for I/O or memory, and one that is woken and then left waiting for a CPU shows once it has
+    /// got one.
+    pub is_calm: bool,
+}
+
+impl Prior {
+    /// What is known after `usage` has been read with what was known before.
+    pub fn after(before: Option<&Prior>, usage: &Usage) -> Prior {
+        let is_calm = before.is_some_and(|it| (&it.work, &it.pressure) == (&usage.work, &usage.pressure));
+        Prior { work: usage.work, pressure: usage.pressure, is_calm }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -193,13 +211,13 @@ pub enum Files {
 }
 
 impl Files {
-    /// `known` is what was read last, if that is not too long ago: it stands when the CPU time and the memory in use are
-    /// what they were then, which spares half of the reads. `has_quota`: whether the CPU time is limited, so that
+    /// `prior` is what was read last, if that is not too long ago: it stands when the CPU time and the memory in use are
+    /// what they were then, which spares most of the reads. `has_quota`: whether the CPU time is limited, so that
     /// throttling means something.
-    pub fn usage(&mut self, known: Option<&Work>, has_quota: bool, reader: &mut Reader) -> Usage {
+    pub fn usage(&mut self, prior: Option<&Prior>, has_quota: bool, reader: &mut Reader) -> Usage {
         match self {
-            Files::V1(files) => files.usage(known, has_quota, reader),
-            Files::V2(files) => files.usage(known, has_quota, reader),
+            Files::V1(files) => files.usage(prior, has_quota, reader),
+            Files::V2(files) => files.usage(prior, has_quota, reader),
         }
     }
 
@@ -555,15 +573,44 @@ mod tests {
                 let (path, _) = files.iter().find(|(path, _)| path.ends_with(name)).unwrap();
                 std::fs::write(folder.path().join(path), text).unwrap();
             };
-            let first = group.usage(None, false, &mut reader).work;
+            let first = group.usage(None, false, &mut reader);
+            let known = Prior::after(None, &first);
+            let first = first.work;
             assert_eq!((first.cpu.total, first.memory.rss, first.processes), (Some(5000), Some(10), Some(1)));
             set(stat, "anon 20\nrss 20\n");
-            assert_eq!(group.usage(Some(&first), false, &mut reader).work, first);
+            assert_eq!(group.usage(Some(&known), false, &mut reader).work, first);
             set(usage, "101\n");
-            let second = group.usage(Some(&first), false, &mut reader).work;
+            let second = group.usage(Some(&known), false, &mut reader).work;
             assert_eq!((second.memory.usage, second.memory.rss), (Some(101), Some(20)));
             assert_eq!(group.usage(None, false, &mut reader).work, second);
         }
+    }
+
+    #[test]
+    fn pressure_is_read_as_long_as_somebody_may_be_waiting() {
+        let group = "sys/fs/cgroup/docker/ab";
+        let path = |name: &str| format!("{group}/{name}");
+        let (cpu, pressure) = (path("cpu.stat"), path("io.pressure"));
+        let (folder, roots) =
+            tree(&[V2, (&path("cgroup.procs"), "7\n"), (&cpu, "usage_usec 5\n"), (&pressure, "some total=1\n")]);
+        let mut reader = Reader::default();
+        let hierarchy = Hierarchy::find(&roots, &mut reader).unwrap();
+        let place = hierarchy.locate(Wanted { id: "ab", pid: 7, parent: "" }, &roots, &mut reader).unwrap();
+        let mut files = hierarchy.files(&place, &mut reader);
+        let mut known = None;
+        let mut seen = |cpu_time: u64, pressed: u64| {
+            std::fs::write(folder.path().join(&cpu), format!("usage_usec {cpu_time}\n")).unwrap();
+            std::fs::write(folder.path().join(&pressure), format!("some total={pressed}\n")).unwrap();
+            let usage = files.usage(known.as_ref(), false, &mut reader);
+            known = Some(Prior::after(known.as_ref(), &usage));
+            usage.pressure.io.some.unwrap()
+        };
+        // It waits for the disk without doing anything, to the end of the wait and one scrape beyond.
+        assert_eq!([seen(5, 1), seen(5, 2), seen(5, 3), seen(5, 3)], [1, 2, 3, 3]);
+        // Calm: no read shows this.
+        assert_eq!(seen(5, 4), 3);
+        // It does something.
+        assert_eq!([seen(6, 5), seen(6, 6), seen(7, 7)], [5, 6, 7]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Reading the small files of /proc, /sys and the control groups, which change with each look and know no size.
 
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -8,7 +10,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 
@@ -23,20 +25,38 @@ const ONE_READ: usize = 16 * 1024;
 /// Half of the smallest page: see [`Extent::ShortLines`].
 const HALF_PAGE: usize = 2048;
 
-/// Reads files into one buffer: an open, two reads and a close each.
+/// Reads files into one buffer: an open, two reads and a close each. Those of /proc that are about the whole host stay
+/// open: there are some dozens, read in each scrape, and to find, open and close one costs more than to read it.
 #[derive(Debug, Default)]
 pub struct Reader {
     buffer: Vec<u8>,
+    /// By path.
+    of_the_host: HashMap<OsString, KeptFile>,
     /// A file could not be opened since this process has too many open.
     is_starved: bool,
 }
 
 impl Reader {
     pub fn bytes(&mut self, path: &Path) -> io::Result<&[u8]> {
+        // Taken out while one of them is read into the buffer beside them.
+        let mut of_the_host = std::mem::take(&mut self.of_the_host);
+        let read = of_the_host.get_mut(path.as_os_str()).map(|kept| kept.refill(self));
+        if let Some(Err(_)) = read {
+            of_the_host.remove(path.as_os_str());
+        }
+        self.of_the_host = of_the_host;
+        if let Some(read) = read {
+            return read.map(|()| self.buffer.as_slice());
+        }
         self.buffer.clear();
         self.buffer.reserve(ONE_READ);
+        let mut file = self.open(path)?;
         // `take` keeps `read_to_end` from asking for the size, which such files don't know.
-        self.open(path)?.take(FILE_LIMIT).read_to_end(&mut self.buffer)?;
+        (&mut file).take(FILE_LIMIT).read_to_end(&mut self.buffer)?;
+        if self.of_the_host.len() < MOST_OF_THE_HOST && is_of_the_host(path, &file) {
+            let kept = KeptFile { file: Kept::new(file).ok(), ..KeptFile::of_list(path.to_owned()) };
+            self.of_the_host.insert(path.as_os_str().to_owned(), kept);
+        }
         Ok(&self.buffer)
     }
 
@@ -95,6 +115,15 @@ impl Reader {
     }
 }
 
+/// More than all collectors read.
+const MOST_OF_THE_HOST: usize = 128;
+
+/// Whether the file is one of /proc, and not of a process that may end: those of the first process are the host's.
+fn is_of_the_host(path: &Path, file: &File) -> bool {
+    let is_process = |name: &OsStr| name != "1" && name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    !path.iter().any(is_process) && rustix::fs::fstatfs(file).is_ok_and(|of| of.f_type == PROC_SUPER_MAGIC)
+}
+
 /// A folder whose files are read one after the other, which saves walking its path for each.
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
@@ -134,17 +163,23 @@ enum Extent {
 
 impl KeptFile {
     pub fn new(path: PathBuf) -> KeptFile {
-        KeptFile { path, file: None, extent: Extent::OneRead }
+        KeptFile::with(path, Extent::OneRead)
     }
 
     /// One whose lines the kernel makes one by one.
     pub fn of_list(path: PathBuf) -> KeptFile {
-        KeptFile { path, file: None, extent: Extent::List }
+        KeptFile::with(path, Extent::List)
     }
 
     /// Such a one whose lines never are longer than two thousand bytes: cgroup.procs, /proc/PID/net/dev.
     pub fn of_short_lines(path: PathBuf) -> KeptFile {
-        KeptFile { path, file: None, extent: Extent::ShortLines }
+        KeptFile::with(path, Extent::ShortLines)
+    }
+
+    fn with(mut path: PathBuf, extent: Extent) -> KeptFile {
+        // There are thousands, and a path that was joined has room for as much again.
+        path.shrink_to_fit();
+        KeptFile { path, file: None, extent }
     }
 
     pub fn path(&self) -> &Path {
@@ -152,16 +187,20 @@ impl KeptFile {
     }
 
     pub fn bytes<'r>(&mut self, reader: &'r mut Reader) -> io::Result<&'r [u8]> {
+        self.refill(reader)?;
+        Ok(&reader.buffer)
+    }
+
+    fn refill(&mut self, reader: &mut Reader) -> io::Result<()> {
         let was_open = self.file.is_some();
         match self.fill(reader) {
             // Removed, and perhaps made anew: ENODEV for a control group, ESRCH or EINVAL for a process.
             Err(_) if was_open => {
                 self.file = None;
-                self.fill(reader)?;
+                self.fill(reader)
             }
-            filled => filled?,
+            filled => filled,
         }
-        Ok(&reader.buffer)
     }
 
     pub fn text<'r>(&mut self, reader: &'r mut Reader) -> io::Result<&'r str> {
@@ -324,6 +363,26 @@ mod tests {
         let mut stat = KeptFile::new("/proc/stat".into());
         assert!(stat.text(&mut reader).unwrap().contains("\nbtime "));
         assert!(stat.text(&mut reader).unwrap().starts_with("cpu "));
+    }
+
+    #[test]
+    fn files_of_the_host_stay_open_and_those_of_processes_do_not() {
+        let mut reader = Reader::default();
+        let own = format!("/proc/{}/stat", std::process::id());
+        let ordinary = tempfile::NamedTempFile::new().unwrap();
+        for _ in 0..2 {
+            assert!(reader.text(Path::new("/proc/stat")).unwrap().starts_with("cpu "));
+            assert!(reader.text(Path::new("/proc/1/net/dev")).unwrap().contains("lo:"));
+            assert!(!reader.text(Path::new(&own)).unwrap().is_empty());
+            assert!(reader.bytes(ordinary.path()).unwrap().is_empty());
+            assert!(reader.bytes(Path::new("/proc/nonexistent")).is_err());
+        }
+        let mut kept: Vec<_> = reader.of_the_host.keys().collect();
+        kept.sort();
+        assert_eq!(kept, ["/proc/1/net/dev", "/proc/stat"]);
+        let before = reader.number::<f64>(Path::new("/proc/uptime"));
+        assert!(before.is_none(), "two numbers");
+        assert!(reader.text(Path::new("/proc/uptime")).unwrap().contains('.'));
     }
 
     #[test]

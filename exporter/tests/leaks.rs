@@ -8,20 +8,29 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use nexus_docker::{Container, Docker, Snapshot, StopCause, Watched, Watcher};
-use nexus_exporter::collect::{Calls, Collector, DockerState, Selection};
+use nexus_exporter::collect::{Access, Calls, Collector, DockerState, Found, Kept, Reader, Selection};
 use nexus_exporter::exposition::Format;
 use nexus_exporter::gather::Gatherer;
 use nexus_exporter::settings::Settings;
 
 const SCRAPES: u32 = 10_000;
+/// Of those through the threads that a scrape goes through, since to wake one after the other takes long on a loaded
+/// machine.
+const THREADED_SCRAPES: u32 = 1000;
 const CONTAINERS: u32 = 4;
 
-/// A container as the engine of a fixture tells it.
+/// A container as the engine of a fixture tells it. The engine's threads have ended but for the one that listens.
 fn template() -> Container {
+    let threads = count("task");
+    let template = from_engine();
+    support::wait_for("the end of the engine's threads", || (count("task") <= threads + 1).then_some(()));
+    template
+}
+
+fn from_engine() -> Container {
     let engine = support::engine::Engine::start(&support::fixture("pi4").join("docker.json"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -63,26 +72,29 @@ fn count(folder: &str) -> usize {
     fs::read_dir(Path::new("/proc/self").join(folder)).unwrap().count()
 }
 
-#[test]
-fn containers_that_come_and_go_leave_no_descriptors_and_no_threads_behind() {
-    let template = template();
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path();
-    fs::create_dir_all(root.join("sys/fs/cgroup")).unwrap();
-    fs::create_dir_all(root.join("proc")).unwrap();
-    fs::write(root.join("sys/fs/cgroup/cgroup.controllers"), "cpu memory pids\n").unwrap();
+/// A host whose containers come and go, and what Docker says of them.
+struct Host {
+    folder: tempfile::TempDir,
+    template: Container,
+    docker: Arc<Mutex<Arc<Snapshot>>>,
+    /// Containers with the process id of their run, 0 for none.
+    pids: BTreeMap<u32, u32>,
+    last_pid: u32,
+    now: Timestamp,
+}
 
-    let now = Timestamp::from_second(1_767_326_400).unwrap();
-    let docker = Arc::new(Mutex::new(Arc::new(Snapshot::default())));
-    let view = Arc::clone(&docker);
-    let mut gatherer = Gatherer::new(
-        support::roots(root),
-        Settings { mount_timeout: Duration::from_secs(1), ..Settings::defaults() },
-        Calls::REAL,
-        Box::new(move || DockerState { snapshot: Arc::clone(&view.lock().unwrap()), ..DockerState::default() }),
-    );
-    // What Docker says: each container with the process id of its run, 0 for none.
-    let tell = |pids: &BTreeMap<u32, u32>| {
+impl Host {
+    fn new() -> Host {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("sys/fs/cgroup")).unwrap();
+        fs::create_dir_all(folder.path().join("proc")).unwrap();
+        fs::write(folder.path().join("sys/fs/cgroup/cgroup.controllers"), "cpu memory pids\n").unwrap();
+        let now = Timestamp::from_second(1_767_326_400).unwrap();
+        let (docker, pids) = (Arc::default(), BTreeMap::new());
+        Host { folder, template: template(), docker, pids, last_pid: 100, now }
+    }
+
+    fn tell(&self) {
         let watched = |(&number, &pid): (&u32, &u32)| {
             let container = Container {
                 id: id(number),
@@ -90,63 +102,90 @@ fn containers_that_come_and_go_leave_no_descriptors_and_no_threads_behind() {
                 network_mode: "bridge".to_owned(),
                 cgroup_parent: String::new(),
                 pid,
-                started_at: now.checked_add(jiff::SignedDuration::from_secs(pid.into())).ok(),
-                ..template.clone()
+                started_at: self.now.checked_add(jiff::SignedDuration::from_secs(pid.into())).ok(),
+                ..self.template.clone()
             };
             (id(number), Watched { container: Arc::new(container), stop: StopCause::Unknown, oom_events: 0 })
         };
-        *docker.lock().unwrap() =
-            Arc::new(Snapshot { up: true, containers: pids.iter().map(watched).collect(), ..Snapshot::default() });
-    };
+        let containers = self.pids.iter().map(watched).collect();
+        *self.docker.lock().unwrap() = Arc::new(Snapshot { up: true, containers, ..Snapshot::default() });
+    }
+
+    /// One container after the other starts, is restarted, ends and is removed, with scrapes between. `scrape` says how
+    /// many have figures.
+    fn scrapes(&mut self, count: u32, mut scrape: impl FnMut() -> usize) {
+        let root = self.folder.path().to_owned();
+        for turn in 0..count {
+            let (number, step) = (turn / 14 % CONTAINERS, turn % 14);
+            match step {
+                0 => {
+                    self.last_pid += 1;
+                    set(&root, number, self.last_pid, true);
+                    self.pids.insert(number, self.last_pid);
+                    self.tell();
+                }
+                // Another process, the same group.
+                4 => {
+                    let before = self.pids[&number];
+                    self.last_pid += 1;
+                    let process = |pid: u32| root.join(format!("proc/{pid}"));
+                    fs::rename(process(before), process(self.last_pid)).unwrap();
+                    self.pids.insert(number, self.last_pid);
+                    self.tell();
+                }
+                8 if number % 2 == 0 => {
+                    set(&root, number, self.pids[&number], false);
+                    self.pids.insert(number, 0);
+                    self.tell();
+                }
+                // Docker tells it after two scrapes only.
+                8 => set(&root, number, self.pids[&number], false),
+                10 => {
+                    self.pids.remove(&number);
+                    self.tell();
+                }
+                _ => (),
+            }
+            let (seen, runs) = (scrape(), usize::from(step < 8));
+            // An ordinary file that was removed can still be read while it is open, where the kernel's can't.
+            let is_not_told = number % 2 == 1 && (8..10).contains(&step);
+            assert!(seen == runs || is_not_told, "scrape {turn}: {seen} containers");
+        }
+        for (number, pid) in std::mem::take(&mut self.pids) {
+            if root.join(format!("proc/{pid}")).exists() {
+                set(&root, number, pid, false);
+            }
+        }
+        self.tell();
+        assert_eq!(scrape(), 0);
+    }
+}
+
+#[test]
+fn containers_that_come_and_go_leave_no_descriptors_and_no_threads_behind() {
+    let mut host = Host::new();
+    let (docker, now) = (Arc::clone(&host.docker), host.now);
+    let state = move || DockerState { snapshot: Arc::clone(&docker.lock().unwrap()), ..DockerState::default() };
+    let roots = support::roots(host.folder.path());
+    let (settings, mut reader, kept) = (Settings::defaults(), Reader::default(), Kept::default());
+    let (descriptors, threads) = (count("fd"), count("task"));
+    host.scrapes(SCRAPES, || {
+        let (calls, docker) = (Calls::REAL, &state());
+        let mut access = Access { roots: &roots, settings: &settings, calls, docker, now, reader: &mut reader };
+        let Ok(Found::Container(found)) = Collector::Container.read(&mut access, &kept) else { panic!() };
+        found.containers.iter().filter(|one| one.usage.is_some()).count()
+    });
+    assert_eq!((count("fd"), count("task")), (descriptors, threads));
+
+    let view = state.clone();
+    let mut gatherer = Gatherer::new(roots.clone(), settings.clone(), Calls::REAL, Box::new(view));
+    let containers = Selection::NONE.with(Collector::Container);
     let mut scrape = || {
-        let snapshot = gatherer.gather(Selection::NONE.with(Collector::Container), now);
-        let body = snapshot.render(Format::Text);
+        let body = gatherer.gather(containers, now).render(Format::Text);
         body.matches("\ncontainer_memory_rss{").count()
     };
-
-    tell(&BTreeMap::new());
     assert_eq!(scrape(), 0);
     let (descriptors, threads) = (count("fd"), count("task"));
-    let mut pids: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut next_pid = 100;
-    for turn in 0..SCRAPES {
-        let (number, step) = (turn / 7 % CONTAINERS, turn % 7);
-        match step {
-            // It starts.
-            0 => {
-                next_pid += 1;
-                set(root, number, next_pid, true);
-                pids.insert(number, next_pid);
-                tell(&pids);
-            }
-            // It is restarted: another process, the same group.
-            2 => {
-                let pid = pids[&number];
-                next_pid += 1;
-                fs::rename(root.join(format!("proc/{pid}")), root.join(format!("proc/{next_pid}"))).unwrap();
-                pids.insert(number, next_pid);
-                tell(&pids);
-            }
-            // It ends. Now and then Docker tells so only after the next scrape, or it is removed at once.
-            4 if number % 2 == 0 => {
-                set(root, number, pids[&number], false);
-                pids.insert(number, 0);
-                tell(&pids);
-            }
-            4 => set(root, number, pids[&number], false),
-            5 if number % 2 == 1 => {
-                pids.remove(&number);
-                tell(&pids);
-            }
-            _ => (),
-        }
-        let runs = usize::from(step < 4);
-        let seen = scrape();
-        // An ordinary file that was removed can still be read while it is open, where the kernel's can't.
-        assert!(seen == runs || step == 4 && number % 2 == 1, "scrape {turn}: {seen} containers");
-    }
-    pids.clear();
-    tell(&pids);
-    scrape();
+    host.scrapes(THREADED_SCRAPES, scrape);
     assert_eq!((count("fd"), count("task")), (descriptors, threads));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{
-    Cpu, DeviceIo, Faults, GroupFile, Memory, Place, PressureFiles, ProcessList, Throttling, Usage, Work, below,
+    Cpu, DeviceIo, Faults, GroupFile, Memory, Place, PressureFiles, Prior, ProcessList, Throttling, Usage, Work, below,
     device, working_set,
 };
 use crate::collect::Reader;
@@ -101,12 +101,14 @@ struct MemoryFiles {
 }
 
 impl Files {
-    pub fn usage(&mut self, known: Option<&Work>, has_quota: bool, reader: &mut Reader) -> Usage {
+    pub fn usage(&mut self, prior: Option<&Prior>, has_quota: bool, reader: &mut Reader) -> Usage {
         let (cpu, memory) = (self.cpu_usage.number(reader), self.memory.usage.number(reader));
+        let prior =
+            prior.filter(|prior| cpu.is_some() && (prior.work.cpu.total, prior.work.memory.usage) == (cpu, memory));
         Usage {
-            work: match known {
-                Some(known) if cpu.is_some() && (known.cpu.total, known.memory.usage) == (cpu, memory) => *known,
-                _ => Work {
+            work: match prior {
+                Some(prior) => prior.work,
+                None => Work {
                     cpu: self.cpu(cpu, has_quota, reader),
                     memory: self.memory.read(memory, reader),
                     processes: self.processes.count(reader),
@@ -114,7 +116,10 @@ impl Files {
                 },
             },
             io: self.io.read(reader),
-            pressure: self.pressure.read(reader),
+            pressure: match prior {
+                Some(prior) if prior.is_calm => prior.pressure,
+                _ => self.pressure.read(reader),
+            },
         }
     }
 
@@ -239,10 +244,13 @@ fn stat(text: &[u8], usage: Option<u64>) -> Memory {
 
 /// runc's order: the BFQ scheduler's own count where it is in use, else that of the throttling layer, which sees all
 /// I/O of any scheduler; with the groups below where the kernel has it. Which of them counts shows with the first I/O,
-/// and stays so for the run: a counter that another continues would jump.
+/// and stays so for the run: a counter that another continues would jump. Where none does, as in newer kernels, each has
+/// its turn.
 #[derive(Debug)]
 struct IoFiles {
     sources: Vec<IoSource>,
+    /// Whether all were asked once.
+    have_been_asked: bool,
 }
 
 #[derive(Debug)]
@@ -260,26 +268,36 @@ impl IoFiles {
             let file = |what| GroupFile::of(folder, &name(what, suffix));
             Some(IoSource { bytes: file("io_service_bytes"), operations: file("io_serviced") })
         };
-        IoFiles { sources: ["blkio.bfq", "blkio.throttle"].into_iter().filter_map(source).collect() }
+        let sources = ["blkio.bfq", "blkio.throttle"].into_iter().filter_map(source).collect();
+        IoFiles { sources, have_been_asked: false }
     }
 
     fn read(&mut self, reader: &mut Reader) -> Vec<DeviceIo> {
+        let asked = if self.have_been_asked { self.sources.len().min(1) } else { self.sources.len() };
+        self.have_been_asked = true;
+        for _ in 0..asked {
+            let Some(source) = self.sources.first_mut() else { break };
+            let devices = source.read(reader);
+            if !devices.is_empty() {
+                self.sources.truncate(1);
+                return devices;
+            }
+            self.sources.rotate_left(1);
+        }
+        Vec::new()
+    }
+}
+
+impl IoSource {
+    fn read(&mut self, reader: &mut Reader) -> Vec<DeviceIo> {
         let mut devices = Vec::new();
-        for at in 0..self.sources.len() {
-            let source = &mut self.sources[at];
-            if let Some(bytes) = source.bytes.bytes(reader) {
-                add(&mut devices, bytes, |device| (&mut device.read_bytes, &mut device.written_bytes));
-            }
-            if devices.is_empty() {
-                continue;
-            }
-            if let Some(operations) = source.operations.bytes(reader) {
-                add(&mut devices, operations, |device| (&mut device.reads, &mut device.writes));
-            }
-            if self.sources.len() > 1 {
-                self.sources = vec![self.sources.swap_remove(at)];
-            }
-            break;
+        if let Some(bytes) = self.bytes.bytes(reader) {
+            add(&mut devices, bytes, |device| (&mut device.read_bytes, &mut device.written_bytes));
+        }
+        if !devices.is_empty()
+            && let Some(operations) = self.operations.bytes(reader)
+        {
+            add(&mut devices, operations, |device| (&mut device.reads, &mut device.writes));
         }
         devices
     }
@@ -359,6 +377,19 @@ mod tests {
         let bfq = ("blkio.bfq.io_service_bytes", "8:0 Read 7\n");
         assert_eq!(read(&[throttle, bfq, ("blkio.bfq.io_serviced", "8:0 Write 5\n")]), [(8, Some(7), Some(5))]);
         assert_eq!(read(&[]), []);
+    }
+
+    #[test]
+    fn where_none_counts_each_has_its_turn() {
+        let bfq = "blkio.bfq.io_service_bytes";
+        let folder = folder(&[("blkio.throttle.io_service_bytes", "Total 0\n"), (bfq, "")]);
+        let mut io = IoFiles::find(Some(folder.path()));
+        let mut read = || io.read(&mut Reader::default()).len();
+        assert_eq!((read(), read()), (0, 0));
+        std::fs::write(folder.path().join(bfq), "8:0 Read 1\n").unwrap();
+        // Within two scrapes, and from then on.
+        read();
+        assert_eq!((read(), read()), (1, 1));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Cpu, DeviceIo, Faults, GroupFile, Memory, PressureFiles, ProcessList, Throttling, Usage, Work, below, device,
-    working_set,
+    Cpu, DeviceIo, Faults, GroupFile, Memory, PressureFiles, Prior, ProcessList, Throttling, Usage, Work, below,
+    device, working_set,
 };
 use crate::collect::Reader;
 use crate::parse;
@@ -67,16 +67,18 @@ struct MemoryFiles {
 }
 
 impl Files {
-    pub fn usage(&mut self, known: Option<&Work>, has_quota: bool, reader: &mut Reader) -> Usage {
+    pub fn usage(&mut self, prior: Option<&Prior>, has_quota: bool, reader: &mut Reader) -> Usage {
         let mut cpu = self.cpu.bytes(reader).map(cpu).unwrap_or_default();
         if !has_quota {
             cpu.throttling = None;
         }
         let memory = self.memory.current.number(reader);
+        let prior =
+            prior.filter(|prior| cpu.total.is_some() && (prior.work.cpu, prior.work.memory.usage) == (cpu, memory));
         Usage {
-            work: match known {
-                Some(known) if cpu.total.is_some() && (known.cpu, known.memory.usage) == (cpu, memory) => *known,
-                _ => Work {
+            work: match prior {
+                Some(prior) => prior.work,
+                None => Work {
                     cpu,
                     memory: self.memory.read(memory, reader),
                     processes: self.processes.count(reader),
@@ -84,7 +86,10 @@ impl Files {
                 },
             },
             io: self.io.bytes(reader).map(io).unwrap_or_default(),
-            pressure: self.pressure.read(reader),
+            pressure: match prior {
+                Some(prior) if prior.is_calm => prior.pressure,
+                _ => self.pressure.read(reader),
+            },
         }
     }
 }

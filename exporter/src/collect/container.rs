@@ -13,6 +13,7 @@ mod usage;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +21,7 @@ use nexus_docker::{Container, Status, StopCause, Watched};
 
 use super::netdev::{self, Interface};
 use super::{Access, CollectError, DockerState, KeptFile, Reader, Roots, diskstats};
-use crate::cgroup::{Files, Hierarchy, Usage, Wanted, Work};
+use crate::cgroup::{Files, Hierarchy, Prior, Usage, Wanted};
 use crate::exposition::Labels;
 use log::LogFile;
 use oom::OomCounter;
@@ -86,6 +87,7 @@ struct Known {
     run: Option<Run>,
     oom: OomCounter,
     log: LogFile,
+    log_bytes: Option<u64>,
 }
 
 /// One run of a container: a restart makes a new group. Dropped with the files it keeps open in the first scrape after its
@@ -96,8 +98,10 @@ struct Run {
     /// cAdvisor's id.
     path: String,
     files: Files,
-    /// What it had done when all of it was read last.
-    work: Option<(Timestamp, Work)>,
+    /// What was read in the last scrape, and when all of it was.
+    prior: Option<(Timestamp, Prior)>,
+    /// Scrapes since then.
+    idle_scrapes: u32,
     threads_limit: Option<u64>,
     /// `None` when it has no network of its own.
     interfaces: Option<KeptFile>,
@@ -147,7 +151,7 @@ impl Kept {
                 container: Arc::clone(container),
                 stop: *stop,
                 image_created: images.get(&container.image_id).copied().flatten(),
-                log_bytes: known.log.bytes(container, engine_root, &roots.rootfs),
+                log_bytes: known.log_bytes(container, engine_root, &roots.rootfs),
                 usage,
                 threads_limit,
                 oom_events,
@@ -186,7 +190,7 @@ impl Known {
             Some(run) if run.pid == container.pid => {
                 if has_changed {
                     run.threads_limit = run.files.threads_limit(reader);
-                    run.work = None;
+                    run.prior = None;
                 }
             }
             _ if container.pid == 0 => self.end_run(),
@@ -206,6 +210,14 @@ impl Known {
             // The label `id` changes.
             self.container = None;
         }
+    }
+
+    /// A container that does nothing writes no log; what it wrote before, Docker has put down by the next scrape.
+    fn log_bytes(&mut self, container: &Container, engine_root: Option<&Path>, rootfs: &Path) -> Option<u64> {
+        if self.run.as_ref().is_none_or(|run| run.idle_scrapes < 2) {
+            self.log_bytes = self.log.bytes(container, engine_root, rootfs);
+        }
+        self.log_bytes
     }
 
     fn labels(&mut self, container: &Arc<Container>) -> Arc<Labels> {
@@ -236,7 +248,8 @@ impl Run {
             threads_limit: files.threads_limit(reader),
             path: place.path,
             files,
-            work: None,
+            prior: None,
+            idle_scrapes: 0,
             interfaces: has_network.then(interfaces),
         })
     }
@@ -244,11 +257,14 @@ impl Run {
     /// `None` when the group is gone by now: then nothing in it answers.
     fn usage(&mut self, container: &Container, reader: &mut Reader, now: Timestamp) -> Option<Usage> {
         let has_quota = container.cpu_quota_micros.is_some();
-        let known = self.work.as_ref().filter(|(at, _)| is_fresh(*at, now)).map(|(_, work)| work);
-        let usage = self.files.usage(known, has_quota, reader);
-        if known != Some(&usage.work) {
-            self.work = Some((now, usage.work));
-        }
+        let prior = self.prior.filter(|(at, _)| is_fresh(*at, now));
+        let before = prior.as_ref().map(|(_, prior)| prior);
+        let usage = self.files.usage(before, has_quota, reader);
+        let after = Prior::after(before, &usage);
+        (self.prior, self.idle_scrapes) = match prior {
+            Some((at, before)) if before.work == after.work => (Some((at, after)), self.idle_scrapes + 1),
+            _ => (Some((now, after)), 0),
+        };
         (usage != Usage::default()).then_some(usage)
     }
 

@@ -54,7 +54,15 @@ pub struct Kept {
     /// /proc/1/net/dev: looking it up costs as much as reading it.
     list: Option<KeptFile>,
     /// Files by interface: a host has one for each container.
-    without_handler: HashMap<String, KeptFile>,
+    without_handler: HashMap<String, WithoutHandler>,
+}
+
+/// What was counted when so much had been received: a packet that nobody takes has been received.
+#[derive(Debug)]
+struct WithoutHandler {
+    file: KeptFile,
+    received: Received,
+    packets: Option<u64>,
 }
 
 pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectError> {
@@ -71,19 +79,25 @@ pub fn read(access: &mut Access<'_>, kept: &mut Kept) -> Result<Found, CollectEr
         kept.without_handler.retain(|name, _| interfaces.iter().any(|interface| interface.name == *name));
     }
     let devices = interfaces.into_iter().map(|interface| Device {
-        received_without_handler: kept.without_handler(roots, &interface.name, reader),
+        received_without_handler: kept.without_handler(roots, &interface, reader),
         interface,
     });
     Ok(devices.collect())
 }
 
 impl Kept {
-    fn without_handler(&mut self, roots: &Roots, name: &str, reader: &mut Reader) -> Option<u64> {
-        if let Some(file) = self.without_handler.get_mut(name) {
-            return file.number(reader);
+    fn without_handler(&mut self, roots: &Roots, interface: &Interface, reader: &mut Reader) -> Option<u64> {
+        let Interface { name, received, .. } = interface;
+        if let Some(known) = self.without_handler.get_mut(name) {
+            if known.packets.is_none() || known.received != *received {
+                (known.received, known.packets) = (*received, known.file.number(reader));
+            }
+            return known.packets;
         }
-        let path = roots.sys("class/net").join(name).join("statistics/rx_nohandler");
-        self.without_handler.entry(name.to_owned()).or_insert(KeptFile::new(path)).number(reader)
+        let mut file = KeptFile::new(roots.sys("class/net").join(name).join("statistics/rx_nohandler"));
+        let packets = file.number(reader);
+        self.without_handler.insert(name.clone(), WithoutHandler { file, received: *received, packets });
+        packets
     }
 }
 

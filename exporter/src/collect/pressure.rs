@@ -68,7 +68,9 @@ pub fn parse(text: &[u8]) -> Stall {
             Some(b"full") => &mut stall.full,
             _ => continue,
         };
-        *field = parse::words(line).find_map(|word| word.strip_prefix(b"total=")).and_then(parse::unsigned);
+        // The kernel has it last.
+        let total = line.iter().rposition(|&byte| byte == b' ').map(|at| &line[at + 1..]);
+        *field = total.and_then(|word| word.strip_prefix(b"total=")).and_then(parse::unsigned);
     }
     stall
 }
