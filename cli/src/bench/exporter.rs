@@ -100,15 +100,31 @@ pub async fn run(home: &Home, options: &Options) -> Result<()> {
 async fn measure(home: &Home, options: &Options, program: &Path, project: &Project) -> Result<()> {
     print(&machine().await?)?;
     let mut rows = Vec::new();
+    let ending = measure_each(home, options, program, project, &mut rows).await;
+    if ending.is_err() && rows.is_empty() {
+        return ending;
+    }
+    // What was measured before it failed took minutes, and is as good as it would be otherwise.
+    let head =
+        ["WHAT", "CONTAINERS", "SAMPLES", "BODY kB", "CPU ms (min/median)", "WALL ms (min/median)", "RESIDENT MB"];
+    let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
+    print(&format!("\n{}\n{}", table(&head, &cells), comparison(&rows)))?;
+    ending
+}
+
+async fn measure_each(
+    home: &Home,
+    options: &Options,
+    program: &Path,
+    project: &Project,
+    rows: &mut Vec<Row>,
+) -> Result<()> {
     for &containers in &options.containers {
         print(&format!("starting {containers} containers …\n"))?;
         scale(project, containers).await?;
         rows.extend(measure_with(home, options, program, containers).await?);
     }
-    let head =
-        ["WHAT", "CONTAINERS", "SAMPLES", "BODY kB", "CPU ms (min/median)", "WALL ms (min/median)", "RESIDENT MB"];
-    let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
-    print(&format!("\n{}\n{}", table(&head, &cells), comparison(&rows)))
+    Ok(())
 }
 
 /// Grows the project step by step.
