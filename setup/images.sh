@@ -55,7 +55,7 @@ prepare_base_image() {
     fi
     local mirror security key
     mirror=$(debian_mirror Debian) ||
-        die "no container registry answers, and apt on this host has no Debian mirror to make the images from (see ./nexus help)"
+        die "no container registry answers, and apt on this host has no Debian mirror to make the images from"
     security=$(debian_mirror Debian-Security) || security=
     key=$(printf '%s %s %s' "$mirror" "$security" "$(content_of "$root/images/base")" | sha256sum | cut -c 1-16)
     has_image "$base_image" "$key" || step "base image (Debian 13)" make_base_image "$mirror" "$security" "$key"

@@ -106,7 +106,9 @@ pub async fn run(home: &Home, keep: bool) -> Result<()> {
         },
     };
     let ending = if keep && result.is_ok() {
-        print(&format!("It keeps running. Remove it with: docker compose -p {} down\n", project.name))
+        // Whoever was made root for it by ./nexus may not ask Docker otherwise.
+        let sudo = if std::env::var_os("SUDO_USER").is_some() { "sudo " } else { "" };
+        print(&format!("It keeps running. Remove it with: {sudo}docker compose -p {} down\n", project.name))
     } else {
         // What went wrong before counts more than a failed clean-up.
         project

@@ -24,7 +24,7 @@ impl std::str::FromStr for Target {
             None => (text, None),
         };
         if project.is_empty() || service.is_some_and(|service| service.is_empty() || service.contains('/')) {
-            return Err("must be PROJECT or PROJECT/SERVICE; `nexus services` lists them".into());
+            return Err("must be PROJECT or PROJECT/SERVICE; `./nexus services` lists them".into());
         }
         Ok(Target { project: project.to_owned(), service: service.map(str::to_owned) })
     }
@@ -39,7 +39,7 @@ pub async fn switch(home: &Home, target: &Target, mode: Option<Mode>) -> Result<
         answer.services.iter().filter(|s| mode == Some(Mode::Heal) && s.refusal == Some(Refusal::ProtectedImage))
     {
         let name = name_of(protected);
-        text.push_str(&format!("{name} is a database and needs its own yes: nexus heal on {name}\n"));
+        text.push_str(&format!("{name} is a database and needs its own yes: ./nexus heal on {name}\n"));
     }
     Ok(text)
 }

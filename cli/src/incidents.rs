@@ -51,7 +51,7 @@ fn pick(known: &[Incident], ending: &str) -> Result<uuid::Uuid> {
         (true, Some(_), Some(_)) => bail!("several incidents end in {ending}: give more of the id"),
         (false, ..) => bail!("{ending} is too short: give at least four characters of the id"),
         (true, None, _) => {
-            bail!("no incident ends in {ending} among the newest {}: nexus incidents lists them", known.len())
+            bail!("no incident ends in {ending} among the newest {}: ./nexus incidents lists them", known.len())
         }
     }
 }
@@ -94,7 +94,7 @@ pub fn list_text(list: &IncidentList, now: Timestamp) -> String {
     if list.incidents.is_empty() {
         return "No incidents.\n".to_owned();
     }
-    format!("{}One of them in full: nexus incidents ID\n", rows(&list.incidents, now))
+    format!("{}One of them in full: ./nexus incidents ID\n", rows(&list.incidents, now))
 }
 
 /// The story of one incident.
@@ -287,7 +287,7 @@ pub mod tests {
             "ID        OPENED     LASTED  SERVICE     MODE  STATE      ATTEMPTS  PROBLEM\n\
              deadbeef  3 min ago  90 s    photos/web  heal  recovered  2         exited with code 1\n\
              deadbeef  3 min ago  3 min   photos/web  heal  gave up    2         exited with code 1\n\
-             One of them in full: nexus incidents ID\n"
+             One of them in full: ./nexus incidents ID\n"
         );
         assert_eq!(list_text(&IncidentList { incidents: Vec::new() }, now), "No incidents.\n");
     }

@@ -191,6 +191,14 @@ fn judge(answers: Answers) -> Report {
             _ => (Verdict::Degraded, format!("{name}: {}", plain(&incident.problem))),
         });
     }
+    // Between Docker's word and the alert there are seconds, and minutes where nothing is healed.
+    for service in answers.services.iter().flatten().filter(|service| service.incident.is_none()) {
+        let unhealthy = service.containers.iter().any(|it| it.state == "running" && it.health == "unhealthy");
+        if unhealthy {
+            let name = plain(&format!("{}/{}", service.project, service.service));
+            found.push((Verdict::Degraded, format!("{name}: unhealthy, and no incident is open")));
+        }
+    }
     if let (Ok(status), Some(incidents)) = (healer, &answers.incidents) {
         // The list holds the newest only, and what was given up may be older than all of them.
         let shown = incidents.iter().filter(|incident| incident.state == IncidentState::GaveUp).count();
@@ -338,6 +346,32 @@ mod tests {
             alerts: Ok(Vec::new()),
             grafana: None,
         }
+    }
+
+    #[test]
+    fn a_service_that_docker_calls_unhealthy_is_told_before_any_alert() {
+        let service = |state: &str, health: &str, incident| ServiceView {
+            project: "photos".into(),
+            service: "web".into(),
+            mode: nexus_model::Mode::Off,
+            mode_source: nexus_model::api::ModeSource::ProjectSwitch,
+            refusal: None,
+            containers: vec![nexus_model::api::ContainerView {
+                name: "photos-web-1".into(),
+                image: "web".into(),
+                state: state.into(),
+                health: health.into(),
+                started_at: None,
+                restart_count: 0,
+            }],
+            incident,
+        };
+        let told = |service: ServiceView| judge(Answers { services: Some(vec![service]), ..well() }).reasons;
+        assert_eq!(told(service("running", "healthy", None)), [""; 0]);
+        assert_eq!(told(service("paused", "unhealthy", None)), [""; 0]);
+        assert_eq!(told(service("running", "unhealthy", None)), ["photos/web: unhealthy, and no incident is open"]);
+        // The incident tells more.
+        assert_eq!(told(service("running", "unhealthy", Some(IncidentState::Watching))), [""; 0]);
     }
 
     fn alert(name: &str, severity: &str, silenced: bool) -> AlertReport {

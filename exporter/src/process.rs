@@ -178,7 +178,10 @@ mod tests {
         // Other tests open and close files meanwhile.
         assert!(before_it.abs_diff(listed) < 100 && with_it.abs_diff(listed) < 100, "{before_it} {with_it} {listed}");
         let stat = before.stat.unwrap();
-        assert!(stat.threads >= 1 && stat.virtual_bytes > 100_000 && stat.resident_pages > 10);
+        // qemu makes up a process's own stat, with zeros for what it does not know.
+        if std::env::var_os("NEXUS_EMULATED").is_none() {
+            assert!(stat.threads >= 1 && stat.virtual_bytes > 100_000 && stat.resident_pages > 10);
+        }
         let start = before.start_seconds.unwrap();
         assert!(start <= now + 1.0 && start > now - 86_400.0, "{start} {now}");
         assert_eq!(after.start_seconds, Some(start));

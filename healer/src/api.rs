@@ -82,6 +82,10 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
     if project.is_empty() || service.as_deref() == Some("") {
         return Err(Problem(StatusCode::BAD_REQUEST, "project and service must not be empty".to_owned()));
     }
+    if project == app.stack && mode.is_some() {
+        let why = format!("{project} is Nexus itself: Docker's restart policy looks after it");
+        return Err(Problem(StatusCode::BAD_REQUEST, why));
+    }
     let snapshot = known_snapshot(&app)?;
     let matches = |key: &ServiceKey| key.project == project && service.as_ref().is_none_or(|it| *it == key.service);
     let one_at_a_time = Arc::clone(&app.switching).lock_owned().await;
@@ -93,7 +97,7 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
             None => switches.projects.contains_key(&project),
         };
     if !stale && !keys(&snapshot).iter().any(&matches) {
-        return Err(Problem(StatusCode::NOT_FOUND, nothing_matches(&project, service.as_deref(), &snapshot)));
+        return Err(Problem(StatusCode::NOT_FOUND, nothing_matches(&app, &project, service.as_deref(), &snapshot)));
     }
     let at = Timestamp::now();
     let change = Change::Switch { project: project.clone(), service: service.clone(), mode, at };
@@ -123,8 +127,8 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
     Ok(Json(ServiceList { services }).into_response())
 }
 
-fn nothing_matches(project: &str, service: Option<&str>, snapshot: &Snapshot) -> String {
-    let keys = keys(snapshot);
+fn nothing_matches(app: &App, project: &str, service: Option<&str>, snapshot: &Snapshot) -> String {
+    let keys: Vec<ServiceKey> = keys(snapshot).into_iter().filter(|key| key.project != app.stack).collect();
     let in_project: Vec<&str> =
         keys.iter().filter(|key| key.project == project).map(|key| key.service.as_str()).collect();
     match service {

@@ -242,6 +242,7 @@ async fn shadow_writes_down_what_it_would_have_done_and_touches_nothing() {
 async fn switches_work_at_once_outlive_the_healer_and_name_what_exists() {
     let engine = Engine::start();
     engine.set("c1", Fake::service("shop", "web").ill().without_label("nexus.heal"));
+    engine.set("own", Fake::service("nexus", "prometheus"));
     let mut healer = Healer::started(&engine).await;
     healer.sees("web", "running", "unhealthy").await;
     healer.alert("shop", "web").await;
@@ -250,6 +251,7 @@ async fn switches_work_at_once_outlive_the_healer_and_name_what_exists() {
     for (body, status, says) in [
         (r#"{"project":"shp","mode":"heal"}"#, 404, "there is no project shp; there are shop"),
         (r#"{"project":"shop","service":"wbe","mode":"heal"}"#, 404, "project shop has no service wbe; it has web"),
+        (r#"{"project":"nexus","mode":"heal"}"#, 400, "nexus is Nexus itself"),
         (r#"{"project":"","mode":"heal"}"#, 400, "must not be empty"),
         (r#"{"project":"shop","mode":"maybe"}"#, 400, "maybe"),
         (r#"{"project":"shop","mode":"heal","force":true}"#, 400, "force"),

@@ -13,4 +13,5 @@ RUN awk 'NR == 1 { $3 = "testing"; print }' /etc/apt/sources.list > /etc/apt/sou
  && dpkg-deb -x libstd-rust-dev_*_arm64.deb / \
  && rm -rf /var/lib/apt/lists/* /tmp/*.deb
 ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu"
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" \
+    NEXUS_EMULATED=1
