@@ -36,10 +36,19 @@ prepare_builder() {
     esac
 }
 
+# Cargo goes by the age of sources. Those of a checkout that built here before may be older than what another one has built
+# since, and would pass for built: they are made new.
+take_target() {
+    mkdir -p "$1"
+    [ "$(cat "$1/checkout" 2>/dev/null)" != "$root" ] || return 0
+    find "$root" -name target -prune -o -name '*.rs' -exec touch {} +
+    printf '%s\n' "$root" >"$1/checkout"
+}
+
 # cargo in the checkout, here or in the builder.
 run_cargo() {
     local target=$cache/target
-    mkdir -p "$target"
+    take_target "$target"
     if [ "$cargo_in" = host ]; then
         (cd "$root" && CARGO_TARGET_DIR=$target cargo "$@")
     else
@@ -51,7 +60,8 @@ run_cargo() {
 cargo_in_container() {
     local image=$1 target=$2 name
     shift 2
-    mkdir -p "$target" "$cache/cargo"
+    take_target "$target"
+    mkdir -p "$cache/cargo"
     local options=(--rm --init --user "$(id -u):$(id -g)" -v "$root:$root" -v "$cache:$cache" -w "$root" -e HOME=/tmp
         -e "CARGO_TARGET_DIR=$target" -e "CARGO_HOME=$cache/cargo" -e PROPTEST_CASES)
     # A network that inspects TLS has its certificate in the host's bundle.

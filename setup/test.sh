@@ -210,6 +210,7 @@ test_fuzz() {
 fuzz_cargo() {
     local scratch=$1
     shift
+    take_target "$cache/target-fuzz"
     (cd "$root/fuzz" && TMPDIR=$scratch CARGO_TARGET_DIR=$cache/target-fuzz PATH=$cache/cargo-fuzz/bin:$PATH cargo "$@")
 }
 
