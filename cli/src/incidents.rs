@@ -6,6 +6,7 @@ use nexus_model::api::{IncidentDetail, IncidentList};
 use nexus_model::{Attempt, Evidence, EvidenceKind, Incident, IncidentState};
 use serde_json::Value;
 
+use crate::failure::mistake;
 use crate::heal::refusal_words;
 use crate::home::Home;
 use crate::http::Part;
@@ -49,7 +50,7 @@ fn pick(known: &[Incident], ending: &str) -> Result<uuid::Uuid> {
     match (ending.len() >= 4, matching.next(), matching.next()) {
         (true, Some(id), None) => Ok(id),
         (true, Some(_), Some(_)) => bail!("several incidents end in {ending}: give more of the id"),
-        (false, ..) => bail!("{ending} is too short: give at least four characters of the id"),
+        (false, ..) => Err(mistake(format!("{ending} is too short for an id: give at least its last four characters"))),
         (true, None, _) => {
             bail!("no incident ends in {ending} among the newest {}: ./nexus incidents lists them", known.len())
         }

@@ -348,6 +348,18 @@ mod tests {
         }
     }
 
+    fn alert(name: &str, severity: &str, silenced: bool) -> AlertReport {
+        AlertReport {
+            name: name.into(),
+            severity: severity.into(),
+            project: String::new(),
+            service: String::new(),
+            summary: "s".into(),
+            since: Timestamp::UNIX_EPOCH,
+            silenced,
+        }
+    }
+
     #[test]
     fn a_service_that_docker_calls_unhealthy_is_told_before_any_alert() {
         let service = |state: &str, health: &str, incident| ServiceView {
@@ -372,18 +384,6 @@ mod tests {
         assert_eq!(told(service("running", "unhealthy", None)), ["photos/web: unhealthy, and no incident is open"]);
         // The incident tells more.
         assert_eq!(told(service("running", "unhealthy", Some(IncidentState::Watching))), [""; 0]);
-    }
-
-    fn alert(name: &str, severity: &str, silenced: bool) -> AlertReport {
-        AlertReport {
-            name: name.into(),
-            severity: severity.into(),
-            project: String::new(),
-            service: String::new(),
-            summary: "s".into(),
-            since: Timestamp::UNIX_EPOCH,
-            silenced,
-        }
     }
 
     #[test]

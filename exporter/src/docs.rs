@@ -55,6 +55,8 @@ Known limits:
 - `rpi_firmware` asks by `/dev/vcio_gencmd` or `/dev/vcio`; a container needs leave to open the device (compose.yml says how).
   Without it there is the under-voltage alarm alone, and where the kernel's `get_throttled` is, the other reasons at the price
   of one warning in the kernel's log. Configured clocks need `/dev/vcio`. The processor's temperature is `node_thermal_zone_temp`.
+- Of a container that did nothing since the scrape before (its CPU time and memory are what they were), the other figures, its
+  pressure and the size of its log may be up to a minute old; I/O and network are always read.
 - What somebody sets by hand on a virtual interface (address, MTU, alias, group, queue, promiscuous mode) shows within 40
   scrapes; new sensors of a chip that is known already, and limits that are set anew, within 20.
 - No `node_cpu_core_throttles_total` and `node_cpu_package_throttles_total`: x86 alone has them.

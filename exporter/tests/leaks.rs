@@ -11,15 +11,12 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use nexus_docker::{Container, Docker, Snapshot, StopCause, Watched, Watcher};
-use nexus_exporter::collect::{Access, Calls, Collector, DockerState, Found, Kept, Reader, Selection};
+use nexus_exporter::collect::{Calls, Collector, DockerState, Selection};
 use nexus_exporter::exposition::Format;
 use nexus_exporter::gather::Gatherer;
 use nexus_exporter::settings::Settings;
 
 const SCRAPES: u32 = 10_000;
-/// Of those through the threads that a scrape goes through, since to wake one after the other takes long on a loaded
-/// machine.
-const THREADED_SCRAPES: u32 = 1000;
 const CONTAINERS: u32 = 4;
 
 /// A container as the engine of a fixture tells it. The engine's threads have ended but for the one that listens.
@@ -167,18 +164,7 @@ fn containers_that_come_and_go_leave_no_descriptors_and_no_threads_behind() {
     let (docker, now) = (Arc::clone(&host.docker), host.now);
     let state = move || DockerState { snapshot: Arc::clone(&docker.lock().unwrap()), ..DockerState::default() };
     let roots = support::roots(host.folder.path());
-    let (settings, mut reader, kept) = (Settings::defaults(), Reader::default(), Kept::default());
-    let (descriptors, threads) = (count("fd"), count("task"));
-    host.scrapes(SCRAPES, || {
-        let (calls, docker) = (Calls::REAL, &state());
-        let mut access = Access { roots: &roots, settings: &settings, calls, docker, now, reader: &mut reader };
-        let Ok(Found::Container(found)) = Collector::Container.read(&mut access, &kept) else { panic!() };
-        found.containers.iter().filter(|one| one.usage.is_some()).count()
-    });
-    assert_eq!((count("fd"), count("task")), (descriptors, threads));
-
-    let view = state.clone();
-    let mut gatherer = Gatherer::new(roots.clone(), settings.clone(), Calls::REAL, Box::new(view));
+    let mut gatherer = Gatherer::new(roots, Settings::defaults(), Calls::REAL, Box::new(state));
     let containers = Selection::NONE.with(Collector::Container);
     let mut scrape = || {
         let body = gatherer.gather(containers, now).render(Format::Text);
@@ -186,6 +172,6 @@ fn containers_that_come_and_go_leave_no_descriptors_and_no_threads_behind() {
     };
     assert_eq!(scrape(), 0);
     let (descriptors, threads) = (count("fd"), count("task"));
-    host.scrapes(THREADED_SCRAPES, scrape);
+    host.scrapes(SCRAPES, scrape);
     assert_eq!((count("fd"), count("task")), (descriptors, threads));
 }
