@@ -14,7 +14,7 @@ use nexus_exporter::gather::{DockerView, Gatherer};
 use nexus_exporter::scrape::Scraper;
 use nexus_exporter::{docs, manual, reader, server};
 use nexus_web::{Gate, Limits, WebConfigError};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
 
 /// A call to Docker that takes longer has failed; nobody waits for it but the watcher.
 const DOCKER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,11 +61,8 @@ fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log))
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    let level: Level = config.log.parse().context("--log.level is not understood")?;
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
     if let Err(error) = reader::raise_file_limit() {
         tracing::warn!(reason = %error, "can't raise the limit of open files");
     }
