@@ -7,6 +7,8 @@ use nexus_docker::StopCause;
 use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Now, ServiceKey};
 use serde::{Deserialize, Serialize};
 
+use crate::dependencies::Follows;
+
 /// An open incident with its attempts. What is in memory is what is on disk: a changed copy is made durable first and
 /// takes the place of the old one then.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,18 @@ pub struct Memory {
     pub carried: BTreeMap<String, u32>,
     /// Since when the service has been well without a break.
     pub well_since: Option<Now>,
+    /// The service that it waits for.
+    pub blocked_by: Option<ServiceKey>,
+    /// Since when a restart waits only because a last probe of what it needs has failed.
+    pub doubted: Option<Now>,
+    /// When it had nothing more to wait for; forgotten with the next restart.
+    pub unblocked: Option<Now>,
+    /// It is to be restarted since a service that it needs was.
+    pub follows: Option<Follows>,
+    /// No alert came past the silences of its owner: Docker alone was the prompt.
+    pub unprompted: bool,
+    /// Why it was given up, where that is not its budget.
+    pub gave_up_since: Option<String>,
     /// In shadow mode: restarts that would have been made, and when the next would be.
     pub would_be: u32,
     pub would_be_due: Option<Now>,

@@ -7,14 +7,16 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use nexus_docker::Container;
-use nexus_model::{AttemptOutcome, IncidentState, Mode, Now, Outcome, Refusal};
+use nexus_docker::{Container, Status};
+use nexus_model::{AttemptOutcome, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey};
 
 use crate::{
     backoff,
     case::{Case, Try},
+    dependencies::{Follows, Needed},
     facts::{Condition, ContainerFacts, Facts, condition},
     policy::{Healing, Policy},
+    tell::word as shell_word,
     verify::{self, Verdict},
 };
 
@@ -28,6 +30,15 @@ const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// When to ask again whether a silence still stands.
 const SILENCE_RETRY: SignedDuration = SignedDuration::from_mins(1);
 
+/// When to look again at a service whose last probe failed, though it is still called healthy.
+const DOUBT_RETRY: SignedDuration = SignedDuration::from_secs(2);
+
+/// A probe that fails now and then, or a health check that forgives many failures, must not hold up others for ever.
+const DOUBT_LASTS: SignedDuration = SignedDuration::from_mins(1);
+
+/// Within which a service follows by itself once what it needs is well again: a probe of its own must have passed.
+const FOLLOWS_WITHIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(2), SignedDuration::from_mins(1));
+
 /// How long a stop that somebody asked for must last before it ends an incident: `docker restart` passes through one.
 const STOP_LASTS: SignedDuration = SignedDuration::from_secs(15);
 
@@ -39,6 +50,14 @@ pub enum Decision {
         why: Refusal,
         until: Option<Now>,
     },
+    /// It waits for another service, the root of the trouble as far as it is known.
+    Block {
+        by: ServiceKey,
+        why: Refusal,
+        detail: String,
+    },
+    /// There is nothing more to wait for.
+    Unblock,
     /// Restart this container: evidence first, then the intent on disk, then the act.
     Restart {
         container_id: String,
@@ -65,7 +84,10 @@ pub enum Decision {
         outcome: AttemptOutcome,
         detail: String,
     },
-    GiveUp,
+    GiveUp {
+        /// Where that is not the budget.
+        since: Option<String>,
+    },
     Close {
         outcome: Outcome,
         detail: String,
@@ -82,10 +104,13 @@ pub struct Admission {
     /// What is the matter, for people.
     pub problem: String,
     pub mode: Mode,
+    pub follows: Option<Follows>,
 }
 
 /// Whether an alert about a service is the beginning of an incident.
-pub fn admit(facts: &Facts) -> Result<Admission, Refusal> {
+///
+/// `follows` is what it was restarted for that the service needs, where it asks to be restarted with it.
+pub fn admit(facts: &Facts, follows: Option<Follows>) -> Result<Admission, Refusal> {
     if !facts.docker_up {
         return Err(Refusal::DockerUnavailable);
     }
@@ -99,12 +124,39 @@ pub fn admit(facts: &Facts) -> Result<Admission, Refusal> {
         return Err(Refusal::OptedOut);
     }
     let service = Service::of(facts, None);
-    let Some((first, problem)) = service.ill.first() else { return Err(service.why_not()) };
+    let Some((first, problem)) = service.ill.first() else {
+        let why_not = service.why_not();
+        return match (follows, why_not) {
+            (Some(follows), Refusal::AlreadyWell) => follow(facts, follows),
+            _ => Err(why_not),
+        };
+    };
     Ok(Admission {
         container: Arc::clone(&first.container),
         ill: service.ill.iter().map(|(seen, _)| seen.container.id.clone()).collect(),
         problem: problem.clone(),
         mode: facts.mode.mode,
+        follows: None,
+    })
+}
+
+/// All of it is well, and it asks to be restarted all the same.
+fn follow(facts: &Facts, follows: Follows) -> Result<Admission, Refusal> {
+    if facts.mode.mode != Mode::Heal {
+        return Err(Refusal::ShadowMode);
+    }
+    let began_before = |seen: &&ContainerFacts| {
+        seen.container.status == Status::Running
+            && seen.container.started_at.is_some_and(|started_at| started_at < follows.restarted_at)
+    };
+    let before: Vec<&ContainerFacts> = facts.containers.iter().filter(began_before).collect();
+    let Some(first) = before.first() else { return Err(Refusal::AlreadyWell) };
+    Ok(Admission {
+        container: Arc::clone(&first.container),
+        ill: before.iter().map(|seen| seen.container.id.clone()).collect(),
+        problem: format!("{} was restarted, and it asks to be restarted with it", follows.service),
+        mode: facts.mode.mode,
+        follows: Some(follows),
     })
 }
 
@@ -208,6 +260,18 @@ fn under_judgement(
 
 /// Something is ill, and may be healed.
 fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, now: &Now) -> Decision {
+    if case.incident.state == IncidentState::GaveUp {
+        if case.memory.gave_up_since.is_some() {
+            return Decision::Wait { why: Refusal::NetworkGone, until: None };
+        }
+    } else {
+        if let Some(wait) = wait_for_others(case, facts, service, now) {
+            return wait;
+        }
+        if facts.network_gone {
+            return Decision::GiveUp { since: Some(network_gone(case)) };
+        }
+    }
     let mut next: Option<(SignedDuration, &str)> = None;
     for (seen, _) in &service.ill {
         let id = seen.container.id.as_str();
@@ -215,6 +279,8 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
             continue;
         }
         let retry = case.attempts_on(id).next_back().and_then(|attempt| attempt.memory.retry.as_ref());
+        // What it failed on was something else, if it had to wait for another service since.
+        let retry = retry.filter(|_| case.memory.unblocked.is_none());
         let left = retry.map_or(SignedDuration::ZERO, |retry| now.until_at_most(retry, healing.max_delay));
         if next.is_none_or(|(least, _)| left < least) {
             next = Some((left, id));
@@ -224,7 +290,7 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
         return if case.incident.state == IncidentState::GaveUp {
             Decision::Wait { why: Refusal::BudgetSpent, until: None }
         } else {
-            Decision::GiveUp
+            Decision::GiveUp { since: None }
         };
     };
     if left > SignedDuration::ZERO {
@@ -245,11 +311,46 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
     Decision::Restart { container_id: id.to_owned() }
 }
 
+/// What to do before a restart makes sense: a cause is healed before its symptoms. `None`: nothing.
+fn wait_for_others(case: &Case, facts: &Facts, service: &Service<'_>, now: &Now) -> Option<Decision> {
+    let is_doubtful = |needed: &&Needed| needed.why == Refusal::DependencyDoubtful;
+    if let Some(Needed { key, problem, why }) = facts.needed.iter().find(|needed| !is_doubtful(needed)) {
+        return Some(Decision::Block { by: key.clone(), why: *why, detail: format!("waits for {key}: {problem}") });
+    }
+    // What is only doubted is known at the last look before a restart and at no other time.
+    let doubted_for = case.memory.doubted.as_ref().map_or(SignedDuration::ZERO, |since| now.since(since));
+    if facts.needed.iter().any(|needed| is_doubtful(&needed)) && doubted_for < DOUBT_LASTS {
+        return Some(Decision::Wait { why: Refusal::DependencyDoubtful, until: Some(now.after(DOUBT_RETRY)) });
+    }
+    if case.memory.blocked_by.is_some() {
+        return Some(Decision::Unblock);
+    }
+    let unblocked = case.memory.unblocked.as_ref()?;
+    // Most programs find their way back by themselves. One that has ended does not.
+    let runs = |seen: &&(&ContainerFacts, String)| seen.0.container.status == Status::Running;
+    let check = service.ill.iter().find(runs)?.0.container.healthcheck?;
+    let (least, most) = FOLLOWS_WITHIN;
+    let granted = check.interval.saturating_add(check.timeout).clamp(least, most);
+    let left = granted - now.since(unblocked);
+    (left > SignedDuration::ZERO)
+        .then(|| Decision::Wait { why: Refusal::DependencyRecovered, until: Some(now.after(left)) })
+}
+
+/// Why only a person can help a service whose network is gone, and how.
+fn network_gone(case: &Case) -> String {
+    let key = case.key();
+    let command = format!("docker compose -p {} up -d {}", shell_word(&key.project), shell_word(&key.service));
+    format!("it lives in the network of a container that is gone, and must be created anew: {command}")
+}
+
 /// Something is ill, and is only watched: the same schedule as healing, on paper.
 fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, now: &Now) -> Decision {
     let why = if facts.mode.protected { Refusal::ProtectedImage } else { Refusal::ShadowMode };
     if case.memory.would_be >= healing.attempts {
         return Decision::Wait { why, until: None };
+    }
+    if let Some(wait) = wait_for_others(case, facts, service, now) {
+        return wait;
     }
     // The longest that can have been set: see `would_be_delay`.
     let longest = healing.max_delay.saturating_add(SignedDuration::from_hours(1));

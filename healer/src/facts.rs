@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use nexus_docker::{Container, Health, Snapshot, Status, StopCause, Watched};
-use nexus_model::{Now, Refusal, ServiceKey};
+use nexus_model::{Mode, Now, Refusal, ServiceKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     case::Case,
+    dependencies::{self, Needed},
     modes::{self, Effective, Switches},
     policy::Policy,
 };
@@ -26,6 +27,11 @@ pub struct Facts {
     /// A restart that this very process asked for has not come back yet.
     pub act_under_way: bool,
     pub journal_writable: bool,
+    /// What it needs and is not well, the root of the trouble first.
+    pub needed: Vec<Needed>,
+    /// The container in whose network it lives does not exist any more, as far as Docker was asked: only before a restart
+    /// is it.
+    pub network_gone: bool,
     /// A silence covers its alerts, as far as Alertmanager was asked: only before a restart is.
     pub silenced: bool,
 }
@@ -35,6 +41,8 @@ pub struct ContainerFacts {
     pub container: Arc<Container>,
     /// Says something only while it does not run.
     pub stop: StopCause,
+    /// The name of the container whose network it shared, where it was left behind in a dead one.
+    pub dead_network: Option<String>,
 }
 
 /// The brakes of the whole host.
@@ -82,7 +90,11 @@ pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops) -> Ve
         .containers
         .values()
         .filter(|watched| watched.container.project() == key.project && watched.container.service() == key.service)
-        .map(|watched| ContainerFacts { container: Arc::clone(&watched.container), stop: stop_of(watched, stops) })
+        .map(|watched| ContainerFacts {
+            container: Arc::clone(&watched.container),
+            stop: stop_of(watched, stops),
+            dead_network: dependencies::left_in_dead_network(&watched.container, snapshot),
+        })
         .collect();
     found.sort_by(|a, b| a.container.name.cmp(&b.container.name));
     found
@@ -112,7 +124,13 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
     }
     match container.status {
         Status::Running => match container.health {
-            Health::Healthy | Health::None => Condition::Well,
+            Health::Healthy | Health::None => match (&seen.dead_network, follows(container, case)) {
+                (Some(parent), _) => {
+                    Condition::Ill(format!("its network is dead: {parent}, which it shares, was started anew"))
+                }
+                (None, Some(service)) => Condition::Ill(format!("to be restarted with {service}, which was restarted")),
+                (None, None) => Condition::Well,
+            },
             Health::Starting => Condition::Settling,
             Health::Unhealthy => Condition::Ill(problem(container)),
         },
@@ -140,6 +158,13 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
             }
         }
     }
+}
+
+/// The service that a container is to be restarted with, if it was not since.
+fn follows<'c>(container: &Container, case: Option<&'c Case>) -> Option<&'c ServiceKey> {
+    let case = case.filter(|case| case.incident.mode == Mode::Heal)?;
+    let follows = case.memory.follows.as_ref()?;
+    container.started_at.is_some_and(|started_at| started_at < follows.restarted_at).then_some(&follows.service)
 }
 
 /// What is the matter with a container, for people.
@@ -184,7 +209,7 @@ mod tests {
     #[test]
     fn each_state_has_its_condition() {
         let check = |container: Container, stop: StopCause, expected: Condition| {
-            let seen = ContainerFacts { container: container.into(), stop };
+            let seen = ContainerFacts { container: container.into(), stop, dead_network: None };
             assert_eq!(condition(&seen, None), expected, "{seen:?}");
         };
         let itself = StopCause::Itself;
@@ -231,7 +256,7 @@ mod tests {
     fn a_recorded_intent_wins_over_the_guess_that_a_human_stopped_it() {
         let mut case = case();
         let requested = StopCause::Requested { at: at(1).wall };
-        let stopped = ContainerFacts { container: exited(0).into(), stop: requested };
+        let stopped = ContainerFacts { container: exited(0).into(), stop: requested, dead_network: None };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts.push(crate::testing::attempt(1, "c1", at(0)));
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
@@ -248,7 +273,7 @@ mod tests {
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
         // Once it has started anew, a later stop is somebody else's again.
         let later = with(exited(0), |it| it.started_at = wall(5));
-        let stopped = ContainerFacts { container: later.into(), stop: requested };
+        let stopped = ContainerFacts { container: later.into(), stop: requested, dead_network: None };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
     }
 

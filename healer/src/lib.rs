@@ -14,6 +14,7 @@ pub mod case;
 pub mod clock;
 pub mod config;
 pub mod decide;
+pub mod dependencies;
 pub mod evidence;
 pub mod facts;
 pub mod journal;

@@ -32,10 +32,13 @@ pub fn alert(case: &Case) -> Option<Alert> {
             "HealerGaveUp",
             case.memory.gave_up_at.unwrap_or(incident.opened_at),
             format!("The healer gave up on {on_host}"),
-            format!(
-                "{} did not bring it back. It is left alone now until it is well again, recreated or switched off.",
-                restarts_in_all(case)
-            ),
+            match &case.memory.gave_up_since {
+                Some(reason) => format!("A restart can't help: {reason}"),
+                None => format!(
+                    "{} did not bring it back. It is left alone now until it is well again, recreated or switched off.",
+                    restarts_in_all(case)
+                ),
+            },
         )
     } else {
         let since = case.memory.failing_since?;
@@ -105,7 +108,7 @@ fn action(case: &Case) -> String {
 }
 
 /// As one word of a shell: labels are anybody's text.
-fn word(text: &str) -> String {
+pub fn word(text: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "_-./".contains(character);
     if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
         return text.to_owned();

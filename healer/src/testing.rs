@@ -86,7 +86,7 @@ pub fn exited(code: i64) -> Container {
 }
 
 pub fn seen(container: Container) -> ContainerFacts {
-    ContainerFacts { container: container.into(), stop: StopCause::Itself }
+    ContainerFacts { container: container.into(), stop: StopCause::Itself, dead_network: None }
 }
 
 /// Everything speaks for a restart.
@@ -100,6 +100,8 @@ pub fn permitted() -> Facts {
         act_under_way: false,
         journal_writable: true,
         silenced: false,
+        needed: Vec::new(),
+        network_gone: false,
     }
 }
 

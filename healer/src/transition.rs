@@ -28,13 +28,15 @@ pub struct Changed {
     pub events: Vec<IncidentEvent>,
 }
 
-/// Opens an incident. `carried` is what was spent on the service's containers shortly before.
+/// Opens an incident. `carried` is what was spent on the service's containers shortly before; `unprompted` says that no
+/// alert came past the silences.
 pub fn open(
     host: &str,
     key: &ServiceKey,
     (alert, alert_at): (&str, Timestamp),
     found: Admission,
     carried: BTreeMap<String, u32>,
+    unprompted: bool,
     now: &Now,
 ) -> Changed {
     let incident = Incident {
@@ -59,7 +61,13 @@ pub fn open(
         revision: 0,
         recorded_at: None,
     };
-    let memory = Memory { containers: found.ill.into_iter().collect(), carried, ..Memory::default() };
+    let memory = Memory {
+        containers: found.ill.into_iter().collect(),
+        carried,
+        follows: found.follows,
+        unprompted,
+        ..Memory::default()
+    };
     let mut changed = Changed { case: Case { incident, attempts: Vec::new(), memory }, events: Vec::new() };
     let detail = format!("{} was {} when {alert} came in", found.container.name, changed.case.incident.problem);
     changed.tell(now, "opened", detail);
@@ -96,6 +104,7 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
         memory: TryMemory { intended: now.clone(), stop_timeout, deadline: None, retry: None, left_stopped: false },
     });
     case.memory.containers.insert(container.id.clone());
+    (case.memory.unblocked, case.memory.doubted) = (None, None);
     case.incident.attempts = case.attempts.len() as u32;
     case.incident.state = IncidentState::Restarting;
     // What every further prompt is answered with, written here so that it costs no commit of its own.
@@ -119,6 +128,8 @@ pub fn apply(
         // The worker carries it out by `intend`, once the evidence is taken.
         Decision::Restart { .. } => return None,
         Decision::Wait { why, until } => changed.wait(*why, until.as_ref(), now),
+        Decision::Block { by, why, detail } => changed.block(by, *why, detail, now),
+        Decision::Unblock => changed.unblock(now),
         Decision::WouldRestart { container_id, why } => changed.would_restart(container_id, *why, facts, healing, now),
         Decision::Follow { mode } => changed.follow(*mode, now),
         Decision::Verify { started_at, deadline } => changed.verify(*started_at, deadline, now),
@@ -127,7 +138,7 @@ pub fn apply(
         Decision::AttemptEnded { outcome, detail } => {
             changed.attempt_ended(*outcome, detail, facts, healing, now, random);
         }
-        Decision::GiveUp => changed.give_up(now),
+        Decision::GiveUp { since } => changed.give_up(since.as_deref(), now),
         Decision::Close { outcome, detail } => changed.close(*outcome, detail, now),
     }
     if changed.case == *case && changed.events.is_empty() { None } else { Some(changed.revised()) }
@@ -139,6 +150,9 @@ impl Changed {
         // What is due again by a changed clock is not worth a write of its own: only the wall time of a retry is shown.
         if incident.state == IncidentState::Suspect && why == Refusal::CoolingDown {
             incident.state = IncidentState::Backoff;
+        }
+        if why == Refusal::DependencyDoubtful && self.case.memory.doubted.is_none() {
+            self.case.memory.doubted = Some(now.clone());
         }
         if incident.refusal == Some(why) {
             return;
@@ -158,6 +172,40 @@ impl Changed {
                 | Refusal::BudgetSpent
         ) {
             self.tell(now, "refused", format!("not now: {why}"));
+        }
+    }
+
+    fn block(&mut self, by: &ServiceKey, why: Refusal, detail: &str, now: &Now) {
+        let incident = &mut self.case.incident;
+        let told = self.case.memory.blocked_by.as_ref() == Some(by) && incident.refusal == Some(why);
+        if told {
+            return;
+        }
+        if matches!(incident.state, IncidentState::Suspect | IncidentState::Backoff) {
+            incident.state = IncidentState::Blocked;
+        }
+        incident.refusal = Some(why);
+        incident.next_attempt_at = None;
+        self.case.memory.blocked_by = Some(by.clone());
+        (self.case.memory.unblocked, self.case.memory.doubted) = (None, None);
+        self.tell(now, "blocked", detail.to_owned());
+    }
+
+    fn unblock(&mut self, now: &Now) {
+        self.forget_block();
+        self.case.incident.refusal = None;
+        self.case.memory.unblocked = Some(now.clone());
+        self.tell(now, "unblocked", "what it needs is well".to_owned());
+    }
+
+    /// It waits for nobody, whatever comes next.
+    fn forget_block(&mut self) {
+        self.case.memory.blocked_by = None;
+        self.case.memory.unblocked = None;
+        let attempted = !self.case.attempts.is_empty();
+        let incident = &mut self.case.incident;
+        if incident.state == IncidentState::Blocked {
+            incident.state = if attempted { IncidentState::Backoff } else { IncidentState::Suspect };
         }
     }
 
@@ -192,6 +240,8 @@ impl Changed {
             (Mode::Heal, false) => IncidentState::Backoff,
             (Mode::Shadow | Mode::Off, _) => IncidentState::Watching,
         };
+        self.case.memory.blocked_by = None;
+        self.case.memory.unblocked = None;
         self.case.memory.well_since = None;
         self.case.memory.would_be = 0;
         self.case.memory.would_be_due = None;
@@ -213,6 +263,7 @@ impl Changed {
 
     fn stabilise(&mut self, now: &Now) {
         let judged = self.case.open_attempt().is_some();
+        self.forget_block();
         let incident = &mut self.case.incident;
         // In shadow mode and after giving up the state says more than that it is well at the moment.
         if !matches!(incident.state, IncidentState::Watching | IncidentState::GaveUp) {
@@ -293,14 +344,16 @@ impl Changed {
         }
     }
 
-    fn give_up(&mut self, now: &Now) {
+    fn give_up(&mut self, since: Option<&str>, now: &Now) {
         let incident = &mut self.case.incident;
         incident.state = IncidentState::GaveUp;
-        incident.refusal = Some(Refusal::BudgetSpent);
+        incident.refusal = Some(if since.is_some() { Refusal::NetworkGone } else { Refusal::BudgetSpent });
         incident.next_attempt_at = None;
         let attempts = incident.attempts;
         self.case.memory.gave_up_at = Some(now.wall);
+        self.case.memory.gave_up_since = since.map(str::to_owned);
         let detail = match self.case.carried() {
+            _ if since.is_some() => since.unwrap_or_default().to_owned(),
             0 => format!("{attempts} attempts did not help: a person is needed"),
             carried => {
                 format!("{} restarts within an hour did not help for long: a person is needed", attempts + carried)

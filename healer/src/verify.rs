@@ -139,7 +139,11 @@ mod tests {
     #[test]
     fn a_stop_after_our_restart_is_somebody_elses() {
         let container = Container { started_at: wall(3), ..exited(0) };
-        let stopped = ContainerFacts { container: container.into(), stop: StopCause::Requested { at: at(9).wall } };
+        let stopped = ContainerFacts {
+            container: container.into(),
+            stop: StopCause::Requested { at: at(9).wall },
+            dead_network: None,
+        };
         assert_eq!(judge(&restarted(), Some(&stopped), &at(10)), Verdict::Stopped("somebody stopped it".into()));
     }
 

@@ -7,11 +7,16 @@
 mod restart;
 mod show;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use jiff::SignedDuration;
-use nexus_docker::{Docker, Snapshot, Status, StopCause, Watcher};
-use nexus_model::{IncidentState, Now, Refusal, ServiceKey};
+use jiff::{SignedDuration, Timestamp};
+use nexus_docker::{Container, Docker, Snapshot, Status, StopCause, Watcher};
+use nexus_model::{IncidentState, Mode, Now, Refusal, ServiceKey};
 use tokio::sync::{Notify, watch};
 
 use self::restart::{Busy, finished};
@@ -21,9 +26,10 @@ use crate::{
     case::Case,
     clock::{self, Clock},
     decide::{self, Decision},
+    dependencies::{self, World},
     evidence::chain,
     facts::{self, Facts, HostFacts, Stopper, Stops},
-    journal::{Change, Journal, JournalError, Waiting},
+    journal::{Change, Journal, JournalError, Prompt},
     metrics::Metrics,
     modes::Switches,
     notify::Told,
@@ -43,6 +49,11 @@ const ALERT_NOTED: SignedDuration = SignedDuration::from_mins(1);
 const PRUNE_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// Decisions about one incident in one go. The longest chain there is has five; more would be two that undo each other.
 const MAX_DECISIONS: u32 = 16;
+
+/// What prompts a look at a service that asks to be restarted with another.
+const DEPENDENCY_RESTARTED: &str = "DependencyRestarted";
+/// What prompts a look at one whose network is dead.
+const NETWORK_DEAD: &str = "NetworkDead";
 
 /// What the API shows of the worker.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -158,6 +169,7 @@ impl Worker {
         if self.prompts_wait {
             self.look_into_prompts(&snapshot).await;
         }
+        self.look_for_dead_networks(&snapshot).await;
         let keys: Vec<ServiceKey> = self.cases.keys().cloned().collect();
         for key in keys {
             self.step(&key, &snapshot).await;
@@ -214,8 +226,15 @@ impl Worker {
                 }
                 None => {
                     let facts = self.facts(&key, snapshot);
-                    match decide::admit(&facts) {
-                        Ok(found) => self.open(&key, prompt, found, &facts).await,
+                    let unprompted = prompt.prompt.alert == DEPENDENCY_RESTARTED;
+                    let follows = if unprompted { dependencies::to_follow(&key, snapshot, &self.cases) } else { None };
+                    match decide::admit(&facts, follows) {
+                        Ok(found) => {
+                            let alert = (prompt.prompt.alert.clone(), prompt.prompt.received_at);
+                            if !self.open(&key, alert, found, &facts, vec![Change::PromptDone(prompt)]).await {
+                                self.prompts_wait = true;
+                            }
+                        }
                         Err(why) => {
                             self.parts.metrics.refused(why);
                             self.log_refusal(&key, why);
@@ -230,20 +249,46 @@ impl Worker {
         }
     }
 
-    async fn open(&mut self, key: &ServiceKey, prompt: Waiting, found: decide::Admission, facts: &Facts) {
-        let alert = (prompt.prompt.alert.as_str(), prompt.prompt.received_at);
+    /// A container that was left in a dead network is ill whatever Docker says of its health, and no rule sees it.
+    async fn look_for_dead_networks(&mut self, snapshot: &Snapshot) {
+        if !snapshot.up {
+            return;
+        }
+        let left = |container: &Container| dependencies::left_in_dead_network(container, snapshot).is_some();
+        let all = snapshot.containers.values().filter(|watched| left(&watched.container));
+        let keys: BTreeSet<ServiceKey> = all.filter_map(|watched| watched.container.key()).collect();
+        for key in keys.into_iter().filter(|key| !self.cases.contains_key(key)).collect::<Vec<_>>() {
+            let facts = self.facts(&key, snapshot);
+            if let Ok(found) = decide::admit(&facts, None) {
+                let alert = (NETWORK_DEAD.to_owned(), self.clock.now().wall);
+                self.open(&key, alert, found, &facts, Vec::new()).await;
+            }
+        }
+    }
+
+    /// Opens an incident, and says whether that could be made durable.
+    async fn open(
+        &mut self,
+        key: &ServiceKey,
+        (alert, alert_at): (String, Timestamp),
+        found: decide::Admission,
+        facts: &Facts,
+        with: Vec<Change>,
+    ) -> bool {
         let now = self.clock.now();
         let carried = self.restarts.spent(facts.containers.iter().map(|seen| seen.container.id.as_str()), &now);
-        let changed = transition::open(&self.parts.host, key, alert, found, carried, &now);
+        let unprompted = [DEPENDENCY_RESTARTED, NETWORK_DEAD].contains(&alert.as_str());
+        let alert = (alert.as_str(), alert_at);
+        let changed = transition::open(&self.parts.host, key, alert, found, carried, unprompted, &now);
         let incident = changed.case.incident.clone();
-        if self.make(key, changed, vec![Change::PromptDone(prompt)]).await {
+        let made = self.make(key, changed, with).await;
+        if made {
             tracing::info!(
                 host = incident.host, project = key.project, service = key.service, incident = %incident.id,
                 reason = incident.problem, "incident opened in mode {}", incident.mode
             );
-        } else {
-            self.prompts_wait = true;
         }
+        made
     }
 
     /// Decides about an incident until there is nothing to do but wait.
@@ -284,17 +329,43 @@ impl Worker {
         match transition::apply(case, decision, facts, healing, now, clock::random()) {
             Some(changed) => {
                 let incident = case.incident.id;
-                let made = self.make(key, changed, Vec::new()).await;
+                let prompts = self.prompts_of_followers(key, decision);
+                self.prompts_wait |= !prompts.is_empty();
+                let made = self.make(key, changed, prompts).await;
                 if made {
                     self.log(key, incident, decision);
                 }
-                made && !matches!(decision, Decision::Wait { .. })
+                made && !matches!(decision, Decision::Wait { .. } | Decision::Block { .. })
             }
             None => false,
         }
     }
 
+    /// Those who ask to be restarted with a service that a restart has just made well.
+    fn prompts_of_followers(&self, key: &ServiceKey, decision: &Decision) -> Vec<Change> {
+        let restarted = self.cases.get(key).and_then(Case::open_attempt).is_some();
+        if !restarted || *decision != Decision::Stabilise {
+            return Vec::new();
+        }
+        let received_at = self.clock.now().wall;
+        let prompt = |key: ServiceKey| {
+            let (project, service, alert) = (key.project, key.service, DEPENDENCY_RESTARTED.to_owned());
+            Change::Prompt(Prompt { project, service, alert, received_at })
+        };
+        dependencies::followers(key, &self.parts.watcher.snapshot()).into_iter().map(prompt).collect()
+    }
+
     fn facts(&self, key: &ServiceKey, snapshot: &Snapshot) -> Facts {
+        self.facts_with(key, snapshot, &BTreeSet::new())
+    }
+
+    /// `fresh` are ids of containers that were inspected just now.
+    fn facts_with(&self, key: &ServiceKey, snapshot: &Snapshot, fresh: &BTreeSet<String>) -> Facts {
+        let world = World { snapshot, stops: &self.stops, cases: &self.cases, fresh };
+        let needed = dependencies::not_well(key, &world, |other, containers| {
+            let switches = self.parts.switches.borrow();
+            facts::mode_of(other, containers, &switches, &self.parts.policy).mode == Mode::Off
+        });
         let containers = facts::containers_of(snapshot, key, &self.stops);
         let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &self.parts.policy);
         let now = self.clock.now();
@@ -312,6 +383,8 @@ impl Worker {
             },
             act_under_way: self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key == *key),
             journal_writable: self.parts.journal.is_writable(),
+            needed,
+            network_gone: false,
             silenced: false,
         }
     }

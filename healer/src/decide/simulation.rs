@@ -268,11 +268,17 @@ impl World {
             docker_up: self.docker_up,
             own_stack: false,
             mode: Effective { mode: fake.mode, source: ModeSource::Label, protected: false },
-            containers: vec![ContainerFacts { container: fake.container.clone().into(), stop: fake.stop }],
+            containers: vec![ContainerFacts {
+                container: fake.container.clone().into(),
+                stop: fake.stop,
+                dead_network: None,
+            }],
             host: HostFacts { restart_under_way: restarting, recent_restarts, room_at },
             act_under_way: self.call.as_ref().is_some_and(|call| call.service == it && call.waited_for),
             journal_writable: self.disk_ok,
             silenced: false,
+            needed: Vec::new(),
+            network_gone: false,
         }
     }
 
@@ -280,12 +286,13 @@ impl World {
     fn settle(&mut self) {
         for it in 0..SERVICES {
             if self.prompts[it] && !self.cases.contains_key(&it) {
-                match admit(&self.facts(it)) {
+                match admit(&self.facts(it), None) {
                     Ok(found) => {
                         let key = nexus_model::ServiceKey::new("shop", format!("s{it}"));
                         let id = self.fakes[it].container.id.clone();
                         let carried = self.budget.spent([id.as_str()].into_iter(), &self.now);
-                        let opened = transition::open("pi", &key, ("A", self.now.wall), found, carried, &self.now);
+                        let opened =
+                            transition::open("pi", &key, ("A", self.now.wall), found, carried, false, &self.now);
                         self.commit(it, opened);
                     }
                     // Kept until Docker answers.
@@ -430,7 +437,7 @@ proptest! {
         let before = world.restarts;
         for it in 0..SERVICES {
             world.take(&Step::Alert(it));
-            let refused = admit(&world.facts(it));
+            let refused = admit(&world.facts(it), None);
             prop_assert!(matches!(refused, Err(Refusal::AlreadyWell | Refusal::OptedOut)), "{refused:?}");
         }
         world.hours(1);

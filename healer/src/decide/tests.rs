@@ -30,7 +30,10 @@ fn well() -> Facts {
 }
 
 fn stopped(code: i64, stop: StopCause) -> Facts {
-    Facts { containers: vec![ContainerFacts { container: exited(code).into(), stop }], ..permitted() }
+    Facts {
+        containers: vec![ContainerFacts { container: exited(code).into(), stop, dead_network: None }],
+        ..permitted()
+    }
 }
 
 fn moded(mode: Mode) -> Facts {
@@ -43,7 +46,7 @@ mod admission {
     use super::*;
 
     fn check(facts: Facts, expected: Result<&str, Refusal>) {
-        let found = admit(&facts).map(|admission| admission.problem);
+        let found = admit(&facts, None).map(|admission| admission.problem);
         assert_eq!(found, expected.map(str::to_owned), "{facts:?}");
     }
 
@@ -78,7 +81,7 @@ mod admission {
         facts.host.restart_under_way = true;
         facts.host.recent_restarts = 1000;
         facts.journal_writable = false;
-        assert!(admit(&facts).is_ok());
+        assert!(admit(&facts, None).is_ok());
     }
 
     #[test]
@@ -88,11 +91,15 @@ mod admission {
             (container.id, container.name, container.health) = (id.into(), format!("shop-web-{id}"), health);
             seen(container)
         };
-        let stopped = ContainerFacts { container: exited(0).into(), stop: StopCause::Requested { at: at(0).wall } };
+        let stopped = ContainerFacts {
+            container: exited(0).into(),
+            stop: StopCause::Requested { at: at(0).wall },
+            dead_network: None,
+        };
         let mixed = vec![replica("1", Health::Healthy), replica("2", Health::Unhealthy), stopped.clone()];
-        assert_eq!(admit(&Facts { containers: mixed, ..permitted() }).unwrap().ill, ["2"]);
+        assert_eq!(admit(&Facts { containers: mixed, ..permitted() }, None).unwrap().ill, ["2"]);
         let well = vec![replica("1", Health::Healthy), stopped];
-        assert_eq!(admit(&Facts { containers: well, ..permitted() }).unwrap_err(), Refusal::AlreadyWell);
+        assert_eq!(admit(&Facts { containers: well, ..permitted() }, None).unwrap_err(), Refusal::AlreadyWell);
     }
 }
 
@@ -205,7 +212,7 @@ mod acting {
             failed.memory.retry = Some(at(1));
             case.attempts.push(failed);
         }
-        check(&case, &permitted(), 100, Decision::GiveUp);
+        check(&case, &permitted(), 100, Decision::GiveUp { since: None });
         let mut replica = container();
         (replica.id, replica.name) = ("c2".into(), "shop-web-2".into());
         let two = Facts { containers: vec![seen(container()), seen(replica)], ..permitted() };
@@ -220,8 +227,9 @@ mod acting {
         case.memory.carried = [("c1".to_owned(), 5), ("c2".to_owned(), 6)].into();
         check(&case, &permitted(), 1, restart("c1"));
         case.memory.carried = [("c1".to_owned(), 6)].into();
-        check(&case, &permitted(), 1, Decision::GiveUp);
-        let gave_up = transition::apply(&case, &Decision::GiveUp, &permitted(), &Healing::default(), &at(1), 0.0);
+        check(&case, &permitted(), 1, Decision::GiveUp { since: None });
+        let gave_up =
+            transition::apply(&case, &Decision::GiveUp { since: None }, &permitted(), &Healing::default(), &at(1), 0.0);
         let told = &gave_up.unwrap().events[0].detail;
         assert_eq!(told, "6 restarts within an hour did not help for long: a person is needed");
     }
@@ -370,6 +378,165 @@ mod an_attempt {
         stabilising.incident.state = IncidentState::Stabilising;
         stabilising.memory.well_since = Some(at(10));
         assert_eq!(outcome(&stabilising, &facts, 10), Some(AttemptOutcome::Helped));
+    }
+}
+
+mod waiting_for_others {
+    use super::*;
+
+    fn needing(why: Refusal) -> Facts {
+        let db = Needed { key: ServiceKey::new("shop", "db"), problem: "exited with code 1".into(), why };
+        Facts { needed: vec![db], ..permitted() }
+    }
+
+    fn block(why: Refusal) -> Decision {
+        Decision::Block {
+            by: ServiceKey::new("shop", "db"),
+            why,
+            detail: "waits for shop/db: exited with code 1".into(),
+        }
+    }
+
+    fn applied(case: &Case, decision: &Decision, seconds: i64) -> Case {
+        let changed = transition::apply(case, decision, &permitted(), &Healing::default(), &at(seconds), 0.5);
+        changed.expect("a change").case
+    }
+
+    fn decided(case: &Case, facts: &Facts, seconds: i64) -> Decision {
+        decide(case, facts, &Policy::default(), &at(seconds))
+    }
+
+    #[test]
+    fn it_waits_for_what_it_needs() {
+        for why in [Refusal::DependencyDown, Refusal::DependencyStarting] {
+            assert_eq!(decided(&case(), &needing(why), 1), block(why));
+        }
+        let doubt = Decision::Wait { why: Refusal::DependencyDoubtful, until: Some(at(3)) };
+        assert_eq!(decided(&case(), &needing(Refusal::DependencyDoubtful), 1), doubt);
+        // What is down is worth more than what is doubted, and a doubt does not last.
+        let mut both = needing(Refusal::DependencyDoubtful);
+        both.needed.extend(needing(Refusal::DependencyDown).needed);
+        assert_eq!(decided(&case(), &both, 1), block(Refusal::DependencyDown));
+        let doubting = applied(&case(), &doubt, 1);
+        assert!(matches!(decided(&doubting, &needing(Refusal::DependencyDoubtful), 60), Decision::Wait { .. }));
+        assert_eq!(decided(&doubting, &needing(Refusal::DependencyDoubtful), 61), restart("c1"));
+        let blocked = applied(&case(), &block(Refusal::DependencyDown), 1);
+        assert_eq!(blocked.incident.state, IncidentState::Blocked);
+        assert_eq!(blocked.incident.refusal, Some(Refusal::DependencyDown));
+        // Told once.
+        let again = block(Refusal::DependencyDown);
+        assert!(transition::apply(&blocked, &again, &permitted(), &Healing::default(), &at(2), 0.5).is_none());
+    }
+
+    #[test]
+    fn it_neither_spends_its_budget_nor_gives_up_meanwhile() {
+        let mut case = case();
+        for number in 1..=6 {
+            let mut failed = attempt(number, "c1", at(0));
+            failed.attempt.outcome = Some(AttemptOutcome::DidNotHelp);
+            case.attempts.push(failed);
+        }
+        assert_eq!(decided(&case, &needing(Refusal::DependencyDown), 100), block(Refusal::DependencyDown));
+        case.incident.state = IncidentState::GaveUp;
+        assert_eq!(decided(&case, &needing(Refusal::DependencyDown), 100), wait(Refusal::BudgetSpent));
+    }
+
+    #[test]
+    fn it_is_woken_early_and_given_time_to_follow_by_itself() {
+        let mut case = case();
+        let mut failed = attempt(1, "c1", at(0));
+        failed.attempt.outcome = Some(AttemptOutcome::DidNotHelp);
+        failed.memory.retry = Some(at(500));
+        case.attempts.push(failed);
+        let blocked = applied(&case, &block(Refusal::DependencyDown), 1);
+        assert_eq!(decided(&blocked, &permitted(), 10), Decision::Unblock);
+        let unblocked = applied(&blocked, &Decision::Unblock, 10);
+        assert_eq!(unblocked.incident.state, IncidentState::Backoff);
+        // One probe: an interval of 5 s and a time-out of 2 s.
+        let follows = Decision::Wait { why: Refusal::DependencyRecovered, until: Some(at(17)) };
+        assert_eq!(decided(&unblocked, &permitted(), 10), follows);
+        assert_eq!(decided(&unblocked, &well(), 12), Decision::Stabilise);
+        // Long before its backoff is over.
+        assert_eq!(decided(&unblocked, &permitted(), 17), restart("c1"));
+        // What has ended does not come back by itself.
+        assert_eq!(decided(&unblocked, &stopped(1, StopCause::Itself), 10), restart("c1"));
+        // The next failure is its own.
+        let intended = transition::intend(&unblocked, &container(), SignedDuration::from_secs(1), &at(17)).case;
+        assert_eq!(intended.memory.unblocked, None);
+        // It fell ill again while it was granted time.
+        assert_eq!(decided(&unblocked, &needing(Refusal::DependencyDown), 12), block(Refusal::DependencyDown));
+    }
+
+    #[test]
+    fn it_is_well_again_before_what_it_needs() {
+        let blocked = applied(&case(), &block(Refusal::DependencyDown), 1);
+        let facts = Facts { containers: well().containers, ..needing(Refusal::DependencyDown) };
+        assert_eq!(decided(&blocked, &facts, 5), Decision::Stabilise);
+        let stable = applied(&blocked, &Decision::Stabilise, 5);
+        assert_eq!((stable.incident.state, stable.memory.blocked_by), (IncidentState::Stabilising, None));
+    }
+
+    #[test]
+    fn nothing_is_written_down_as_one_that_would_have_helped() {
+        let mut case = case();
+        (case.incident.mode, case.incident.state) = (Mode::Shadow, IncidentState::Watching);
+        let facts = Facts { mode: moded(Mode::Shadow).mode, ..needing(Refusal::DependencyDown) };
+        assert_eq!(decided(&case, &facts, 1), block(Refusal::DependencyDown));
+        let blocked = applied(&case, &block(Refusal::DependencyDown), 1);
+        assert_eq!(blocked.incident.state, IncidentState::Watching);
+    }
+
+    #[test]
+    fn without_its_network_a_person_is_needed_and_told_the_command() {
+        let gone = Facts { network_gone: true, ..permitted() };
+        let Decision::GiveUp { since: Some(reason) } = decided(&case(), &gone, 1) else { panic!("gives up") };
+        assert!(reason.ends_with("docker compose -p shop up -d web"), "{reason}");
+        let gave_up = applied(&case(), &Decision::GiveUp { since: Some(reason.clone()) }, 1);
+        assert_eq!(gave_up.incident.refusal, Some(Refusal::NetworkGone));
+        // Also when nobody asks Docker for the network any more.
+        assert_eq!(decided(&gave_up, &permitted(), 500), wait(Refusal::NetworkGone));
+        let told = crate::tell::alert(&gave_up).unwrap();
+        assert!(told.annotations["description"].contains(&reason), "{told:?}");
+        let recreated = one(|it| it.id = "c9".into());
+        assert!(matches!(decided(&gave_up, &recreated, 500), Decision::Close { outcome: Outcome::Gone, .. }));
+    }
+
+    #[test]
+    fn a_dead_network_is_an_illness_whatever_its_health() {
+        let mut facts = well();
+        facts.containers[0].dead_network = Some("shop-vpn-1".into());
+        assert!(admit(&facts, None).unwrap().problem.contains("shop-vpn-1"));
+        assert_eq!(decided(&case(), &facts, 1), restart("c1"));
+    }
+
+    #[test]
+    fn it_is_restarted_with_what_it_needs_where_it_asks_for_it() {
+        let db = ServiceKey::new("shop", "db");
+        let follows =
+            |seconds| Follows { service: db.clone(), restarted_at: at(seconds).wall, chain: vec![db.clone()] };
+        let admission = admit(&well(), Some(follows(-50))).unwrap();
+        assert_eq!(admission.problem, "shop/db was restarted, and it asks to be restarted with it");
+        // It was started later anyway.
+        assert_eq!(admit(&well(), Some(follows(-150))).unwrap_err(), Refusal::AlreadyWell);
+        let shadow = Facts { mode: moded(Mode::Shadow).mode, ..well() };
+        assert_eq!(admit(&shadow, Some(follows(-50))).unwrap_err(), Refusal::ShadowMode);
+        assert_eq!(admit(&one(|it| it.health = Health::Starting), Some(follows(-50))).unwrap_err(), Refusal::Starting);
+        let opened = transition::open(
+            "pi",
+            &ServiceKey::new("shop", "web"),
+            ("A", at(0).wall),
+            admission,
+            [].into(),
+            true,
+            &at(0),
+        );
+        assert_eq!(decided(&opened.case, &well(), 1), restart("c1"));
+        // Restarted, it is as well as it looks.
+        let anew = one(|it| (it.health, it.started_at) = (Health::Healthy, wall(3)));
+        assert_eq!(decided(&opened.case, &anew, 4), Decision::Stabilise);
+        let mut switched = opened.case;
+        switched.incident.mode = Mode::Shadow;
+        assert_eq!(decided(&switched, &shadow, 1), Decision::Stabilise);
     }
 }
 

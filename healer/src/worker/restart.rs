@@ -1,9 +1,9 @@
 //! One restart, from the fresh look over the intent to Docker's answer. What takes long runs beside the loop.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
-use nexus_docker::{Container, DockerError, Snapshot, Status, StopCause};
+use nexus_docker::{Container, Docker, DockerError, Snapshot, Status, StopCause};
 use nexus_model::{AttemptOutcome, Incident, Now, Refusal, ServiceKey};
 use tokio::task::JoinHandle;
 
@@ -13,6 +13,7 @@ use crate::{
     alertmanager::{Alertmanager, Labels},
     case::Case,
     decide::{self, Decision},
+    dependencies,
     evidence::{self, Gathered, chain},
     facts::ContainerFacts,
     journal::Change,
@@ -23,6 +24,9 @@ use crate::{
 const FRESH: SignedDuration = SignedDuration::from_secs(10);
 /// How long after Docker's answer the watcher may take to show the new run: it inspects one container.
 const WATCHER_CATCHES_UP: Duration = Duration::from_secs(5);
+
+/// For a look at something that the service needs, beside the evidence that is taken of the service itself.
+const LOOK_AT_NEEDED: Duration = Duration::from_secs(1);
 
 /// What runs beside the loop, for which service.
 pub(super) struct Busy {
@@ -35,6 +39,9 @@ pub(super) struct Busy {
 /// A fresh look at a container that is to be restarted.
 pub(super) struct Examined {
     container: Arc<Container>,
+    /// The containers of what it needs, those that could be looked at in time.
+    needed: Vec<Arc<Container>>,
+    network_gone: bool,
     gathered: Gathered,
     silenced: bool,
 }
@@ -65,6 +72,7 @@ impl Worker {
         let now = self.clock.now();
         let asked = self.cases.get(key).filter(|case| !follows_an_alert(case, &now));
         let silence = self.parts.alertmanager.clone().zip(asked.map(|case| case.incident.clone()));
+        let needed = dependencies::containers_needed(key, &self.parts.watcher.snapshot());
         let task = tokio::spawn(async move {
             let look = async {
                 let container = docker.inspect(&container_id).await?;
@@ -74,10 +82,15 @@ impl Worker {
                         None => false,
                     }
                 };
-                let (gathered, silenced) = tokio::join!(evidence::gather(&docker, &container, &procfs), silenced);
+                let (gathered, silenced, needed, network_gone) = tokio::join!(
+                    evidence::gather(&docker, &container, &procfs),
+                    silenced,
+                    look_at_needed(&docker, &needed),
+                    is_network_gone(&docker, &container),
+                );
                 // Reading the log takes a while, in which somebody may have stopped it: the last look comes after.
                 let container = Arc::new(docker.inspect(&container_id).await?);
-                Ok(Examined { container, gathered, silenced })
+                Ok(Examined { container, needed, network_gone, gathered, silenced })
             };
             let found = look.await;
             Finished::Examined { container_id, found }
@@ -116,12 +129,13 @@ impl Worker {
 
     /// The last look before the act. Only when the fresh facts say the same is the intent written and Docker asked.
     async fn act(&mut self, key: &ServiceKey, container_id: &str, examined: Examined, snapshot: &Snapshot) {
-        let Examined { container, gathered, silenced } = examined;
+        let Examined { container, needed, network_gone, gathered, silenced } = examined;
         let Some(case) = self.cases.get(key) else { return };
         let now = self.clock.now();
-        let mut facts = self.facts(key, snapshot);
+        let fresh: BTreeSet<String> = needed.iter().map(|container| container.id.clone()).collect();
+        let mut facts = self.facts_with(key, &with_fresh(snapshot, needed), &fresh);
         // What the watcher has heard meanwhile counts as well: it knows who stopped a container, and inspect does not.
-        if !is_restart_of(&decide::decide(case, &facts, &self.parts.policy, &now), container_id) {
+        if !is_restart_of(&decide::decide(case, &self.facts(key, snapshot), &self.parts.policy, &now), container_id) {
             self.hold_off(key);
             return;
         }
@@ -129,6 +143,7 @@ impl Worker {
             refresh(seen, &container);
         }
         facts.silenced = silenced;
+        facts.network_gone = network_gone;
         let decision = decide::decide(case, &facts, &self.parts.policy, &now);
         if !is_restart_of(&decision, container_id) {
             tracing::debug!(
@@ -136,10 +151,12 @@ impl Worker {
                 "decided otherwise on a second look"
             );
             match &decision {
-                Decision::Wait { why: Refusal::Silenced, until: Some(until) } => {
+                Decision::Wait { why: Refusal::Silenced | Refusal::DependencyDoubtful, until: Some(until) } => {
                     self.hold.insert(key.clone(), until.clone());
                     self.carry_out(key, &decision, &facts, &now).await;
                 }
+                // Asked for once; the watcher would not know it.
+                Decision::GiveUp { .. } => _ = self.carry_out(key, &decision, &facts, &now).await,
                 _ => self.hold_off(key),
             }
             return;
@@ -219,6 +236,40 @@ pub(super) async fn finished(busy: &mut Option<Busy>) -> (ServiceKey, Option<Fin
     }
 }
 
+/// What a service needs, seen at this moment: Docker's events tell only when a container is called unhealthy at last, and its
+/// last probe may have failed long before. What can't be looked at in time stays as the watcher saw it.
+async fn look_at_needed(docker: &Docker, ids: &[String]) -> Vec<Arc<Container>> {
+    let each = ids.iter().map(|id| tokio::time::timeout(LOOK_AT_NEEDED, docker.inspect(id)));
+    let seen = futures_util::future::join_all(each).await;
+    seen.into_iter().filter_map(|seen| seen.ok()?.ok()).map(Arc::new).collect()
+}
+
+/// Whether it lives in the network of a container that does not exist any more. When Docker can't say, its answer to the
+/// restart will.
+async fn is_network_gone(docker: &Docker, container: &Container) -> bool {
+    match dependencies::network_parent(container) {
+        Some(parent) => {
+            let seen = tokio::time::timeout(LOOK_AT_NEEDED, docker.inspect(parent)).await;
+            matches!(seen, Ok(Err(DockerError::NotFound { .. })))
+        }
+        None => false,
+    }
+}
+
+/// The watcher's view with some containers as they were seen since.
+fn with_fresh(snapshot: &Snapshot, fresh: Vec<Arc<Container>>) -> Snapshot {
+    let mut seen = snapshot.clone();
+    for container in fresh {
+        if let Some(watched) = seen.containers.get_mut(&container.id) {
+            // Who stopped it is for the watcher to say.
+            if container.status == watched.container.status {
+                watched.container = container;
+            }
+        }
+    }
+    seen
+}
+
 /// Whether a silence covers the alert that the incident began with. When Alertmanager can't say, none does: the death of
 /// the messenger must not end healing.
 async fn is_silenced(alertmanager: &Alertmanager, incident: &Incident, container: &Container) -> bool {
@@ -244,7 +295,7 @@ async fn is_silenced(alertmanager: &Alertmanager, incident: &Incident, container
 fn follows_an_alert(case: &Case, now: &Now) -> bool {
     // A clock that was set back makes an incident look old, and asking once more costs nothing.
     let age = now.wall.duration_since(case.incident.opened_at).abs();
-    case.attempts.is_empty() && age < FRESH
+    case.attempts.is_empty() && !case.memory.unprompted && age < FRESH
 }
 
 /// Whether the watcher shows another run of a container than this one, or that it is gone.
@@ -281,6 +332,7 @@ mod tests {
         check(|_| (), at(3), true);
         check(|_| (), at(10), false); // watched so far, and switched on now
         check(|_| (), at(-3_600), false); // the clock was set back
+        check(|case| case.memory.unprompted = true, at(3), false);
         check(|case| case.attempts.push(attempt(1, "c1", at(1))), at(3), false);
     }
 }

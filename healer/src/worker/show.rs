@@ -67,6 +67,10 @@ impl Worker {
             Decision::Wait { why, .. } => {
                 tracing::debug!(host, project, service, %incident, reason = %why, "waiting");
             }
+            Decision::Block { detail, .. } => {
+                tracing::info!(host, project, service, %incident, reason = detail, "waits for another service");
+            }
+            Decision::Unblock => tracing::info!(host, project, service, %incident, "what it needs is well"),
             Decision::Restart { .. } => (),
             Decision::WouldRestart { container_id, why } => {
                 tracing::info!(host, project, service, %incident, reason = %why, "would have restarted {container_id}");
@@ -78,7 +82,9 @@ impl Worker {
             Decision::AttemptEnded { outcome, detail } => {
                 tracing::info!(host, project, service, %incident, attempt, reason = detail, "attempt ended: {outcome}");
             }
-            Decision::GiveUp => tracing::warn!(host, project, service, %incident, "gave up: a person is needed"),
+            Decision::GiveUp { since } => {
+                tracing::warn!(host, project, service, %incident, reason = since, "gave up: a person is needed");
+            }
             Decision::Close { outcome, detail } => {
                 tracing::info!(host, project, service, %incident, reason = detail, "incident closed: {outcome}");
             }

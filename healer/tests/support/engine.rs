@@ -47,6 +47,9 @@ pub struct Fake {
     /// How long it takes to stop.
     pub stops_in: Duration,
     pub started_at: Timestamp,
+    /// Failed probes since the last good one, while it is still called healthy.
+    pub failing_streak: u64,
+    pub network_mode: String,
     pub log: Vec<String>,
     /// How long the engine takes for an inspect.
     pub inspected_in: Duration,
@@ -73,6 +76,8 @@ impl Fake {
             temper: Temper::Mends,
             stops_in: Duration::ZERO,
             started_at: Timestamp::now(),
+            failing_streak: 0,
+            network_mode: format!("{project}_default"),
             log: vec!["listening".to_owned(), "login with password=hunter2 failed".to_owned()],
             inspected_in: Duration::ZERO,
             hangs: false,
@@ -102,7 +107,8 @@ impl Fake {
             "FinishedAt": if running { json!("0001-01-01T00:00:00Z") } else { json!(Timestamp::now()) },
         });
         if let Some(health) = self.health {
-            state["Health"] = json!({ "Status": health, "FailingStreak": 3, "Log": [
+            let streak = if health == "unhealthy" { 3 } else { self.failing_streak };
+            state["Health"] = json!({ "Status": health, "FailingStreak": streak, "Log": [
                 { "Start": self.started_at, "End": self.started_at, "ExitCode": 1, "Output": "GET /?token=abcdef 500\n" },
             ]});
         }
@@ -110,7 +116,7 @@ impl Fake {
             "Id": id, "Name": format!("/{}", self.name), "Created": self.started_at, "Image": "sha256:aa", "RestartCount": 0,
             "Path": "sh", "Args": ["--password", "hunter2"], "State": state,
             "HostConfig": {
-                "NetworkMode": "shop_default", "RestartPolicy": { "Name": self.restart_policy, "MaximumRetryCount": 0 },
+                "NetworkMode": self.network_mode, "RestartPolicy": { "Name": self.restart_policy, "MaximumRetryCount": 0 },
                 "Memory": 0, "CgroupParent": "", "AutoRemove": false, "LogConfig": { "Type": "json-file" },
             },
             "Config": {
@@ -170,6 +176,11 @@ impl Engine {
         let mut fake = self.container(id);
         change(&mut fake);
         self.set(id, fake);
+    }
+
+    /// Changes a container in a way of which no event tells.
+    pub fn quietly(&self, id: &str, change: impl FnOnce(&mut Fake)) {
+        change(self.known.lock().unwrap().containers.get_mut(id).unwrap());
     }
 
     pub fn container(&self, id: &str) -> Fake {
@@ -362,7 +373,7 @@ impl Engine {
             let mut known = self.known.lock().unwrap();
             let fake = known.containers.get_mut(id).unwrap();
             fake.started_at = Timestamp::now();
-            (fake.status, fake.exit_code) = ("running", 0);
+            (fake.status, fake.exit_code, fake.failing_streak) = ("running", 0, 0);
             let health = match fake.temper {
                 Temper::Mends | Temper::Mute => "healthy",
                 Temper::StaysIll => "unhealthy",

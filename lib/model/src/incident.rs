@@ -25,6 +25,8 @@ pub enum IncidentState {
     Suspect,
     /// In shadow mode: watched until the service is well again.
     Watching,
+    /// It waits until a service that it needs is well.
+    Blocked,
     /// An attempt is due when the delay has passed.
     Backoff,
     /// The intent is on disk and Docker has been asked.
@@ -39,9 +41,10 @@ pub enum IncidentState {
 }
 
 impl IncidentState {
-    pub const ALL: [IncidentState; 8] = [
+    pub const ALL: [IncidentState; 9] = [
         IncidentState::Suspect,
         IncidentState::Watching,
+        IncidentState::Blocked,
         IncidentState::Backoff,
         IncidentState::Restarting,
         IncidentState::Verifying,
@@ -152,6 +155,7 @@ impl NameOf for IncidentState {
         match self {
             IncidentState::Suspect => "suspect",
             IncidentState::Watching => "watching",
+            IncidentState::Blocked => "blocked",
             IncidentState::Backoff => "backoff",
             IncidentState::Restarting => "restarting",
             IncidentState::Verifying => "verifying",
@@ -297,7 +301,7 @@ pub struct IncidentEvent {
     pub id: Uuid,
     pub incident_id: Uuid,
     pub at: Timestamp,
-    /// `opened`, `alert`, `refused`, `intent`, `restarted`, `verified`, `attempt_failed`, `told`, `gave_up`, `closed`, …
+    /// `opened`, `alert`, `refused`, `blocked`, `unblocked`, `intent`, `restarted`, `verified`, `attempt_failed`, `told`, `gave_up`, `closed`, …
     pub kind: String,
     /// For people.
     pub detail: String,

@@ -13,6 +13,8 @@ pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 
 /// The owner's word on healing: `true`, `false` or `shadow`.
 pub const HEAL: &str = "nexus.heal";
+/// `service,project/service,…`: what a service needs beyond what Compose was told; a name alone is of its own project.
+pub const DEPENDS_ON: &str = "nexus.depends_on";
 /// The Nexus stack that looks after the container; absent means [`DEFAULT_STACK`]. Two stacks on one engine (the
 /// owner's and the one of the end-to-end test) never see each other's containers.
 pub const STACK: &str = "nexus.stack";

@@ -35,6 +35,16 @@ pub enum Refusal {
     DockerRestarting,
     /// It is within the start period of its health check, or too young to be judged.
     Starting,
+    /// A service that it needs is not well: a restart would not help before that one is.
+    DependencyDown,
+    /// A service that it needs is being started, or restarted by us.
+    DependencyStarting,
+    /// The last probe of a service that it needs has failed, though Docker does not call it unhealthy yet.
+    DependencyDoubtful,
+    /// What it needs has become well again just now: it is given time to follow by itself.
+    DependencyRecovered,
+    /// It lives in the network of a container that is gone: only creating it anew helps.
+    NetworkGone,
     /// The backoff after a failed attempt has not passed.
     CoolingDown,
     /// The restart is being judged.
@@ -51,7 +61,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, for documentation and for exporting each metric label from the start.
-    pub const ALL: [Refusal; 21] = [
+    pub const ALL: [Refusal; 26] = [
         Refusal::AlreadyWell,
         Refusal::ShadowMode,
         Refusal::OptedOut,
@@ -67,6 +77,11 @@ impl Refusal {
         Refusal::Gone,
         Refusal::DockerRestarting,
         Refusal::Starting,
+        Refusal::DependencyDown,
+        Refusal::DependencyStarting,
+        Refusal::DependencyDoubtful,
+        Refusal::DependencyRecovered,
+        Refusal::NetworkGone,
         Refusal::CoolingDown,
         Refusal::Verifying,
         Refusal::BudgetSpent,
@@ -93,6 +108,11 @@ impl Refusal {
             Refusal::Gone => "gone",
             Refusal::DockerRestarting => "docker_restarting",
             Refusal::Starting => "starting",
+            Refusal::DependencyDown => "dependency_down",
+            Refusal::DependencyStarting => "dependency_starting",
+            Refusal::DependencyDoubtful => "dependency_doubtful",
+            Refusal::DependencyRecovered => "dependency_recovered",
+            Refusal::NetworkGone => "network_gone",
             Refusal::CoolingDown => "cooling_down",
             Refusal::Verifying => "verifying",
             Refusal::BudgetSpent => "budget_spent",

@@ -1,0 +1,187 @@
+//! The running healer against a fake engine: services that need each other.
+
+mod support;
+
+use nexus_model::{IncidentState, Outcome, Refusal, api::IncidentDetail};
+use support::{
+    engine::{Engine, Fake, Temper},
+    eventually,
+    healer::Healer,
+};
+
+fn closed(detail: &IncidentDetail) -> bool {
+    detail.incident.state == IncidentState::Closed
+}
+
+fn blocked(detail: &IncidentDetail) -> bool {
+    detail.incident.state == IncidentState::Blocked
+}
+
+fn needing(service: &str, depends_on: &str) -> Fake {
+    Fake::service("shop", service).label("com.docker.compose.depends_on", depends_on)
+}
+
+fn restarted(engine: &Engine) -> Vec<String> {
+    engine.all_restarts().into_iter().map(|(id, _)| id).collect()
+}
+
+#[tokio::test]
+async fn the_root_is_healed_and_its_dependant_follows_by_itself() {
+    let engine = Engine::start();
+    engine.set("web", needing("web", "db:service_started:false").ill());
+    engine.set("db", Fake::service("shop", "db").ill());
+    let healer = Healer::started(&engine).await;
+    // The symptom is told first.
+    healer.alert("shop", "web").await;
+    let detail = healer.incident("web", "waiting", blocked).await;
+    assert_eq!(detail.incident.refusal, Some(Refusal::DependencyDown));
+    assert_eq!(detail.events.last().unwrap().detail, "waits for shop/db: unhealthy: 3 failed probes in a row");
+    healer.alert("shop", "db").await;
+    healer.incident("db", "its end", closed).await;
+    engine.change("web", |it| it.health = Some("healthy"));
+    let detail = healer.incident("web", "its end", closed).await;
+    assert_eq!((detail.incident.outcome, detail.incident.attempts), (Some(Outcome::RecoveredByItself), 0));
+    assert_eq!(restarted(&engine), ["db"]);
+}
+
+#[tokio::test]
+async fn a_dependant_that_does_not_follow_by_itself_is_restarted_after_the_root() {
+    let engine = Engine::start();
+    engine.set("web", needing("web", "db:service_started:false").ill());
+    engine.set("db", Fake::service("shop", "db").ill());
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "web").await;
+    healer.incident("web", "waiting", blocked).await;
+    healer.alert("shop", "db").await;
+    let detail = healer.incident("web", "its end", closed).await;
+    assert_eq!((detail.incident.outcome, detail.incident.attempts), (Some(Outcome::Recovered), 1));
+    assert_eq!(restarted(&engine), ["db", "web"]);
+    let events: Vec<&str> = detail.events.iter().map(|event| event.kind.as_str()).collect();
+    assert!(
+        events.windows(2).any(|two| two == ["blocked", "unblocked"]) || events.contains(&"unblocked"),
+        "{events:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_need_whose_last_probe_failed_is_looked_at_in_the_moment_of_the_act() {
+    let engine = Engine::start();
+    engine.set("web", needing("web", "db:service_started:false").ill());
+    engine.set("db", Fake::service("shop", "db"));
+    let healer = Healer::started(&engine).await;
+    healer.sees("db", "running", "healthy").await;
+    // No event tells of a failed probe.
+    engine.quietly("db", |it| it.failing_streak = 1);
+    healer.alert("shop", "web").await;
+    let doubtful = |detail: &IncidentDetail| detail.incident.refusal == Some(Refusal::DependencyDoubtful);
+    healer.incident("web", "doubt", doubtful).await;
+    assert!(restarted(&engine).is_empty());
+    engine.change("db", |it| it.health = Some("unhealthy"));
+    healer.incident("web", "waiting", blocked).await;
+    healer.alert("shop", "db").await;
+    healer.incident("web", "its end", closed).await;
+    assert_eq!(restarted(&engine)[0], "db");
+}
+
+#[tokio::test]
+async fn a_doubt_that_passes_holds_nothing_up() {
+    let engine = Engine::start();
+    engine.set("web", needing("web", "db:service_started:false").ill());
+    engine.set("db", Fake { failing_streak: 1, ..Fake::service("shop", "db") });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "web").await;
+    let doubtful = |detail: &IncidentDetail| detail.incident.refusal == Some(Refusal::DependencyDoubtful);
+    healer.incident("web", "doubt", doubtful).await;
+    engine.quietly("db", |it| it.failing_streak = 0);
+    healer.incident("web", "its end", closed).await;
+    assert_eq!(restarted(&engine), ["web"]);
+}
+
+#[tokio::test]
+async fn a_need_that_somebody_stopped_is_waited_for() {
+    let engine = Engine::start();
+    engine.set("web", needing("web", "db:service_started:false").ill());
+    engine.set("db", Fake::service("shop", "db"));
+    let healer = Healer::started(&engine).await;
+    healer.sees("db", "running", "healthy").await;
+    engine.stop("db");
+    healer.sees("db", "exited", "unhealthy").await;
+    healer.alert("shop", "web").await;
+    healer.incident("web", "waiting", blocked).await;
+    engine.set("db", Fake::service("shop", "db"));
+    healer.incident("web", "its end", closed).await;
+    assert_eq!(restarted(&engine), ["web"]);
+}
+
+#[tokio::test]
+async fn those_in_a_circle_are_both_healed() {
+    let engine = Engine::start();
+    engine.set("a", needing("a", "b:service_started:false").ill());
+    engine.set("b", needing("b", "a:service_started:false").ill());
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "a").await;
+    healer.alert("shop", "b").await;
+    healer.incident("a", "its end", closed).await;
+    healer.incident("b", "its end", closed).await;
+    assert_eq!(engine.most_restarts_at_once(), 1);
+    assert_eq!((engine.restarts("a"), engine.restarts("b")), (1, 1));
+}
+
+#[tokio::test]
+async fn who_asks_for_it_is_restarted_after_what_it_needs_and_nobody_else() {
+    let engine = Engine::start();
+    engine.set("db", Fake::service("shop", "db").ill());
+    engine.set("web", needing("web", "db:service_healthy:true"));
+    engine.set("api", needing("api", "web:service_healthy:true"));
+    engine.set("other", needing("other", "db:service_healthy:false"));
+    // Around in a circle: restarted once all the same.
+    engine.change("db", |it| {
+        _ = it.labels.insert("com.docker.compose.depends_on".into(), "api:service_started:true".into())
+    });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "db").await;
+    let detail = healer.incident("api", "its end", closed).await;
+    assert_eq!(detail.incident.alert, "DependencyRestarted");
+    assert_eq!(detail.incident.problem, "shop/web was restarted, and it asks to be restarted with it");
+    for service in ["db", "web"] {
+        assert_eq!(healer.incident(service, "its end", closed).await.incident.outcome, Some(Outcome::Recovered));
+    }
+    healer.alert("shop", "other").await;
+    healer.refused("already_well").await;
+    assert_eq!(restarted(&engine), ["db", "web", "api"]);
+}
+
+#[tokio::test]
+async fn who_was_left_in_a_dead_network_is_restarted_once_its_owner_is_well() {
+    let engine = Engine::start();
+    engine.set("vpn", Fake { temper: Temper::Mends, ..Fake::service("shop", "vpn").ill() });
+    engine.set("torrent", Fake { network_mode: "container:vpn".into(), ..Fake::service("shop", "torrent") });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "vpn").await;
+    let detail = healer.incident("torrent", "its end", closed).await;
+    assert_eq!(detail.incident.alert, "NetworkDead");
+    assert_eq!(detail.incident.outcome, Some(Outcome::Recovered));
+    assert_eq!(restarted(&engine), ["vpn", "torrent"]);
+}
+
+#[tokio::test]
+async fn who_lost_its_network_for_good_is_left_to_a_person_with_the_command() {
+    let engine = Engine::start();
+    engine.set("torrent", Fake { network_mode: "container:gone".into(), ..Fake::service("shop", "torrent").ill() });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "torrent").await;
+    let gave_up = |detail: &IncidentDetail| detail.incident.state == IncidentState::GaveUp;
+    let detail = healer.incident("torrent", "giving up", gave_up).await;
+    assert_eq!(detail.incident.refusal, Some(Refusal::NetworkGone));
+    assert!(detail.events.last().unwrap().detail.ends_with("docker compose -p shop up -d torrent"), "{detail:?}");
+    assert!(restarted(&engine).is_empty());
+    // Created anew it is another container, and the incident is over.
+    engine.remove("torrent");
+    engine.set("torrent-2", Fake::service("shop", "torrent"));
+    let detail = healer.incident("torrent", "its end", closed).await;
+    assert_eq!(detail.incident.outcome, Some(Outcome::Gone));
+    eventually("the end of all incidents", async || {
+        healer.metric("nexus_healer_open_incidents").await.filter(|open| *open == 0.0)
+    })
+    .await;
+}
