@@ -41,6 +41,7 @@ healing:
   stable_for: 4s
   well_after_giving_up: 1h
   verify_margin: 5s
+  start_patience: 2s
   stop_timeout: 2s
   restarts_per_10_minutes: 1000
 ";

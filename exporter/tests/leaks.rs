@@ -102,7 +102,15 @@ impl Host {
                 started_at: self.now.checked_add(jiff::SignedDuration::from_secs(pid.into())).ok(),
                 ..self.template.clone()
             };
-            (id(number), Watched { container: Arc::new(container), stop: StopCause::Unknown, oom_events: 0 })
+            (
+                id(number),
+                Watched {
+                    container: Arc::new(container),
+                    stop: StopCause::Unknown,
+                    has_been_healthy: false,
+                    oom_events: 0,
+                },
+            )
         };
         let containers = self.pids.iter().map(watched).collect();
         *self.docker.lock().unwrap() = Arc::new(Snapshot { up: true, containers, ..Snapshot::default() });

@@ -33,8 +33,8 @@ const SILENCE_RETRY: SignedDuration = SignedDuration::from_mins(1);
 /// When to look again at a service whose last probe failed, though it is still called healthy.
 const DOUBT_RETRY: SignedDuration = SignedDuration::from_secs(2);
 
-/// A probe that fails now and then, or a health check that forgives many failures, must not hold up others for ever.
-const DOUBT_LASTS: SignedDuration = SignedDuration::from_mins(1);
+/// How much longer a start may take while the log says that it goes on: a database reads its journal, a program migrates.
+const PATIENCE_WITH_WORDS: i32 = 5;
 
 /// Within which a service follows by itself once what it needs is well again: a probe of its own must have passed.
 const FOLLOWS_WITHIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(2), SignedDuration::from_mins(1));
@@ -238,7 +238,7 @@ fn under_judgement(
     healing: &Healing,
     now: &Now,
 ) -> Decision {
-    match verify::judge(attempt, facts.container(&attempt.attempt.container_id), now) {
+    match verify::judge(attempt, facts.container(&attempt.attempt.container_id), healing, now) {
         Verdict::Pending { until } => Decision::Wait { why: Refusal::Verifying, until },
         Verdict::DidNotHelp(why) => ended(AttemptOutcome::DidNotHelp, &why),
         Verdict::Stopped(why) => ended(AttemptOutcome::Interrupted, &why),
@@ -296,6 +296,9 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
     if left > SignedDuration::ZERO {
         return Decision::Wait { why: Refusal::CoolingDown, until: Some(now.after(left)) };
     }
+    if let Some(wait) = wait_for_the_start(facts, id, healing, now) {
+        return wait;
+    }
     if facts.host.restart_under_way {
         return Decision::Wait { why: Refusal::HostLimit, until: None };
     }
@@ -314,12 +317,14 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
 /// What to do before a restart makes sense: a cause is healed before its symptoms. `None`: nothing.
 fn wait_for_others(case: &Case, facts: &Facts, service: &Service<'_>, now: &Now) -> Option<Decision> {
     let is_doubtful = |needed: &&Needed| needed.why == Refusal::DependencyDoubtful;
-    if let Some(Needed { key, problem, why }) = facts.needed.iter().find(|needed| !is_doubtful(needed)) {
+    if let Some(Needed { key, problem, why, .. }) = facts.needed.iter().find(|needed| !is_doubtful(needed)) {
         return Some(Decision::Block { by: key.clone(), why: *why, detail: format!("waits for {key}: {problem}") });
     }
     // What is only doubted is known at the last look before a restart and at no other time.
     let doubted_for = case.memory.doubted.as_ref().map_or(SignedDuration::ZERO, |since| now.since(since));
-    if facts.needed.iter().any(|needed| is_doubtful(&needed)) && doubted_for < DOUBT_LASTS {
+    // A probe that fails now and then must not hold up others for ever.
+    let still = |needed: &Needed| is_doubtful(&needed) && doubted_for < needed.settles_within;
+    if facts.needed.iter().any(still) {
         return Some(Decision::Wait { why: Refusal::DependencyDoubtful, until: Some(now.after(DOUBT_RETRY)) });
     }
     if case.memory.blocked_by.is_some() {
@@ -334,6 +339,16 @@ fn wait_for_others(case: &Case, facts: &Facts, service: &Service<'_>, now: &Now)
     let left = granted - now.since(unblocked);
     (left > SignedDuration::ZERO)
         .then(|| Decision::Wait { why: Refusal::DependencyRecovered, until: Some(now.after(left)) })
+}
+
+/// A container that has not been healthy since it was started may be on its way: a restart would begin it all over again.
+fn wait_for_the_start(facts: &Facts, id: &str, healing: &Healing, now: &Now) -> Option<Decision> {
+    let patience = match facts.says_it_is_starting {
+        true => healing.start_patience.saturating_mul(PATIENCE_WITH_WORDS),
+        false => healing.start_patience,
+    };
+    let until = verify::may_be_starting_until(facts.container(id)?, patience, now)?;
+    Some(Decision::Wait { why: Refusal::Starting, until: Some(until) })
 }
 
 /// Why only a person can help a service whose network is gone, and how.
@@ -359,7 +374,10 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
         return Decision::Wait { why, until: Some(now.after(left)) };
     }
     match service.ill.first() {
-        Some((seen, _)) => Decision::WouldRestart { container_id: seen.container.id.clone(), why },
+        Some((seen, _)) => match wait_for_the_start(facts, &seen.container.id, healing, now) {
+            Some(wait) => wait,
+            None => Decision::WouldRestart { container_id: seen.container.id.clone(), why },
+        },
         None => Decision::Wait { why, until: None },
     }
 }
@@ -460,6 +478,8 @@ impl<'a> Service<'a> {
     }
 }
 
+#[cfg(test)]
+mod scenarios;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jiff::Timestamp;
-use nexus_docker::{Container, Health, Snapshot, Status};
+use jiff::{SignedDuration, Timestamp};
+use nexus_docker::{Container, Health, Probe, Snapshot, Status};
 use nexus_model::{IncidentState, Refusal, ServiceKey, labels};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ use crate::{
     case::Case,
     facts::{self, Condition, ContainerFacts, Stops},
 };
+
+/// A doubt about something else must not hold up a service for longer, whatever that one's health check says.
+const DOUBT_LASTS: SignedDuration = SignedDuration::from_mins(5);
 
 /// Services looked at for one. A project has some dozens; labels are anybody's text.
 const MOST: usize = 64;
@@ -39,6 +42,8 @@ pub struct Needed {
     pub problem: String,
     /// The name of this obstacle.
     pub why: Refusal,
+    /// Where it is only doubted: how long its own health check takes to make up its mind.
+    pub settles_within: SignedDuration,
 }
 
 /// A service that is to be restarted since one that it needs was, and asks for that.
@@ -137,14 +142,16 @@ pub fn not_well(
     is_off: impl Fn(&ServiceKey, &[ContainerFacts]) -> bool,
 ) -> Vec<Needed> {
     let mut found = Vec::new();
+    let own = world.snapshot.containers.values().map(|watched| &*watched.container);
+    let trouble = own.filter(|container| is_of(container, key)).filter_map(Trouble::of).min();
     for needed in all_needs(key, world.snapshot) {
         let containers = facts::containers_of(world.snapshot, &needed, world.stops);
         let in_a_circle = || all_needs(&needed, world.snapshot).contains(key);
-        if let Some((why, problem)) = standing(&containers, world.cases.get(&needed), world.fresh)
+        if let Some((why, problem)) = standing(&containers, world.cases.get(&needed), world.fresh, trouble)
             && !is_off(&needed, &containers)
             && !in_a_circle()
         {
-            found.push(Needed { key: needed, problem, why });
+            found.push(Needed { key: needed, problem, why, settles_within: settles_within(&containers) });
         }
     }
     // The farthest is the root.
@@ -154,7 +161,12 @@ pub fn not_well(
 
 /// What is the matter with a service as far as those are concerned who need it. `None`: nothing, or nothing that a restart
 /// of theirs should wait for.
-fn standing(containers: &[ContainerFacts], case: Option<&Case>, fresh: &BTreeSet<String>) -> Option<(Refusal, String)> {
+fn standing(
+    containers: &[ContainerFacts],
+    case: Option<&Case>,
+    fresh: &BTreeSet<String>,
+    trouble: Option<Trouble>,
+) -> Option<(Refusal, String)> {
     if case.is_some_and(|case| matches!(case.incident.state, IncidentState::Restarting | IncidentState::Verifying)) {
         return Some((Refusal::DependencyStarting, "being restarted".to_owned()));
     }
@@ -163,7 +175,7 @@ fn standing(containers: &[ContainerFacts], case: Option<&Case>, fresh: &BTreeSet
     let well = containers.iter().zip(&conditions).filter(|(_, condition)| **condition == Condition::Well);
     let mut doubt = None;
     for (seen, _) in well {
-        match doubtful(&seen.container, fresh) {
+        match doubtful(&seen.container, fresh, trouble) {
             None => return None,
             problem => doubt = problem,
         }
@@ -192,13 +204,56 @@ fn standing(containers: &[ContainerFacts], case: Option<&Case>, fresh: &BTreeSet
     rest
 }
 
-/// Docker still calls it healthy, but the last probe failed.
-fn doubtful(container: &Container, fresh: &BTreeSet<String>) -> Option<String> {
-    let failed = container.health == Health::Healthy && container.failing_streak > 0;
-    (failed && fresh.contains(&container.id)).then(|| match container.failing_streak {
-        1 => "its last probe failed".to_owned(),
-        streak => format!("its last {streak} probes failed"),
-    })
+/// The time in which a container's probes have failed, as far back as Docker keeps them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Trouble {
+    began_at: Timestamp,
+    probed_at: Timestamp,
+}
+
+impl Trouble {
+    fn of(container: &Container) -> Option<Trouble> {
+        if container.health != Health::Unhealthy {
+            return None;
+        }
+        let failed = container.probes.iter().rev().take_while(|probe| probe.exit_code != 0);
+        let began_at = failed.last()?.start?;
+        Some(Trouble { began_at, probed_at: container.probes.last()?.start? })
+    }
+}
+
+/// Docker calls it healthy, but its last probe failed; or no probe of it is younger than the trouble that it may be the cause
+/// of; or it has come back, and who needs it has not been probed since.
+fn doubtful(container: &Container, fresh: &BTreeSet<String>, trouble: Option<Trouble>) -> Option<String> {
+    if container.health != Health::Healthy || !fresh.contains(&container.id) {
+        return None;
+    }
+    match container.failing_streak {
+        0 => (),
+        1 => return Some("its last probe failed".to_owned()),
+        streak => return Some(format!("its last {streak} probes failed")),
+    }
+    let trouble = trouble?;
+    let is_good = |probe: &&Probe| probe.exit_code == 0;
+    let good_since = container.probes.iter().rev().take_while(is_good).last()?.start?;
+    let has_failed = container.probes.iter().any(|probe| probe.exit_code != 0);
+    if container.probes.last()?.start? < trouble.began_at {
+        Some("it has not been probed since the trouble began".to_owned())
+    } else if has_failed && trouble.probed_at < good_since {
+        Some("it has only just come back".to_owned())
+    } else {
+        None
+    }
+}
+
+/// How long the health checks of some containers take to tell.
+fn settles_within(containers: &[ContainerFacts]) -> SignedDuration {
+    let takes = |seen: &ContainerFacts| {
+        let check = seen.container.healthcheck?;
+        let round = check.interval.saturating_add(check.timeout);
+        Some(round.saturating_mul(i32::try_from(check.retries).unwrap_or(i32::MAX)))
+    };
+    containers.iter().filter_map(takes).max().unwrap_or_default().min(DOUBT_LASTS)
 }
 
 /// Who asks to be restarted with a service.
@@ -266,8 +321,12 @@ mod tests {
     }
 
     fn snapshot(containers: impl IntoIterator<Item = Container>) -> Snapshot {
-        let watched =
-            |container: Container| Watched { container: container.into(), stop: StopCause::Itself, oom_events: 0 };
+        let watched = |container: Container| Watched {
+            container: container.into(),
+            stop: StopCause::Itself,
+            has_been_healthy: false,
+            oom_events: 0,
+        };
         let containers = containers.into_iter().map(|container| (container.id.clone(), watched(container))).collect();
         Snapshot { up: true, containers, ..Snapshot::default() }
     }
@@ -348,6 +407,63 @@ mod tests {
         let seen = snapshot([ill(healthy("web", "db:service_started:false")), db]);
         assert_eq!(in_the_way("web", &seen, &[]), []);
         assert_eq!(in_the_way("web", &seen, &["id-db"]), [("db".to_owned(), Refusal::DependencyDoubtful)]);
+    }
+
+    #[test]
+    fn a_good_probe_counts_only_when_it_is_younger_than_the_trouble() {
+        let probe = |seconds, exit_code| nexus_docker::Probe {
+            start: wall(seconds),
+            end: wall(seconds),
+            exit_code,
+            output: String::new(),
+        };
+        let check = |probed: i64, expected: &[(String, Refusal)]| {
+            let mut web = ill(healthy("web", "db:service_started:false"));
+            web.probes = vec![probe(-50, 1), probe(-40, 0), probe(-30, 1), probe(-20, 1)];
+            let mut db = healthy("db", "");
+            db.probes = vec![probe(probed - 30, 0), probe(probed, 0)];
+            let seen = snapshot([web, db]);
+            assert_eq!(in_the_way("web", &seen, &["id-db"]), expected, "probed at {probed}");
+            assert_eq!(in_the_way("web", &seen, &[]), []);
+        };
+        check(-31, &[("db".to_owned(), Refusal::DependencyDoubtful)]);
+        check(-30, &[]);
+        check(-25, &[]);
+    }
+
+    #[test]
+    fn who_has_not_been_probed_since_its_need_came_back_may_be_well() {
+        let probe = |seconds, exit_code| nexus_docker::Probe {
+            start: wall(seconds),
+            end: wall(seconds),
+            exit_code,
+            output: String::new(),
+        };
+        let check = |probed: i64, expected: &[(String, Refusal)]| {
+            let mut web = ill(healthy("web", "db:service_started:false"));
+            web.probes = vec![probe(-50, 0), probe(-40, 1), probe(probed, 1)];
+            let mut db = healthy("db", "");
+            db.probes = vec![probe(-45, 1), probe(-35, 1), probe(-25, 0), probe(-15, 0)];
+            assert_eq!(in_the_way("web", &snapshot([web, db]), &["id-db"]), expected, "probed at {probed}");
+        };
+        check(-26, &[("db".to_owned(), Refusal::DependencyDoubtful)]);
+        check(-25, &[]);
+        check(-20, &[]);
+    }
+
+    #[test]
+    fn a_doubt_lasts_as_long_as_the_health_check_takes() {
+        let mut db = healthy("db", "");
+        db.failing_streak = 1;
+        let within = |db: Container| {
+            let seen = snapshot([ill(healthy("web", "db:service_started:false")), db]);
+            let fresh = BTreeSet::from(["id-db".to_owned()]);
+            let world = World { snapshot: &seen, stops: &Stops::new(), cases: &BTreeMap::new(), fresh: &fresh };
+            not_well(&of("web"), &world, |_, _| false)[0].settles_within.as_secs()
+        };
+        assert_eq!(within(db.clone()), 21);
+        db.healthcheck = db.healthcheck.map(|check| nexus_docker::Healthcheck { retries: 1000, ..check });
+        assert_eq!(within(db), 300);
     }
 
     #[test]

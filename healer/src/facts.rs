@@ -29,6 +29,8 @@ pub struct Facts {
     pub journal_writable: bool,
     /// What it needs and is not well, the root of the trouble first.
     pub needed: Vec<Needed>,
+    /// Its log says that it is starting or recovering, as far as that was read: only before a restart is it.
+    pub says_it_is_starting: bool,
     /// The container in whose network it lives does not exist any more, as far as Docker was asked: only before a restart
     /// is it.
     pub network_gone: bool,
@@ -41,6 +43,8 @@ pub struct ContainerFacts {
     pub container: Arc<Container>,
     /// Says something only while it does not run.
     pub stop: StopCause,
+    /// It was seen healthy since it was started.
+    pub has_been_healthy: bool,
     /// The name of the container whose network it shared, where it was left behind in a dead one.
     pub dead_network: Option<String>,
 }
@@ -93,6 +97,7 @@ pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops) -> Ve
         .map(|watched| ContainerFacts {
             container: Arc::clone(&watched.container),
             stop: stop_of(watched, stops),
+            has_been_healthy: watched.has_been_healthy,
             dead_network: dependencies::left_in_dead_network(&watched.container, snapshot),
         })
         .collect();
@@ -209,7 +214,7 @@ mod tests {
     #[test]
     fn each_state_has_its_condition() {
         let check = |container: Container, stop: StopCause, expected: Condition| {
-            let seen = ContainerFacts { container: container.into(), stop, dead_network: None };
+            let seen = ContainerFacts { container: container.into(), stop, has_been_healthy: true, dead_network: None };
             assert_eq!(condition(&seen, None), expected, "{seen:?}");
         };
         let itself = StopCause::Itself;
@@ -256,7 +261,8 @@ mod tests {
     fn a_recorded_intent_wins_over_the_guess_that_a_human_stopped_it() {
         let mut case = case();
         let requested = StopCause::Requested { at: at(1).wall };
-        let stopped = ContainerFacts { container: exited(0).into(), stop: requested, dead_network: None };
+        let stopped =
+            ContainerFacts { container: exited(0).into(), stop: requested, has_been_healthy: true, dead_network: None };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts.push(crate::testing::attempt(1, "c1", at(0)));
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
@@ -273,13 +279,14 @@ mod tests {
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
         // Once it has started anew, a later stop is somebody else's again.
         let later = with(exited(0), |it| it.started_at = wall(5));
-        let stopped = ContainerFacts { container: later.into(), stop: requested, dead_network: None };
+        let stopped =
+            ContainerFacts { container: later.into(), stop: requested, has_been_healthy: true, dead_network: None };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
     }
 
     #[test]
     fn the_journal_remembers_who_stopped_a_run_when_the_watcher_does_not_know() {
-        let watched = |stop| Watched { container: exited(1).into(), stop, oom_events: 0 };
+        let watched = |stop| Watched { container: exited(1).into(), stop, has_been_healthy: false, oom_events: 0 };
         let mut stops = Stops::new();
         assert_eq!(stop_of(&watched(StopCause::Unknown), &stops), StopCause::Unknown);
         stops.insert("c1".into(), (wall(-100), Stopper::Itself));
@@ -299,7 +306,12 @@ mod tests {
             let mut container = container();
             (container.id, container.name) = (id.into(), name.into());
             container.labels.insert(labels::COMPOSE_SERVICE.into(), service.into());
-            let watched = Watched { container: container.into(), stop: StopCause::Itself, oom_events: 0 };
+            let watched = Watched {
+                container: container.into(),
+                stop: StopCause::Itself,
+                has_been_healthy: false,
+                oom_events: 0,
+            };
             snapshot.containers.insert(id.into(), watched);
         }
         let found = containers_of(&snapshot, &crate::testing::key(), &Stops::new());

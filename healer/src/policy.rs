@@ -45,6 +45,8 @@ pub struct Healing {
     pub well_after_giving_up: SignedDuration,
     /// Granted on top of what a container's health check allows for getting well.
     pub verify_margin: SignedDuration,
+    /// Granted from its start on to a container that runs but has not been healthy yet in this run.
+    pub start_patience: SignedDuration,
     /// Time to stop, for containers that name none.
     pub stop_timeout: SignedDuration,
     /// Restarts on the whole host within any ten minutes.
@@ -61,6 +63,7 @@ impl Default for Healing {
             stable_for: SignedDuration::from_mins(1),
             well_after_giving_up: SignedDuration::from_mins(10),
             verify_margin: SignedDuration::from_secs(15),
+            start_patience: SignedDuration::from_mins(3),
             stop_timeout: SignedDuration::from_secs(10),
             restarts_per_10_minutes: 10,
         }
@@ -155,6 +158,7 @@ struct RawHealing {
     stable_for: Option<Spanned<String>>,
     well_after_giving_up: Option<Spanned<String>>,
     verify_margin: Option<Spanned<String>>,
+    start_patience: Option<Spanned<String>>,
     stop_timeout: Option<Spanned<String>>,
     restarts_per_10_minutes: Option<Spanned<String>>,
 }
@@ -211,6 +215,13 @@ impl Reader<'_> {
                 given.verify_margin,
                 SECOND,
                 SignedDuration::from_mins(10),
+            )?,
+            start_patience: self.duration(
+                "healing.start_patience",
+                &raw.start_patience,
+                given.start_patience,
+                SignedDuration::ZERO,
+                HOUR,
             )?,
             // The socket proxy lets three digits through.
             stop_timeout: self.duration(

@@ -86,7 +86,7 @@ pub fn exited(code: i64) -> Container {
 }
 
 pub fn seen(container: Container) -> ContainerFacts {
-    ContainerFacts { container: container.into(), stop: StopCause::Itself, dead_network: None }
+    ContainerFacts { container: container.into(), stop: StopCause::Itself, has_been_healthy: true, dead_network: None }
 }
 
 /// Everything speaks for a restart.
@@ -101,6 +101,7 @@ pub fn permitted() -> Facts {
         journal_writable: true,
         silenced: false,
         needed: Vec::new(),
+        says_it_is_starting: false,
         network_gone: false,
     }
 }

@@ -36,8 +36,19 @@ pub fn allowance(container: &Container, healing: &Healing) -> SignedDuration {
     checks.saturating_add(healing.verify_margin)
 }
 
+/// By when a container that runs and has not been healthy yet may be called ill. `None`: now.
+pub fn may_be_starting_until(seen: &ContainerFacts, patience: SignedDuration, now: &Now) -> Option<Now> {
+    let container = &*seen.container;
+    if container.status != Status::Running || container.health != Health::Unhealthy || seen.has_been_healthy {
+        return None;
+    }
+    // A start in the future was told by a clock that has been set back since.
+    let age = now.wall.duration_since(container.started_at?).max(SignedDuration::ZERO);
+    (age < patience).then(|| now.after(patience - age))
+}
+
 /// `attempt` is one whose container is known to have started anew.
-pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, now: &Now) -> Verdict {
+pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, healing: &Healing, now: &Now) -> Verdict {
     let Some(seen) = seen else { return Verdict::Gone };
     let container = &*seen.container;
     let deadline = attempt.memory.deadline.as_ref();
@@ -60,7 +71,10 @@ pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, now: &Now) -> Verdict
     match container.status {
         Status::Running => match container.health {
             Health::None | Health::Healthy => Verdict::Well,
-            Health::Unhealthy => Verdict::DidNotHelp(facts::problem(container)),
+            Health::Unhealthy => match may_be_starting_until(seen, healing.start_patience, now) {
+                Some(until) => Verdict::Pending { until: Some(until) },
+                None => Verdict::DidNotHelp(facts::problem(container)),
+            },
             Health::Starting if late => Verdict::DidNotHelp("it did not become healthy in time".into()),
             Health::Starting => Verdict::Pending { until: deadline.cloned() },
         },
@@ -81,6 +95,32 @@ pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, now: &Now) -> Verdict
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_not_been_healthy_since_its_start_may_still_be_starting() {
+        let check = |change: &dyn Fn(&mut ContainerFacts), seconds: i64, expected: Option<i64>| {
+            let mut seen = ContainerFacts { has_been_healthy: false, ..seen(container()) };
+            change(&mut seen);
+            let until = may_be_starting_until(&seen, SignedDuration::from_secs(180), &at(seconds));
+            assert_eq!(until, expected.map(at), "{seen:?}");
+        };
+        // Started at -100 s.
+        check(&|_| (), 0, Some(80));
+        check(&|_| (), 79, Some(80));
+        check(&|_| (), 80, None);
+        check(&|seen| seen.has_been_healthy = true, 0, None);
+        check(&|seen| seen.container = exited(1).into(), 0, None);
+        check(&|seen| seen.container = Container { health: Health::Healthy, ..container() }.into(), 0, None);
+        check(&|seen| seen.container = Container { started_at: None, ..container() }.into(), 0, None);
+        // The clock was set back by an hour: not for longer than from now on.
+        check(&|seen| seen.container = Container { started_at: wall(3_600), ..container() }.into(), 0, Some(180));
+        let mut young = seen(Container { started_at: wall(3), ..container() });
+        young.has_been_healthy = false;
+        let pending = Verdict::Pending { until: Some(at(183)) };
+        assert_eq!(judge(&restarted(), Some(&young), &Healing::default(), &at(70)), pending);
+        let late = judge(&restarted(), Some(&young), &Healing::default(), &at(183));
+        assert_eq!(late, Verdict::DidNotHelp("unhealthy: 3 failed probes in a row".into()));
+    }
     use crate::testing::{at, attempt, container, exited, seen, wall};
 
     /// A restart intended at 0 s that brought the container up at 3 s and gives it until 60 s.
@@ -94,7 +134,7 @@ mod tests {
     fn check(change: impl FnOnce(&mut Container), seconds: i64, expected: Verdict) {
         let mut container = Container { started_at: wall(3), health: Health::Healthy, ..container() };
         change(&mut container);
-        assert_eq!(judge(&restarted(), Some(&seen(container)), &at(seconds)), expected);
+        assert_eq!(judge(&restarted(), Some(&seen(container)), &Healing::default(), &at(seconds)), expected);
     }
 
     #[test]
@@ -117,14 +157,14 @@ mod tests {
             5,
             failed("it exited with code 0 and docker's restart policy is at work"),
         );
-        assert_eq!(judge(&restarted(), None, &at(5)), Verdict::Gone);
+        assert_eq!(judge(&restarted(), None, &Healing::default(), &at(5)), Verdict::Gone);
     }
 
     #[test]
     fn a_second_start_is_no_success() {
         let mut container = Container { started_at: wall(9), health: Health::Healthy, ..container() };
         container.failing_streak = 0;
-        let verdict = judge(&restarted(), Some(&seen(container)), &at(20));
+        let verdict = judge(&restarted(), Some(&seen(container)), &Healing::default(), &at(20));
         assert!(matches!(verdict, Verdict::DidNotHelp(why) if why.contains("once more")));
     }
 
@@ -132,7 +172,7 @@ mod tests {
     fn a_restart_of_the_machine_is_no_verdict() {
         let container = Container { started_at: wall(900), health: Health::Healthy, ..container() };
         let rebooted = Now { boot_id: "another".into(), ..at(1000) };
-        let verdict = judge(&restarted(), Some(&seen(container)), &rebooted);
+        let verdict = judge(&restarted(), Some(&seen(container)), &Healing::default(), &rebooted);
         assert_eq!(verdict, Verdict::Stopped("the machine was restarted meanwhile".into()));
     }
 
@@ -142,9 +182,13 @@ mod tests {
         let stopped = ContainerFacts {
             container: container.into(),
             stop: StopCause::Requested { at: at(9).wall },
+            has_been_healthy: true,
             dead_network: None,
         };
-        assert_eq!(judge(&restarted(), Some(&stopped), &at(10)), Verdict::Stopped("somebody stopped it".into()));
+        assert_eq!(
+            judge(&restarted(), Some(&stopped), &Healing::default(), &at(10)),
+            Verdict::Stopped("somebody stopped it".into())
+        );
     }
 
     #[test]

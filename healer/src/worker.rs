@@ -384,6 +384,7 @@ impl Worker {
             act_under_way: self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key == *key),
             journal_writable: self.parts.journal.is_writable(),
             needed,
+            says_it_is_starting: false,
             network_gone: false,
             silenced: false,
         }

@@ -131,7 +131,7 @@ impl Kept {
                 self.known.insert(id.clone(), Known::default());
             }
             let Some(known) = self.known.get_mut(id) else { continue };
-            let Watched { container, stop, oom_events } = watched;
+            let Watched { container, stop, oom_events, .. } = watched;
             known.follow(container, hierarchy, roots, reader);
             let usage = known.run.as_mut().and_then(|run| run.usage(container, reader, now));
             if usage.is_none() {

@@ -271,6 +271,7 @@ impl World {
             containers: vec![ContainerFacts {
                 container: fake.container.clone().into(),
                 stop: fake.stop,
+                has_been_healthy: true,
                 dead_network: None,
             }],
             host: HostFacts { restart_under_way: restarting, recent_restarts, room_at },
@@ -278,6 +279,7 @@ impl World {
             journal_writable: self.disk_ok,
             silenced: false,
             needed: Vec::new(),
+            says_it_is_starting: false,
             network_gone: false,
         }
     }

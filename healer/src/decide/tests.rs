@@ -31,7 +31,12 @@ fn well() -> Facts {
 
 fn stopped(code: i64, stop: StopCause) -> Facts {
     Facts {
-        containers: vec![ContainerFacts { container: exited(code).into(), stop, dead_network: None }],
+        containers: vec![ContainerFacts {
+            container: exited(code).into(),
+            stop,
+            has_been_healthy: true,
+            dead_network: None,
+        }],
         ..permitted()
     }
 }
@@ -94,6 +99,7 @@ mod admission {
         let stopped = ContainerFacts {
             container: exited(0).into(),
             stop: StopCause::Requested { at: at(0).wall },
+            has_been_healthy: true,
             dead_network: None,
         };
         let mixed = vec![replica("1", Health::Healthy), replica("2", Health::Unhealthy), stopped.clone()];
@@ -385,7 +391,12 @@ mod waiting_for_others {
     use super::*;
 
     fn needing(why: Refusal) -> Facts {
-        let db = Needed { key: ServiceKey::new("shop", "db"), problem: "exited with code 1".into(), why };
+        let db = Needed {
+            key: ServiceKey::new("shop", "db"),
+            problem: "exited with code 1".into(),
+            why,
+            settles_within: SignedDuration::from_secs(60),
+        };
         Facts { needed: vec![db], ..permitted() }
     }
 
@@ -537,6 +548,35 @@ mod waiting_for_others {
         let mut switched = opened.case;
         switched.incident.mode = Mode::Shadow;
         assert_eq!(decided(&switched, &shadow, 1), Decision::Stabilise);
+    }
+}
+
+mod a_start {
+    use super::*;
+
+    #[test]
+    fn it_is_not_interrupted_and_for_longer_while_its_log_says_so() {
+        let starting = |says_it_is_starting| {
+            let mut facts = Facts { says_it_is_starting, ..permitted() };
+            facts.containers[0].has_been_healthy = false;
+            facts
+        };
+        let policy = Policy::default();
+        let until = |seconds| Decision::Wait { why: Refusal::Starting, until: Some(at(seconds)) };
+        // Started at -100 s.
+        assert_eq!(decide(&case(), &starting(false), &policy, &at(1)), until(80));
+        assert_eq!(decide(&case(), &starting(false), &policy, &at(80)), restart("c1"));
+        assert_eq!(decide(&case(), &starting(true), &policy, &at(80)), until(800));
+        assert_eq!(decide(&case(), &starting(true), &policy, &at(800)), restart("c1"));
+        let mut shadow = case();
+        shadow.incident.mode = Mode::Shadow;
+        let facts = Facts { mode: moded(Mode::Shadow).mode, ..starting(false) };
+        assert_eq!(decide(&shadow, &facts, &policy, &at(1)), until(80));
+        let impatient = Policy {
+            healing: Healing { start_patience: SignedDuration::ZERO, ..Healing::default() },
+            ..Policy::default()
+        };
+        assert_eq!(decide(&case(), &starting(true), &impatient, &at(1)), restart("c1"));
     }
 }
 

@@ -129,10 +129,11 @@ impl Worker {
 
     /// The last look before the act. Only when the fresh facts say the same is the intent written and Docker asked.
     async fn act(&mut self, key: &ServiceKey, container_id: &str, examined: Examined, snapshot: &Snapshot) {
-        let Examined { container, needed, network_gone, gathered, silenced } = examined;
+        let Examined { container, mut needed, network_gone, gathered, silenced } = examined;
         let Some(case) = self.cases.get(key) else { return };
         let now = self.clock.now();
         let fresh: BTreeSet<String> = needed.iter().map(|container| container.id.clone()).collect();
+        needed.push(Arc::clone(&container));
         let mut facts = self.facts_with(key, &with_fresh(snapshot, needed), &fresh);
         // What the watcher has heard meanwhile counts as well: it knows who stopped a container, and inspect does not.
         if !is_restart_of(&decide::decide(case, &self.facts(key, snapshot), &self.parts.policy, &now), container_id) {

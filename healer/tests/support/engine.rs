@@ -108,8 +108,10 @@ impl Fake {
         });
         if let Some(health) = self.health {
             let streak = if health == "unhealthy" { 3 } else { self.failing_streak };
+            // What is healthy has always been probed just now.
+            let (probed, exit_code) = if health == "healthy" { (Timestamp::now(), 0) } else { (self.started_at, 1) };
             state["Health"] = json!({ "Status": health, "FailingStreak": streak, "Log": [
-                { "Start": self.started_at, "End": self.started_at, "ExitCode": 1, "Output": "GET /?token=abcdef 500\n" },
+                { "Start": probed, "End": probed, "ExitCode": exit_code, "Output": "GET /?token=abcdef 500\n" },
             ]});
         }
         json!({

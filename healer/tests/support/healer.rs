@@ -28,7 +28,7 @@ pub const API_TOKEN: &str = "api-secret";
 
 /// Fast enough for a test, and the budget small.
 pub const POLICY: &str = "healing:\n  attempts: 3\n  told_after: 2\n  base_delay: 1s\n  max_delay: 2s\n  stable_for: 1s\n  \
-                          verify_margin: 1s\n  well_after_giving_up: 1s\n  stop_timeout: 1s\n  \
+                          verify_margin: 1s\n  start_patience: 0s\n  well_after_giving_up: 1s\n  stop_timeout: 1s\n  \
                           restarts_per_10_minutes: 1000\n";
 
 /// A folder with everything that a healer needs, and the healer while it runs.

@@ -79,6 +79,8 @@ pub struct Watched {
     pub container: Arc<Container>,
     /// Says something only while the container does not run.
     pub stop: StopCause,
+    /// It was seen healthy in this run.
+    pub has_been_healthy: bool,
     /// Docker's `oom` events for it since watching began.
     pub oom_events: u64,
 }
@@ -116,6 +118,7 @@ impl Watcher {
             options,
             containers: BTreeMap::new(),
             tracks: BTreeMap::new(),
+            healthy_runs: BTreeMap::new(),
             stale: BTreeSet::new(),
             probes_due: VecDeque::new(),
             probes_changed: false,
@@ -153,6 +156,8 @@ struct State {
     containers: BTreeMap<String, Arc<Container>>,
     /// What the events said, by container; also of one that is not inspected yet, since a new container may end before.
     tracks: BTreeMap<String, Track>,
+    /// When the last run began in which a container was seen healthy.
+    healthy_runs: BTreeMap<String, Option<Timestamp>>,
     /// Containers of which something was told that no inspect has shown yet.
     stale: BTreeSet<String>,
     /// Containers whose probes are to be looked at again.
@@ -351,7 +356,12 @@ impl State {
             Ok(container) if container.stack() != self.stack => {
                 self.containers.remove(id);
             }
-            Ok(container) => _ = self.containers.insert(id.to_owned(), Arc::new(container)),
+            Ok(container) => {
+                if container.status == Status::Running && container.health == Health::Healthy {
+                    self.healthy_runs.insert(id.to_owned(), container.started_at);
+                }
+                self.containers.insert(id.to_owned(), Arc::new(container));
+            }
             Err(DockerError::NotFound { .. }) => {
                 self.containers.remove(id);
             }
@@ -380,9 +390,11 @@ impl State {
 
     fn publish(&mut self, error: Option<String>) {
         self.probes_changed = false;
+        self.healthy_runs.retain(|id, _| self.containers.contains_key(id));
         let watched = |container: &Arc<Container>| Watched {
             container: Arc::clone(container),
             stop: self.stop_of(container),
+            has_been_healthy: self.healthy_runs.get(&container.id) == Some(&container.started_at),
             oom_events: self.tracks.get(&container.id).map_or(0, |track| track.oom_events),
         };
         self.sender.send_replace(Arc::new(Snapshot {

@@ -39,7 +39,7 @@ pub enum Refusal {
     DependencyDown,
     /// A service that it needs is being started, or restarted by us.
     DependencyStarting,
-    /// The last probe of a service that it needs has failed, though Docker does not call it unhealthy yet.
+    /// Docker still calls a service that it needs healthy, but its last probe failed, or was before the trouble began.
     DependencyDoubtful,
     /// What it needs has become well again just now: it is given time to follow by itself.
     DependencyRecovered,
