@@ -173,6 +173,7 @@ fn evidence_text(evidence: &Evidence, attempts: &[Attempt], paint: Paint) -> Str
         EvidenceKind::HealthLog => "health checks",
         EvidenceKind::Logs => "last lines of the log",
         EvidenceKind::HostVitals => "the machine",
+        EvidenceKind::ContainerVitals => "the container and what it needs",
     };
     let attempt = evidence
         .attempt_id
@@ -258,6 +259,7 @@ pub mod tests {
             outcome: closed.then_some(Outcome::Recovered),
             problem: "exited with code 1".into(),
             refusal: None,
+            diagnosis: None,
             opened_at: at(1_000),
             last_alert_at: at(1_001),
             closed_at: closed.then(|| at(1_090)),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use nexus_docker::{Container, Status};
 use nexus_model::{
-    Attempt, AttemptOutcome, Incident, IncidentEvent, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey,
+    Attempt, AttemptOutcome, Cause, Diagnosis, Incident, IncidentEvent, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey,
 };
 use uuid::Uuid;
 
@@ -14,7 +14,9 @@ use crate::{
     backoff,
     case::{Case, Memory, Try, TryMemory},
     decide::{Admission, Decision, would_be_delay},
+    diagnosis,
     facts::Facts,
+    findings::Findings,
     policy::Healing,
 };
 
@@ -50,6 +52,7 @@ pub fn open(
         outcome: None,
         problem: found.problem,
         refusal: None,
+        diagnosis: None,
         opened_at: now.wall,
         last_alert_at: alert_at,
         closed_at: None,
@@ -63,6 +66,11 @@ pub fn open(
     let mut changed = Changed { case: Case { incident, attempts: Vec::new(), memory }, events: Vec::new() };
     let detail = format!("{} was {} when {alert} came in", found.container.name, changed.case.incident.problem);
     changed.tell(now, "opened", detail);
+    // What can be told without the log, so that one that is only watched has a cause as well.
+    let diagnosis = diagnosis::diagnose(&Findings::of(&found.container), now.wall);
+    if diagnosis.cause != Cause::Unknown {
+        changed.diagnosed(diagnosis, now);
+    }
     changed.revised()
 }
 
@@ -134,6 +142,17 @@ pub fn apply(
 }
 
 impl Changed {
+    /// Takes note of what is behind it. Another cause, or a surer one, is worth a line.
+    pub fn diagnosed(&mut self, found: Diagnosis, now: &Now) {
+        let before = self.case.incident.diagnosis.as_ref();
+        let known = before.map(|before| (before.cause, before.confidence));
+        let kept = diagnosis::surer(before, found);
+        if known != Some((kept.cause, kept.confidence)) {
+            self.tell(now, "diagnosed", diagnosis::in_short(&kept));
+        }
+        self.case.incident.diagnosis = Some(kept);
+    }
+
     fn wait(&mut self, why: Refusal, until: Option<&Now>, now: &Now) {
         let incident = &mut self.case.incident;
         // What is due again by a changed clock is not worth a write of its own: only the wall time of a retry is shown.

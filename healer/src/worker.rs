@@ -7,7 +7,7 @@
 mod restart;
 mod show;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use nexus_docker::{Docker, Snapshot, Status, StopCause, Watcher};
@@ -21,8 +21,9 @@ use crate::{
     case::Case,
     clock::{self, Clock},
     decide::{self, Decision},
-    evidence::chain,
+    evidence::{Places, chain},
     facts::{self, Facts, HostFacts, Stopper, Stops},
+    images::Images,
     journal::{Change, Journal, JournalError, Waiting},
     metrics::Metrics,
     modes::Switches,
@@ -54,7 +55,7 @@ pub struct Outlook {
 pub struct Parts {
     pub host: String,
     pub stack: String,
-    pub procfs: PathBuf,
+    pub places: Places,
     pub docker: Arc<Docker>,
     pub watcher: Watcher,
     /// Asked for silences before a restart; a fresh alert has just come past them.
@@ -87,6 +88,7 @@ pub struct Worker {
     trouble: bool,
     /// After an examination that led to nothing: no other one of the service before.
     hold: BTreeMap<ServiceKey, Now>,
+    images: Images,
 }
 
 impl Worker {
@@ -117,6 +119,7 @@ impl Worker {
             pruned: None,
             trouble: false,
             hold: BTreeMap::new(),
+            images: Images::default(),
             parts,
         };
         worker.show();
@@ -154,6 +157,7 @@ impl Worker {
         self.trouble = false;
         let now = self.clock.now();
         let snapshot = self.parts.watcher.snapshot();
+        self.images.note(&snapshot);
         self.remember_stops(&snapshot).await;
         if self.prompts_wait {
             self.look_into_prompts(&snapshot).await;

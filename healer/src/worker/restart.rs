@@ -13,8 +13,10 @@ use crate::{
     alertmanager::{Alertmanager, Labels},
     case::Case,
     decide::{self, Decision},
+    diagnosis,
     evidence::{self, Gathered, chain},
     facts::ContainerFacts,
+    findings::{self, Surroundings},
     journal::Change,
     transition,
 };
@@ -59,7 +61,9 @@ impl Worker {
             self.hold.remove(key);
         }
         let docker = Arc::clone(&self.parts.docker);
-        let procfs = self.parts.procfs.clone();
+        let places = self.parts.places.clone();
+        let snapshot = self.parts.watcher.snapshot();
+        let image_change = self.images.change_of(key).cloned();
         // The first attempt of a fresh incident follows an alert that no silence has held back. Anything later is our own
         // doing, so it is asked whether the owner has silenced the service meanwhile.
         let now = self.clock.now();
@@ -74,7 +78,11 @@ impl Worker {
                         None => false,
                     }
                 };
-                let (gathered, silenced) = tokio::join!(evidence::gather(&docker, &container, &procfs), silenced);
+                let dependencies = findings::dependencies(&container, &snapshot);
+                drop(snapshot);
+                let around = Surroundings { dependencies, image_change };
+                let (gathered, silenced) =
+                    tokio::join!(evidence::gather(&docker, &container, &places, around), silenced);
                 // Reading the log takes a while, in which somebody may have stopped it: the last look comes after.
                 let container = Arc::new(docker.inspect(&container_id).await?);
                 Ok(Examined { container, gathered, silenced })
@@ -147,6 +155,7 @@ impl Worker {
         let stop_timeout = act::stop_timeout(&container, &self.parts.policy.healing);
         let mut changed = transition::intend(case, &container, stop_timeout, &now);
         changed.case.memory.last_words = gathered.last_words.clone();
+        changed.diagnosed(diagnosis::diagnose(&gathered.findings, now.wall), &now);
         let incident = changed.case.incident.id;
         let Some(attempt) = changed.case.open_attempt().map(|attempt| attempt.attempt.clone()) else { return };
         let evidence = gathered.rows(incident, attempt.id, &now).into_iter().map(Change::Evidence).collect();
