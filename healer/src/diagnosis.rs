@@ -141,10 +141,6 @@ fn ended(findings: &Findings) -> Option<Verdict> {
     }
     match code {
         0 => return Some(certain(Cause::Ended, "it ended by itself, without an error", &exit)),
-        139 => return Some(certain(Cause::Crashed, "it crashed with a segmentation fault (SIGSEGV)", &exit)),
-        135 => return Some(certain(Cause::Crashed, "it crashed with a bus error (SIGBUS)", &exit)),
-        132 => return Some(certain(Cause::Crashed, "it used an instruction that this processor lacks (SIGILL)", &exit)),
-        136 => return Some(certain(Cause::Crashed, "it crashed with an arithmetic error (SIGFPE)", &exit)),
         143 => return Some(certain(Cause::Terminated, "it was asked to stop with SIGTERM and did", &exit)),
         130 => return Some(certain(Cause::Terminated, "it was interrupted with SIGINT", &exit)),
         137 => return Some(killed(findings)),
@@ -157,7 +153,12 @@ fn ended(findings: &Findings) -> Option<Verdict> {
     match code {
         126 => return likely(Cause::CommandNotExecutable, "its command could not be executed", &exit),
         127 => return likely(Cause::CommandNotFound, "a command that it starts was not found", &exit),
+        132 => return likely(Cause::Crashed, "it used an instruction that this processor lacks (SIGILL)", &exit),
+        133 => return likely(Cause::Crashed, "it stopped itself at a fault that it found (SIGTRAP)", &exit),
         134 => return likely(Cause::Crashed, "it aborted itself (SIGABRT)", &exit),
+        135 => return likely(Cause::Crashed, "it crashed with a bus error (SIGBUS)", &exit),
+        136 => return likely(Cause::Crashed, "it crashed with an arithmetic error (SIGFPE)", &exit),
+        139 => return likely(Cause::Crashed, "it crashed with a segmentation fault (SIGSEGV)", &exit),
         _ => (),
     }
     if let Some(changed) = new_image(findings) {
