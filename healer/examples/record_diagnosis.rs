@@ -5,7 +5,8 @@
 //! cargo run -p nexus-healer --example record_diagnosis -- CONTAINER EXPECTED rules|held_out 'how it was broken' [BEFORE]
 //! ```
 //!
-//! BEFORE is a container of the same service with the image that it had before. The case goes to standard output, what the
+//! What Docker answered to the start goes into the environment as NEXUS_START_ERROR: not all of it is in its word on the
+//! container. BEFORE is a container of the same service with the image that it had before. The case goes to standard output, what the
 //! rules make of it to standard error.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a program for the terminal")]
@@ -20,6 +21,7 @@ use nexus_healer::{
     evidence::{self, Places},
     findings::{self, Surroundings},
     images::ImageChange,
+    redact,
 };
 use nexus_model::Cause;
 use serde_json::json;
@@ -63,6 +65,9 @@ async fn record(name: &str, expected: Cause, set: &str, about: &str, before: Opt
     let mut findings = evidence::gather(&docker, &container, &places, around).await.findings;
     let now = Timestamp::now();
     findings.taken_at = Some(now);
+    if findings.error.is_empty() {
+        findings.error = std::env::var("NEXUS_START_ERROR").map(|error| redact::line(&error)).unwrap_or_default();
+    }
     let diagnosis = diagnosis::diagnose(&findings, now);
     let case = json!({
         "about": about, "recorded": true, "set": set, "expected": expected, "findings": findings,

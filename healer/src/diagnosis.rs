@@ -20,8 +20,9 @@ pub const LONGEST_SUMMARY: usize = 160;
 const LONGEST_FACT: usize = 200;
 const MOST_FACTS: usize = 6;
 const LONGEST_RECOMMENDATION: usize = 240;
-/// A process that uses so much of what it may is busy.
-const BUSY: f64 = 0.85;
+/// A process that uses so much of what it may is busy: others want the processors as well, and one that waits uses next to
+/// nothing.
+const BUSY: f64 = 0.6;
 /// An image this old is no news.
 const NEW_IMAGE: SignedDuration = SignedDuration::from_hours(24);
 /// Waiting for memory for such a share of a minute, in percent, or so little left of it, is a machine in distress.
@@ -42,7 +43,15 @@ struct Verdict {
 pub fn diagnose(findings: &Findings, at: Timestamp) -> Diagnosis {
     let verdict = refused_to_start(findings);
     let verdict = verdict.or_else(|| if has_ended(findings) { ended(findings) } else { unwell(findings) });
-    let mut verdict = verdict.unwrap_or_else(|| unknown(findings));
+    in_words(findings, verdict.unwrap_or_else(|| unknown(findings)), at)
+}
+
+/// What Docker's answer to a restart says, which is the `error` of the findings. `None`: nothing that is known.
+pub fn diagnose_refusal(findings: &Findings, at: Timestamp) -> Option<Diagnosis> {
+    refused_to_start(findings).map(|verdict| in_words(findings, verdict, at))
+}
+
+fn in_words(findings: &Findings, mut verdict: Verdict, at: Timestamp) -> Diagnosis {
     verdict.because.extend(beside(findings, verdict.cause));
     verdict.because.retain(|fact| !fact.trim().is_empty());
     verdict.because.truncate(MOST_FACTS);
@@ -101,29 +110,26 @@ fn refused_to_start(findings: &Findings) -> Option<Verdict> {
         None if of_network => Cause::NetworkMissing,
         None if error.contains("network") && error.contains("not found") => Cause::NetworkMissing,
         None if error.contains("executable file not found") => Cause::CommandNotFound,
-        None if error.contains("permission denied") => Cause::CommandNotExecutable,
-        None if error.contains("no such file or directory") => Cause::CommandNotFound,
+        None if error.contains("exec: ") && error.contains("permission denied") => Cause::CommandNotExecutable,
+        None if error.contains("exec: ") && error.contains("no such file or directory") => Cause::CommandNotFound,
         None => return None,
     };
+    let which = address(&findings.error).filter(|_| cause == Cause::PortTaken);
+    let which = which.map(|address| format!(" ({address})")).unwrap_or_default();
     Some(Verdict {
         cause,
         confidence: Confidence::Certain,
-        summary: format!("Docker could not start it: {}", essence(&findings.error)),
+        summary: format!("Docker could not start it: {}{which}", meaning(cause)),
         because: vec![format!("Docker says: {}", findings.error)],
     })
 }
 
-/// Of a chain of errors the last says what happened.
-fn essence(error: &str) -> String {
-    let links: Vec<&str> = error.trim().rsplit(": ").take(3).collect();
-    let mut kept = String::new();
-    for link in links {
-        if !kept.is_empty() && kept.len() + link.len() > LONGEST_SUMMARY / 2 {
-            break;
-        }
-        kept = if kept.is_empty() { link.to_owned() } else { format!("{link}: {kept}") };
-    }
-    kept
+/// The first address with a port in Docker's words.
+fn address(error: &str) -> Option<&str> {
+    error.split_whitespace().map(|word| word.trim_matches(|sign: char| ":,;\"'()".contains(sign))).find(|word| {
+        let port = word.rsplit_once(':').map_or("", |(_, port)| port);
+        !port.is_empty() && port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 fn has_ended(findings: &Findings) -> bool {

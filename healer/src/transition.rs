@@ -287,6 +287,9 @@ impl Changed {
         } else {
             self.case.fruitless_on(&container_id)
         };
+        if outcome == AttemptOutcome::Failed {
+            self.refused(detail, &container_id, facts, now);
+        }
         let retry = now.after(backoff::delay(healing, so_many, random));
         if let Some(last) = self.case.attempts.iter_mut().rev().find(|attempt| attempt.attempt.number == number) {
             last.memory.retry = Some(retry.clone());
@@ -309,6 +312,18 @@ impl Changed {
             self.case.memory.failing_since = Some(now.wall);
             let failed = self.case.incident.failed_attempts;
             self.tell(now, "told", format!("{failed} attempts have failed: the owner is told"));
+        }
+    }
+
+    /// Docker has said no, and its answer may say why: not all of it is in its word on the container.
+    fn refused(&mut self, answer: &str, container_id: &str, facts: &Facts, now: &Now) {
+        let container = facts.container(container_id).map(|seen| &*seen.container);
+        let findings = container.map(Findings::of).unwrap_or_default();
+        // Whatever the watcher has seen so far: it does not run.
+        let state = Status::Exited.as_str().to_owned();
+        let diagnosis = diagnosis::diagnose_refusal(&Findings { state, error: answer.to_owned(), ..findings }, now.wall);
+        if let Some(diagnosis) = diagnosis {
+            self.diagnosed(diagnosis, now);
         }
     }
 

@@ -198,8 +198,9 @@ const SAYINGS: &[(Cause, &[&str])] = &[
             "directive is not terminated",
             "error loading config",
             "loading configuration file failed",
-            "configuration file",
-            "config file",
+            "error in configuration file",
+            "errors found in configuration",
+            "configuration file contains errors",
             "invalid configuration",
             "invalid config",
             "configuration error",
@@ -279,6 +280,9 @@ pub fn said(findings: &Findings) -> Option<Said> {
     }
     let special = found.iter().any(|(cause, ..)| *cause != Cause::ApplicationError);
     found.retain(|(cause, ..)| !special || *cause != Cause::ApplicationError);
+    // A warning about one thing says nothing against an error about another.
+    let grave = found.iter().any(|(_, level, _)| *level == Level::Loud);
+    found.retain(|(_, level, _)| !grave || *level != Level::Warning);
     let (cause, level, line) = found.last().copied()?;
     // Recovery is the reason for what it does not do meanwhile.
     let agree = found.iter().all(|(other, ..)| *other == cause || *other == Cause::SlowStart);

@@ -64,7 +64,11 @@ fn dockers_own_words_on_a_failed_start_are_certain() {
     check_error("error gathering device information while adding custom device \"/dev/ttyUSB0\": no such file or directory", Cause::DeviceMissing);
     check_error("exec: \"/x\": permission denied: unknown", Cause::CommandNotExecutable);
     check_error("error mounting \"/a\" to rootfs: permission denied", Cause::MountFailed);
+    check_error("cannot stop container: permission denied", Cause::Unknown);
     check_error("something new", Cause::Unknown);
+    let taken = Findings { error: "Bind for 0.0.0.0:80 failed: port is already allocated".into(), ..ended_with(0) };
+    let summary = diagnose(&taken, at(0).wall).summary;
+    assert_eq!(summary, "Docker could not start it: its port is taken by another process (0.0.0.0:80)");
     // It has started since.
     check(&Findings { error: "port is already allocated".into(), ..unhealthy() }, Cause::Unknown, Confidence::None);
 }
