@@ -147,7 +147,7 @@ impl Changed {
         let before = self.case.incident.diagnosis.as_ref();
         let known = before.map(|before| (before.cause, before.confidence));
         let kept = diagnosis::surer(before, found);
-        if known != Some((kept.cause, kept.confidence)) {
+        if kept.cause != Cause::Unknown && known != Some((kept.cause, kept.confidence)) {
             self.tell(now, "diagnosed", diagnosis::in_short(&kept));
         }
         self.case.incident.diagnosis = Some(kept);

@@ -69,6 +69,7 @@ const SAYINGS: &[(Cause, &[&str])] = &[
         Cause::DataDamaged,
         &[
             "database disk image is malformed",
+            "file is not a database",
             "could not locate a valid checkpoint",
             "invalid checkpoint record",
             "bad file format reading the append only file",
@@ -83,7 +84,6 @@ const SAYINGS: &[(Cause, &[&str])] = &[
         Cause::DataLocked,
         &[
             "lock file \"postmaster.pid\" already exists",
-            "another postmaster",
             "database is locked",
             "lock db directory",
             "unable to lock",
@@ -102,6 +102,7 @@ const SAYINGS: &[(Cause, &[&str])] = &[
             "redo starts at",
             "redo in progress",
             "not yet accepting connections",
+            "database system is not accepting connections",
             "consistent recovery state has not been yet reached",
             "starting crash recovery",
             "loading dataset in memory",
@@ -210,6 +211,7 @@ const SAYINGS: &[(Cause, &[&str])] = &[
             "unrecognized configuration parameter",
             "invalid value for parameter",
             "unknown configuration",
+            "unresolved configuration",
             "unknown keyword",
             "unknown option",
             "unrecognized option",
@@ -217,7 +219,12 @@ const SAYINGS: &[(Cause, &[&str])] = &[
             "unexpected argument",
             "parsing yaml",
             "yaml: ",
+            "unexpected \"}\"",
             "error parsing",
+            "in json at",
+            "not valid json",
+            "invalid parameter",
+            "invalid number of arguments in",
             "parse error",
             "missing required",
             "environment variable",
@@ -229,7 +236,8 @@ const SAYINGS: &[(Cause, &[&str])] = &[
     ),
     (
         Cause::ApplicationError,
-        &["traceback (most recent call last)", "panic: ", "panicked at", "unhandled exception", "uncaught"],
+        // The last is what node ends with at an exception that nobody caught.
+        &["traceback (most recent call last)", "panic: ", "panicked at", "unhandled exception", "uncaught", "node.js v"],
     ),
 ];
 
@@ -412,7 +420,7 @@ fn level(text: &str) -> Level {
             continue;
         }
         match word.to_ascii_lowercase().as_str() {
-            "info" | "debug" | "trace" | "notice" | "verbose" => return Level::Quiet,
+            "info" | "debug" | "trace" | "notice" | "verbose" | "hint" => return Level::Quiet,
             "warn" | "warning" => return Level::Warning,
             "error" | "err" | "fatal" | "panic" | "crit" | "critical" | "emerg" | "alert" | "severe" => {
                 return Level::Loud;

@@ -23,7 +23,7 @@ docker network create $project >/dev/null 2>&1
 clean() {
     docker ps -aq --filter label=com.docker.compose.project=$project | xargs -r docker rm -fv >/dev/null 2>&1
 }
-trap 'clean; docker network rm $project >/dev/null 2>&1; docker volume rm $project >/dev/null 2>&1; rm -rf "$work"' EXIT
+trap 'clean; docker network rm $project >/dev/null 2>&1; rm -rf "$work"' EXIT
 
 # make NAME DOCKER-OPTIONS...: creates the container NAME of the service NAME.
 make() {
@@ -119,7 +119,7 @@ ends held_out out_of_memory heap-python "the address space of python is full" \
 # ---- signals ------------------------------------------------------------------------------------------------------
 ends rules crashed segfault "a process kills itself with SIGSEGV" $products bash -c '(kill -SEGV $BASHPID); exit $?'
 ends held_out crashed segfault-python "python reads where nothing is" \
-    $products python3 -c 'import faulthandler; faulthandler._sigsegv()'
+    --init $products python3 -c 'import faulthandler; faulthandler._sigsegv()'
 ends held_out crashed abort "a process aborts itself" $products bash -c 'echo working; (kill -ABRT $BASHPID); exit $?'
 ends rules terminated sigterm "a process is asked to stop by another in its container" \
     --init $products bash -c 'echo working; kill -TERM $$; sleep 9'
@@ -139,7 +139,7 @@ ends rules command_not_found command-in-shell "a shell looks for a program that 
 never rules command_not_found command-in-docker "Docker looks for a program that is not there" $products nosuchserver
 never held_out command_not_found entrypoint-missing "the entrypoint is not there" --entrypoint /app/start $products
 never held_out command_not_executable command-no-permission "the command is a file that is not executable" \
-    $products /etc/passwd
+    $products /etc/hostname
 ends rules command_not_executable script-no-permission "a shell starts a file that is not executable" \
     $products sh -c '/etc/passwd'
 printf '\177ELF\002\001\001\000\000\000\000\000\000\000\000\000\002\000\363\000\001\000\000\000' >"$work/foreign"
@@ -179,7 +179,7 @@ shared held_out port-redis "redis finds port 6379 taken" 6379 $products redis-se
 shared held_out port-python "python finds port 8080 taken" 8080 $products python3 -c "$(server pass)"
 shared held_out port-node "node finds port 8080 taken" 8080 \
     $products node -e 'require("http").createServer().listen(8080,"0.0.0.0")'
-shared held_out port-postgres "postgres finds port 5432 taken" 5432 --entrypoint bash $postgres \
+shared rules port-postgres "postgres finds port 5432 taken" 5432 --entrypoint bash $postgres \
     -c 'initdb -D /tmp/d >/dev/null; exec postgres -D /tmp/d -c listen_addresses=0.0.0.0'
 
 # ---- disk ---------------------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ ends rules configuration config-prometheus-yaml "a mistake in prometheus.yml" --
     -c 'echo "scrape_configs: {a: b}" >/tmp/c.yml; exec prometheus --config.file=/tmp/c.yml --storage.tsdb.path=/tmp/data'
 ends held_out configuration config-alertmanager "a mistake in alertmanager.yml" --entrypoint sh nexus/alertmanager:0.28-debian \
     -c 'echo "route: {receiver: nobody}" >/tmp/c.yml; exec alertmanager --config.file=/tmp/c.yml --storage.path=/tmp'
-ends held_out configuration config-redis "a setting that redis does not know" \
+ends rules configuration config-redis "a setting that redis does not know" \
     $products redis-server --maxmemory-polcy allkeys-lru
 ends held_out configuration config-haproxy "a keyword that haproxy does not know" --entrypoint sh nexus/haproxy:3.0-debian \
     -c 'printf "global\n  maxcon 5\n" >/tmp/c; exec haproxy -f /tmp/c'
@@ -325,7 +325,7 @@ ails rules slow_start recovery-postgres "postgres is in recovery, where it is ke
     -c "$standby -c unix_socket_directories=/tmp"
 probed 'psql -h /tmp -U postgres -c "select 1"' 3s
 check+=(--health-start-period 20s)
-ails held_out slow_start recovery-postgres-psql "the same, and the probe is psql" --entrypoint bash $postgres \
+ails rules slow_start recovery-postgres-psql "the same, and the probe is psql" --entrypoint bash $postgres \
     -c "$standby -c unix_socket_directories=/tmp"
 loading='redis-server --save "" --daemonize yes --dir /tmp >/dev/null; sleep 1
 for i in $(seq 20000); do echo "set k$i v"; done | redis-cli >/dev/null
@@ -342,18 +342,6 @@ ends held_out data_of_other_version version-postgres "the data of postgres is of
     -c 'initdb -D /tmp/d >/dev/null; echo 13 >/tmp/d/PG_VERSION; exec postgres -D /tmp/d'
 ends rules data_locked locked-postgres "another postgres runs on the same data" --entrypoint bash $postgres \
     -c 'initdb -D /tmp/d >/dev/null; postgres -D /tmp/d -k /tmp >/dev/null 2>&1 & while [ ! -e /tmp/d/postmaster.pid ]; do sleep 0.1; done; sleep 1; postgres -D /tmp/d -k /tmp -p 5433; exit $?'
-if want locked-prometheus; then
-    docker volume create $project >/dev/null
-    start_prometheus() {
-        run "$1" --user 0 -v $project:/data --entrypoint sh nexus/prometheus:2.53-debian \
-            -c 'echo >/tmp/c.yml; exec prometheus --config.file=/tmp/c.yml --storage.tsdb.path=/data'
-    }
-    start_prometheus locked-prometheus-holder
-    sleep 2
-    start_prometheus locked-prometheus
-    keep held_out data_locked locked-prometheus exited "two of prometheus share their data"
-fi
-
 # ---- Docker -------------------------------------------------------------------------------------------------------
 if want mount-missing; then
     mkdir "$work/source"
@@ -404,7 +392,7 @@ changed held_out new-image-python "python stops at an exception since it got ano
 
 # ---- errors of its own --------------------------------------------------------------------------------------------
 ends rules application_error error-python "an exception of python" $products python3 -c '{}["price"]'
-ends held_out application_error error-node "an exception of node" $products node -e 'undefined.price'
+ends rules application_error error-node "an exception of node" $products node -e 'undefined.price'
 
 # ---- what nothing tells -------------------------------------------------------------------------------------------
 ends rules unknown silent "it exits with code 1 without a word" $products sh -c 'exit 1'
@@ -424,3 +412,87 @@ ails held_out unknown misleading-number "its probe speaks of a number that looks
     sh -c 'echo working; sleep 99'
 ends held_out unknown misleading-old "an error long before a good life" $products \
     sh -c 'echo "bind: Address already in use, trying the next port"; echo "listening on 8081"; echo "shutting down: license"; exit 1'
+
+# ---- the second part, written after the rules had been mended by what the first had shown --------
+ends held_out data_locked locked-sqlite "another connection is writing to a database of SQLite" $products python3 -c '
+import sqlite3
+sqlite3.connect("/tmp/x.db", isolation_level=None).execute("create table t (a)")
+one = sqlite3.connect("/tmp/x.db", isolation_level=None); one.execute("begin exclusive")
+sqlite3.connect("/tmp/x.db", timeout=0.1).execute("insert into t values (1)")'
+ends held_out out_of_memory oom-node "node takes more than its limit of 48 MiB" --memory 48m --memory-swap 48m \
+    $products node -e 'const a=[]; for(;;) a.push(Buffer.alloc(1e6,1))'
+if want oom-redis; then
+    run oom-redis --memory 24m --memory-swap 24m $products redis-server --save ''
+    sleep 1
+    docker exec diag-oom-redis redis-cli debug jmap >/dev/null 2>&1
+    docker exec diag-oom-redis sh -c \
+        'v=$(head -c 100000 /dev/zero | tr "\0" x); for i in $(seq 2000); do echo "set k$i $v"; done | redis-cli' >/dev/null 2>&1
+    keep held_out out_of_memory oom-redis exited "redis is filled beyond the limit of its container"
+fi
+shared held_out port-haproxy "haproxy finds port 8080 taken" 8080 --entrypoint sh nexus/haproxy:3.0-debian -c \
+    'printf "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nfrontend f\n bind :8080\n" >/tmp/c; exec haproxy -db -f /tmp/c'
+shared held_out port-prometheus "prometheus finds port 9090 taken" 9090 --entrypoint sh nexus/prometheus:2.53-debian -c \
+    'echo >/tmp/c.yml; exec prometheus --config.file=/tmp/c.yml --storage.tsdb.path=/tmp/data'
+shared held_out port-alertmanager "alertmanager finds port 9093 taken" 9093 --entrypoint sh nexus/alertmanager:0.28-debian -c \
+    'printf "route: {receiver: a}\nreceivers: [{name: a}]\n" >/tmp/c.yml; exec alertmanager --config.file=/tmp/c.yml --storage.path=/tmp --cluster.listen-address='
+ends held_out disk_full disk-node "node writes on a tmpfs that is too small" --tmpfs /data:size=1m \
+    $products node -e 'require("fs").writeFileSync("/data/x", Buffer.alloc(1e7))'
+ends held_out read_only readonly-node "node in a read-only container" --read-only \
+    $products node -e 'require("fs").writeFileSync("/var/cache/x", "1")'
+if want refused-perl; then
+    run db --network $project --network-alias db $products sleep 99
+    run refused-perl --network $project $products perl -MSocket -e \
+        'socket(S,2,1,0); connect(S, sockaddr_in(5432, inet_aton("db"))) or die "cannot reach the database: $!\n"'
+    keep held_out dependency_down refused-perl exited "perl connects to a host where nothing listens"
+fi
+if want refused-curl; then
+    run api --network $project --network-alias api $products sleep 99
+    probed 'test -e /nothing'
+    run refused-curl "${check[@]}" --network $project $products sh -c 'while :; do curl -sS http://api:8080/; sleep 0.5; done'
+    keep held_out dependency_down refused-curl unhealthy "curl tries again and again where nothing listens"
+fi
+probed 'test -e /nothing'
+ails held_out name_not_resolved unresolved-curl "curl tries again and again to resolve a name" --network $project \
+    $products sh -c 'while :; do curl -sS http://weather.invalid/; sleep 0.5; done'
+ends held_out name_not_resolved unresolved-haproxy "haproxy has a server that is not there" --network $project \
+    --entrypoint sh nexus/haproxy:3.0-debian -c \
+    'printf "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nfrontend f\n bind :8080\n default_backend b\nbackend b\n server s api:80\n" >/tmp/c; exec haproxy -db -f /tmp/c'
+probed 'curl -sf http://127.0.0.1:8080/'
+ails held_out hangs hangs-nginx "nginx passes to a server that never answers" $products sh -c \
+    'node -e "require(\"http\").createServer(()=>{}).listen(9000)" & echo "events {} http { server { listen 8080; location / { proxy_pass http://127.0.0.1:9000; } } }" >/tmp/c; nginx -c /tmp/c -g "daemon off;"'
+probed 'curl -sSf http://127.0.0.1:8080/'
+ails held_out answers_with_error error-502-nginx "nginx passes to a server that is not there" $products sh -c \
+    'echo "events {} http { server { listen 8080; location / { proxy_pass http://127.0.0.1:9000; } } }" >/tmp/c; nginx -c /tmp/c -g "daemon off;"'
+ails held_out not_listening not-listening-node "node listens on another port than the probe asks" $products \
+    node -e 'require("http").createServer((q,a)=>a.end()).listen(3000); console.log("ready on 3000")'
+probed 'python4 /app/health.py'
+ails held_out probe_broken probe-python "the probe names a program that is not there" $products sleep 99
+ends held_out permission_denied permission-prometheus "prometheus may not write its data" --entrypoint sh \
+    nexus/prometheus:2.53-debian -c 'echo >/tmp/c.yml; exec prometheus --config.file=/tmp/c.yml --storage.tsdb.path=/data'
+ends held_out permission_denied permission-node "node may not read a file" --user 1000 \
+    $products node -e 'require("fs").readFileSync("/etc/shadow")'
+ends held_out file_missing script-perl "the program that perl is to run is missing" $products perl /app/main.pl
+ends held_out file_missing library-nginx "a library of nginx is missing" $products \
+    sh -c 'rm -f /usr/lib/*/libpcre2-8.so*; exec nginx -g "daemon off;"'
+ends rules configuration config-nginx-semicolon "a semicolon is missing in nginx.conf" $products \
+    sh -c 'echo "events {} http { server { listen 80 } }" >/tmp/c; nginx -c /tmp/c -g "daemon off;"'
+ends held_out configuration config-postgres "a setting that postgres does not know" --entrypoint bash $postgres \
+    -c 'initdb -D /tmp/d >/dev/null; exec postgres -D /tmp/d -c shared_bufers=16MB'
+ends held_out configuration config-flag-prometheus "a flag that prometheus does not know" \
+    nexus/prometheus:2.53-debian --storge.tsdb.path=/tmp/data
+ends held_out configuration config-env-python "python misses an environment variable" $products python3 -c \
+    'import os; os.environ["DATABASE_URL"]'
+ends rules configuration config-node-json "node reads a configuration that is not JSON" $products sh -c \
+    'echo "{port: 80" >/tmp/config.json; exec node -e "JSON.parse(require(\"fs\").readFileSync(\"/tmp/config.json\"))"'
+ends rules data_damaged damaged-sqlite "a database of SQLite is damaged" $products sh -c \
+    'head -c 9000 /dev/urandom >/tmp/x.db; exec python3 -c "import sqlite3; sqlite3.connect(\"/tmp/x.db\").execute(\"select * from t\")"'
+ends held_out data_of_other_version version-redis "the file of redis is of a later version" $products sh -c \
+    'printf "REDIS0099\372\011redis-ver\0059.9.9\377AAAAAAAA" >/tmp/dump.rdb; cd /tmp; exec redis-server'
+ends held_out terminated sigint "a process is interrupted" $products bash -c '(kill -INT $BASHPID; sleep 5); exit 130'
+ends held_out unknown license "it says something of its own and exits with code 42" $products \
+    sh -c 'echo "trial period is over"; exit 42'
+probed 'echo "latency 3.2 s is more than 2 s"; exit 1'
+ails held_out unknown probe-of-its-own "its probe says something of its own" $products sh -c 'echo working; sleep 99'
+ends held_out unknown misleading-upload "it went on after an upload had failed, and ends for a reason that it does not tell" $products \
+    sh -c 'echo "ERROR upload failed: 500 Internal Server Error"; echo "INFO upload succeeded at the second try"; exit 9'
+changed held_out new-image-node "node ends with code 1 without a word since it got another image" 'node -e "process.exit(1)"'
