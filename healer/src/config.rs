@@ -105,7 +105,12 @@ pub struct Config {
     pub procfs: PathBuf,
 
     /// Where the host's control groups are: memory and CPU of an ill container, for the evidence
-    #[arg(long = "path.cgroupfs", env = "NEXUS_PATH_CGROUPFS", value_name = "FOLDER", default_value = "/sys/fs/cgroup")]
+    #[arg(
+        long = "path.cgroupfs",
+        env = "NEXUS_PATH_CGROUPFS",
+        value_name = "FOLDER",
+        default_value = "/sys/fs/cgroup"
+    )]
     pub cgroupfs: PathBuf,
 
     /// error, warn, info, debug or trace; or directives such as nexus_healer=debug

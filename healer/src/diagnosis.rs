@@ -95,7 +95,12 @@ fn refused_to_start(findings: &Findings) -> Option<Verdict> {
         ),
         (
             Cause::MountFailed,
-            &["error mounting", "bind source path does not exist", "error while creating mount source", "mount through"],
+            &[
+                "error mounting",
+                "bind source path does not exist",
+                "error while creating mount source",
+                "mount through",
+            ],
         ),
         (Cause::ImageMissing, &["no such image", "image not known", "unable to find image"]),
     ];
@@ -285,7 +290,8 @@ fn killed(findings: &Findings) -> Verdict {
         .is_some_and(|(available, total)| (available as f64) < total as f64 * SCARCE);
     if host.oom_kills.is_some_and(|kills| kills > 0) && (pressed || scarce) {
         let available = host.memory_available_bytes.map(size).unwrap_or_default();
-        let summary = format!("it was killed, most likely because the machine ran out of memory ({available} are left)");
+        let summary =
+            format!("it was killed, most likely because the machine ran out of memory ({available} are left)");
         let because = "the kernel has killed processes for want of memory since the machine was started";
         return verdict(Cause::HostOutOfMemory, Confidence::Likely, &summary, because);
     }
@@ -507,22 +513,40 @@ fn recommendation(cause: Cause) -> &'static str {
         Cause::HostOutOfMemory => "Give the hungriest services memory limits, or move one to another machine.",
         Cause::Killed => "Look in the kernel's log (dmesg) for the one who killed it; a process inside may have, too.",
         Cause::Terminated => "Find out who stopped it; if nobody did, something inside the container did.",
-        Cause::Crashed => "Try another version of its image; if it happens with several, test the machine's memory and power supply.",
+        Cause::Crashed => {
+            "Try another version of its image; if it happens with several, test the machine's memory and power supply."
+        }
         Cause::ApplicationError => "Its own log says what went wrong; it may need another version or setting.",
         Cause::Ended => "If it is meant to run once, set restart: \"no\"; otherwise see why its command ends.",
         Cause::CommandNotFound => "Correct command or entrypoint in compose.yml, or use an image that has the program.",
-        Cause::CommandNotExecutable => "Make the file executable (chmod +x) and see that its file system is not mounted noexec.",
-        Cause::WrongArchitecture => "Use an image for this processor: docker compose pull, or set platform in compose.yml.",
+        Cause::CommandNotExecutable => {
+            "Make the file executable (chmod +x) and see that its file system is not mounted noexec."
+        }
+        Cause::WrongArchitecture => {
+            "Use an image for this processor: docker compose pull, or set platform in compose.yml."
+        }
         Cause::ImageMissing => "Pull or build the image: docker compose pull, docker compose build.",
         Cause::PortTaken => "Find who has the port (ss -ltnp), stop it, or publish another port in compose.yml.",
-        Cause::MountFailed => "See that the source of each volume exists and is of the right kind; a disk may not be mounted.",
-        Cause::DeviceMissing => "Plug the device in, or correct its path in compose.yml; /dev/serial/by-id does not change.",
-        Cause::NetworkMissing => "Recreate the service so that it joins the network there is now: docker compose up -d.",
+        Cause::MountFailed => {
+            "See that the source of each volume exists and is of the right kind; a disk may not be mounted."
+        }
+        Cause::DeviceMissing => {
+            "Plug the device in, or correct its path in compose.yml; /dev/serial/by-id does not change."
+        }
+        Cause::NetworkMissing => {
+            "Recreate the service so that it joins the network there is now: docker compose up -d."
+        }
         Cause::DependencyDown => "Mend the service that it depends on first.",
-        Cause::NameNotResolved => "See that the name is right and that both services share a network; for names of the Internet check DNS.",
+        Cause::NameNotResolved => {
+            "See that the name is right and that both services share a network; for names of the Internet check DNS."
+        }
         Cause::DiskFull => "Free space: docker system df shows what Docker holds, logs and old images are first.",
-        Cause::ReadOnly => "If its volume is meant to be writable, remove :ro; if the disk turned read-only, check it: it may be failing.",
-        Cause::PermissionDenied => "Give the files of its volume to the user that it runs as (chown), or grant what it asks for.",
+        Cause::ReadOnly => {
+            "If its volume is meant to be writable, remove :ro; if the disk turned read-only, check it: it may be failing."
+        }
+        Cause::PermissionDenied => {
+            "Give the files of its volume to the user that it runs as (chown), or grant what it asks for."
+        }
         Cause::FileMissing => "Put the file where it looks for it, or mount the volume that has it.",
         Cause::Configuration => "Correct its settings: the line that it names, or the environment in compose.yml.",
         Cause::CredentialsRefused => "Give it the password or token that the other service knows, or change it there.",
@@ -530,10 +554,16 @@ fn recommendation(cause: Cause) -> &'static str {
         Cause::TooManyFiles => "Raise its limit (ulimits: nofile in compose.yml), or find what it never closes.",
         Cause::DataLocked => "See that only one container uses its data; then remove the stale lock file.",
         Cause::DataDamaged => "Don't restart it further. Save a copy of its data, then restore the last good backup.",
-        Cause::DataOfOtherVersion => "Go back to the image of the version that wrote the data, and upgrade as its manual says.",
-        Cause::SlowStart => "Give it time: a longer start_period in its health check. Restarting begins it all over again.",
+        Cause::DataOfOtherVersion => {
+            "Go back to the image of the version that wrote the data, and upgrade as its manual says."
+        }
+        Cause::SlowStart => {
+            "Give it time: a longer start_period in its health check. Restarting begins it all over again."
+        }
         Cause::Busy => "Give it more CPU or less work, or its health check a longer timeout.",
-        Cause::Hangs => "A restart usually helps; if it comes back, look at what it waits for, such as disk or another service.",
+        Cause::Hangs => {
+            "A restart usually helps; if it comes back, look at what it waits for, such as disk or another service."
+        }
         Cause::NotListening => "See that its health check asks the port and address that it listens on.",
         Cause::AnswersWithError => "Its own log says why it answers with an error.",
         Cause::ProbeBroken => "Correct the health check: its image may lack the program, such as curl.",

@@ -54,8 +54,7 @@ impl Images {
                 Some(known) => {
                     let before = std::mem::replace(&mut known.image_id, image_id.to_owned());
                     let image_before = std::mem::replace(&mut known.image, image.to_owned());
-                    known.change =
-                        created_at.map(|at| ImageChange { image_before, image_id_before: before, at });
+                    known.change = created_at.map(|at| ImageChange { image_before, image_id_before: before, at });
                 }
                 None if !is_full => {
                     let known = Known { image: image.to_owned(), image_id: image_id.to_owned(), change: None };

@@ -193,7 +193,10 @@ mod tests {
             assert_eq!(told.annotations.get("cause").map(String::as_str), expected);
         };
         check(Confidence::Certain, Some("it ran out of memory: its limit is 64 MiB. Raise its memory limit."));
-        check(Confidence::Likely, Some("most likely it ran out of memory: its limit is 64 MiB. Raise its memory limit."));
+        check(
+            Confidence::Likely,
+            Some("most likely it ran out of memory: its limit is 64 MiB. Raise its memory limit."),
+        );
         check(Confidence::Guess, Some("perhaps it ran out of memory: its limit is 64 MiB. Raise its memory limit."));
         check(Confidence::None, None);
     }

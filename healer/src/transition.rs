@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use nexus_docker::{Container, Status};
 use nexus_model::{
-    Attempt, AttemptOutcome, Cause, Diagnosis, Incident, IncidentEvent, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey,
+    Attempt, AttemptOutcome, Cause, Diagnosis, Incident, IncidentEvent, IncidentState, Mode, Now, Outcome, Refusal,
+    ServiceKey,
 };
 use uuid::Uuid;
 
@@ -321,7 +322,8 @@ impl Changed {
         let findings = container.map(Findings::of).unwrap_or_default();
         // Whatever the watcher has seen so far: it does not run.
         let state = Status::Exited.as_str().to_owned();
-        let diagnosis = diagnosis::diagnose_refusal(&Findings { state, error: answer.to_owned(), ..findings }, now.wall);
+        let diagnosis =
+            diagnosis::diagnose_refusal(&Findings { state, error: answer.to_owned(), ..findings }, now.wall);
         if let Some(diagnosis) = diagnosis {
             self.diagnosed(diagnosis, now);
         }

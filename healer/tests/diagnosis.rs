@@ -153,6 +153,30 @@ fn the_labelled_set_is_diagnosed_as_well_as_is_told() {
     assert_eq!(rules.certain_and_wrong + held_out.certain_and_wrong, 0);
 }
 
+#[test]
+fn what_the_documentation_says_is_so() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/healing.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    for cause in Cause::ALL {
+        assert!(manual.contains(&format!("`{cause}`")), "docs/healing.md does not explain {cause}");
+    }
+    for confidence in Confidence::ALL {
+        assert!(manual.contains(&format!("| `{confidence}` |")), "docs/healing.md does not explain {confidence}");
+    }
+    let cases = cases();
+    let recorded = cases.iter().filter(|case| case.recorded).count();
+    let mut rows = vec![format!("over {} cases, {recorded} of them recorded", cases.len())];
+    for (set, row) in [(Set::Rules, "that the rules were written with"), (Set::HeldOut, "held out, as the rules stand")]
+    {
+        let it = Figures::of(&cases, set);
+        let (right, all) = (it.right, it.cases);
+        rows.push(format!("| {row} | {right} of {all} | {} | {} | {} |", it.unknown, it.wrong, it.certain_and_wrong));
+    }
+    for row in rows {
+        assert!(manual.contains(&row), "docs/healing.md does not say: {row}");
+    }
+}
+
 /// Lines as containers full of chatter write them, at any level, none of them about the cause.
 #[test]
 fn noise_in_a_log_never_makes_a_cause_certain_and_takes_no_certain_one_away() {
@@ -176,7 +200,12 @@ fn noise_in_a_log_never_makes_a_cause_certain_and_takes_no_certain_one_away() {
             let after = diagnose(&findings, before.at);
             if before.confidence == Confidence::Certain {
                 certain += 1;
-                assert_eq!((after.cause, after.confidence), (before.cause, before.confidence), "{}: {noise}", case.name);
+                assert_eq!(
+                    (after.cause, after.confidence),
+                    (before.cause, before.confidence),
+                    "{}: {noise}",
+                    case.name
+                );
             } else {
                 assert_ne!(after.confidence, Confidence::Certain, "{}: {noise}", case.name);
             }

@@ -83,7 +83,10 @@ async fn a_service_that_is_only_watched_has_a_cause_as_far_as_docker_tells() {
 #[tokio::test]
 async fn a_dependency_that_is_down_is_the_cause_of_a_probe_that_fails() {
     let engine = Engine::start();
-    engine.set("c1", Fake::service("shop", "web").ill().label("com.docker.compose.depends_on", "db:service_started:false"));
+    engine.set(
+        "c1",
+        Fake::service("shop", "web").ill().label("com.docker.compose.depends_on", "db:service_started:false"),
+    );
     engine.set("c2", Fake { status: "exited", exit_code: 1, health: None, ..Fake::service("shop", "db") });
     let healer = Healer::started(&engine).await;
     healer.sees("db", "exited", "none").await;

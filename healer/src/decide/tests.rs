@@ -435,7 +435,9 @@ mod diagnosed {
             let healing = Healing::default();
             transition::apply(&case, &ended, &permitted(), &healing, &at(1), 0.5).unwrap().case.incident.diagnosis
         };
-        let told = refused("docker refused to restart container c1: driver failed: Bind for 0.0.0.0:80 failed: port is already allocated (status 500)");
+        let told = refused(
+            "docker refused to restart container c1: driver failed: Bind for 0.0.0.0:80 failed: port is already allocated (status 500)",
+        );
         let told = told.unwrap();
         assert_eq!((told.cause, told.confidence), (Cause::PortTaken, Confidence::Certain));
         assert!(told.summary.contains("0.0.0.0:80"), "{}", told.summary);

@@ -237,7 +237,14 @@ const SAYINGS: &[(Cause, &[&str])] = &[
     (
         Cause::ApplicationError,
         // The last is what node ends with at an exception that nobody caught.
-        &["traceback (most recent call last)", "panic: ", "panicked at", "unhandled exception", "uncaught", "node.js v"],
+        &[
+            "traceback (most recent call last)",
+            "panic: ",
+            "panicked at",
+            "unhandled exception",
+            "uncaught",
+            "node.js v",
+        ],
     ),
 ];
 

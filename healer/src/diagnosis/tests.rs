@@ -61,7 +61,10 @@ fn dockers_own_words_on_a_failed_start_are_certain() {
     };
     check_error("Bind for 0.0.0.0:80 failed: port is already allocated", Cause::PortTaken);
     check_error("cannot join network of a non running container: 3ab", Cause::NetworkMissing);
-    check_error("error gathering device information while adding custom device \"/dev/ttyUSB0\": no such file or directory", Cause::DeviceMissing);
+    check_error(
+        "error gathering device information while adding custom device \"/dev/ttyUSB0\": no such file or directory",
+        Cause::DeviceMissing,
+    );
     check_error("exec: \"/x\": permission denied: unknown", Cause::CommandNotExecutable);
     check_error("error mounting \"/a\" to rootfs: permission denied", Cause::MountFailed);
     check_error("cannot stop container: permission denied", Cause::Unknown);
@@ -85,7 +88,11 @@ fn what_a_program_says_is_likely_at_most() {
     check(&said(127, &["sh: foo: not found"]), Cause::CommandNotFound, Confidence::Likely);
     check(&said(127, &["error while loading shared libraries: libx.so"]), Cause::FileMissing, Confidence::Likely);
     check(&said(134, &["FATAL ERROR: JavaScript heap out of memory"]), Cause::OutOfMemory, Confidence::Likely);
-    check(&said(1, &["Traceback (most recent call last):", "KeyError: 'x'"]), Cause::ApplicationError, Confidence::Likely);
+    check(
+        &said(1, &["Traceback (most recent call last):", "KeyError: 'x'"]),
+        Cause::ApplicationError,
+        Confidence::Likely,
+    );
 }
 
 #[test]
@@ -115,7 +122,8 @@ fn a_probe_that_cannot_be_run_is_told_by_its_exit_code() {
 fn a_dependency_that_is_down_is_named() {
     let down = Dependency { service: "db".into(), state: "exited".into(), ..Dependency::default() };
     let well = Dependency { state: "running".into(), ..down.clone() };
-    let with = |dependency: &Dependency, findings: Findings| Findings { dependencies: vec![dependency.clone()], ..findings };
+    let with =
+        |dependency: &Dependency, findings: Findings| Findings { dependencies: vec![dependency.clone()], ..findings };
     check(&with(&down, unhealthy()), Cause::DependencyDown, Confidence::Likely);
     check(&with(&well, unhealthy()), Cause::Unknown, Confidence::None);
     check(&with(&down, ended_with(1)), Cause::DependencyDown, Confidence::Guess);
@@ -183,11 +191,13 @@ fn words() -> impl Strategy<Value = String> {
 }
 
 fn any_findings() -> impl Strategy<Value = Findings> {
-    let state = prop_oneof![Just("running"), Just("exited"), Just("dead"), Just("restarting"), Just("created"), Just("x")];
+    let state =
+        prop_oneof![Just("running"), Just("exited"), Just("dead"), Just("restarting"), Just("created"), Just("x")];
     let health = prop_oneof![Just("unhealthy"), Just("none"), Just("healthy"), Just("")];
     let code = prop_oneof![-2i64..=3, 120i64..=145, any::<i64>()];
-    let probe = (prop_oneof![-1i64..=2, 126i64..=127], prop::collection::vec(words(), 0..3), 0i64..10)
-        .prop_map(|(exit_code, output, lasted)| ProbeRun { start: wall(-20), end: wall(-20 + lasted), exit_code, output });
+    let probe = (prop_oneof![-1i64..=2, 126i64..=127], prop::collection::vec(words(), 0..3), 0i64..10).prop_map(
+        |(exit_code, output, lasted)| ProbeRun { start: wall(-20), end: wall(-20 + lasted), exit_code, output },
+    );
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<u64>(), -1.0f64..9.0);
     let texts = (words(), prop::collection::vec(words(), 0..60), prop::collection::vec(probe, 0..5));
     (state, health, code, flags, texts).prop_map(|(state, health, exit_code, flags, (error, log, probes))| {
@@ -204,7 +214,12 @@ fn any_findings() -> impl Strategy<Value = Findings> {
             healthcheck: Some(Check { timeout_seconds: 2.0, ..Check::default() }),
             probes,
             log,
-            usage: Usage { cpus: Some(cpus), memory_peak_bytes: Some(number), oom_kills: Some(number % 2), ..Usage::default() },
+            usage: Usage {
+                cpus: Some(cpus),
+                memory_peak_bytes: Some(number),
+                oom_kills: Some(number % 2),
+                ..Usage::default()
+            },
             dependencies: if dependent {
                 vec![Dependency { service: error, state: "exited".into(), ..Dependency::default() }]
             } else {

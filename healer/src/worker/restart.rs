@@ -43,7 +43,7 @@ pub(super) struct Examined {
 
 /// What came back from beside the loop.
 pub(super) enum Finished {
-    Examined { container_id: String, found: Result<Examined, DockerError> },
+    Examined { container_id: String, found: Result<Box<Examined>, DockerError> },
     Acted { answer: Answer },
 }
 
@@ -85,7 +85,7 @@ impl Worker {
                     tokio::join!(evidence::gather(&docker, &container, &places, around), silenced);
                 // Reading the log takes a while, in which somebody may have stopped it: the last look comes after.
                 let container = Arc::new(docker.inspect(&container_id).await?);
-                Ok(Examined { container, gathered, silenced })
+                Ok(Box::new(Examined { container, gathered, silenced }))
             };
             let found = look.await;
             Finished::Examined { container_id, found }
@@ -98,7 +98,7 @@ impl Worker {
         let snapshot = self.parts.watcher.snapshot();
         match finished {
             Some(Finished::Examined { container_id, found: Ok(examined) }) => {
-                self.act(&key, &container_id, examined, &snapshot).await;
+                self.act(&key, &container_id, *examined, &snapshot).await;
             }
             Some(Finished::Examined { found: Err(error), .. }) => {
                 tracing::warn!(
