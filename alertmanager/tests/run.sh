@@ -280,8 +280,8 @@ data() {
             printf "%s{\"status\":\"%s\",\"startsAt\":\"2026-03-02T14:03:11Z\",\"endsAt\":\"2026-03-12T16:03:11Z\",\"fingerprint\":\"%d\",", \
                 number == 1 ? "" : ",", number % 3 ? "firing" : "resolved", number
             printf "\"labels\":{\"alertname\":%s,\"severity\":\"critical\",\"host\":%s,\"project\":%s,\"service\":%s},", text(), host, project, service
-            printf "\"annotations\":{\"summary\":%s,\"description\":%s,\"tried\":%s,\"evidence\":%s,\"action\":%s,\"runbook_url\":%s}}", \
-                text(), text(), text(), text(), text(), text()
+            printf "\"annotations\":{\"summary\":%s,\"description\":%s,\"cause\":%s,\"tried\":%s,\"evidence\":%s,\"action\":%s,\"runbook_url\":%s}}", \
+                text(), text(), text(), text(), text(), text(), text()
         }
         BEGIN {
             srand(seed)

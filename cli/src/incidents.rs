@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use jiff::Timestamp;
 use nexus_model::api::{IncidentDetail, IncidentList};
-use nexus_model::{Attempt, Evidence, EvidenceKind, Incident, IncidentState};
+use nexus_model::{Attempt, Confidence, Evidence, EvidenceKind, Incident, IncidentState};
 use serde_json::Value;
 
 use crate::failure::mistake;
@@ -120,6 +120,19 @@ pub fn detail_text(detail: &IncidentDetail, now: Timestamp, paint: Paint) -> Str
     if let Some(refusal) = incident.refusal {
         line("not acting", refusal_words(refusal).to_owned());
     }
+    if let Some(diagnosis) = &incident.diagnosis {
+        let cause = match diagnosis.confidence {
+            Confidence::None => "unknown".to_owned(),
+            confidence => format!("{} ({confidence})", diagnosis.cause.to_string().replace('_', " ")),
+        };
+        line("cause", format!("{cause}: {}", diagnosis.summary));
+        for fact in &diagnosis.because {
+            line("  because", fact.clone());
+        }
+        if !diagnosis.recommendation.is_empty() {
+            line("  to do", diagnosis.recommendation.clone());
+        }
+    }
     line(
         "Postgres",
         incident.recorded_at.map_or_else(|| "not copied yet".to_owned(), |at| format!("copied {}", local(at))),
@@ -173,6 +186,7 @@ fn evidence_text(evidence: &Evidence, attempts: &[Attempt], paint: Paint) -> Str
         EvidenceKind::HealthLog => "health checks",
         EvidenceKind::Logs => "last lines of the log",
         EvidenceKind::HostVitals => "the machine",
+        EvidenceKind::ContainerVitals => "the container and what it needs",
     };
     let attempt = evidence
         .attempt_id
@@ -237,7 +251,7 @@ fn scalar(value: &Value) -> String {
 
 #[cfg(test)]
 pub mod tests {
-    use nexus_model::{AttemptOutcome, IncidentEvent, Mode, Outcome};
+    use nexus_model::{AttemptOutcome, Cause, Diagnosis, IncidentEvent, Mode, Outcome};
     use serde_json::json;
 
     use super::*;
@@ -258,6 +272,7 @@ pub mod tests {
             outcome: closed.then_some(Outcome::Recovered),
             problem: "exited with code 1".into(),
             refusal: None,
+            diagnosis: None,
             opened_at: at(1_000),
             last_alert_at: at(1_001),
             closed_at: closed.then(|| at(1_090)),
@@ -295,7 +310,15 @@ pub mod tests {
 
     #[test]
     fn the_story_is_whole_and_harmless() {
-        let incident = incident(IncidentState::Closed);
+        let mut incident = incident(IncidentState::Closed);
+        incident.diagnosis = Some(Diagnosis {
+            cause: Cause::PortTaken,
+            confidence: Confidence::Likely,
+            summary: "its port is taken".into(),
+            because: vec!["it said: bind\u{1b}".into(), "exit code 1".into()],
+            recommendation: "Find who has it.".into(),
+            at: incident.opened_at,
+        });
         let attempt = Attempt {
             id: incident.id,
             incident_id: incident.id,
@@ -331,6 +354,8 @@ pub mod tests {
         for wanted in [
             "photos/web: exited with code 1\n",
             "state       recovered\n",
+            "cause       port taken (likely): its port is taken\n",
+            "  because   it said: bind\u{fffd}\n  because   exit code 1\n  to do     Find who has it.\n",
             "(after 90 s)\n",
             "+1.000 s  closed          well\u{fffd}again\n",
             "1.0 s  did not help  still unhealthy\n",

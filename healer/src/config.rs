@@ -104,6 +104,15 @@ pub struct Config {
     #[arg(long = "path.procfs", env = "NEXUS_PATH_PROCFS", value_name = "FOLDER", default_value = "/proc")]
     pub procfs: PathBuf,
 
+    /// Where the host's control groups are: memory and CPU of an ill container, for the evidence
+    #[arg(
+        long = "path.cgroupfs",
+        env = "NEXUS_PATH_CGROUPFS",
+        value_name = "FOLDER",
+        default_value = "/sys/fs/cgroup"
+    )]
+    pub cgroupfs: PathBuf,
+
     /// error, warn, info, debug or trace; or directives such as nexus_healer=debug
     #[arg(long = "log.level", env = "NEXUS_LOG", value_name = "LEVEL", default_value = "info")]
     pub log: String,

@@ -4,14 +4,21 @@
 //! is said in its place. Environment values and arguments are never asked for; text of others goes through
 //! [`crate::redact`].
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use nexus_docker::{Container, Docker, Health};
+use nexus_docker::{Container, Docker, Health, Status};
 use nexus_model::{Evidence, EvidenceKind, Now};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::redact;
+use crate::{
+    cgroup,
+    findings::{Findings, Host, ProbeRun, Surroundings},
+    redact,
+};
 
 /// For the log, the only piece that Docker has to be asked for once more.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
@@ -22,35 +29,83 @@ const LOG_BYTES: usize = 16 * 1024;
 const PROBE_LINES: usize = 10;
 /// Bytes of the one line that goes into messages.
 const LAST_WORDS: usize = 300;
+/// How long the CPU time of a container is watched whose health check times out: the shortest that tells busy from idle, since
+/// the cure waits for it. Docker takes about as long to give the log, and both are done at once.
+const CPU_WATCHED: Duration = Duration::from_millis(50);
 
-/// The pieces, and the line that says most.
+/// Where the healer looks beside Docker.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The host's /proc.
+    pub procfs: PathBuf,
+    /// The host's /sys/fs/cgroup.
+    pub cgroupfs: PathBuf,
+    /// A folder on the file system that Docker keeps its containers on.
+    pub disk: PathBuf,
+}
+
+/// The pieces, the line that says most, and all of it as a diagnosis takes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gathered {
     pub pieces: Vec<(EvidenceKind, Value)>,
     /// Empty when neither log nor probe said anything.
     pub last_words: String,
+    pub findings: Findings,
 }
 
-/// Takes evidence of a container that was just inspected. `procfs` is where the host's /proc is.
-pub async fn gather(docker: &Docker, container: &Container, procfs: &Path) -> Gathered {
-    let log = match tokio::time::timeout(LOG_DEADLINE, docker.logs_tail(&container.id, LOG_LINES, LOG_BYTES)).await {
-        Ok(Ok(lines)) => Ok(bounded(redact::lines(lines.iter().map(String::as_str)))),
-        Ok(Err(error)) => Err(redact::line(&chain(&error))),
-        Err(_) => Err(format!("the log did not come within {} s", LOG_DEADLINE.as_secs())),
+/// Takes evidence of a container that was just inspected.
+pub async fn gather(docker: &Docker, container: &Container, places: &Places, around: Surroundings) -> Gathered {
+    let log = async {
+        match tokio::time::timeout(LOG_DEADLINE, docker.logs_tail(&container.id, LOG_LINES, LOG_BYTES)).await {
+            Ok(Ok(lines)) => Ok(bounded(redact::lines(lines.iter().map(String::as_str)))),
+            Ok(Err(error)) => Err(redact::line(&chain(&error))),
+            Err(_) => Err(format!("the log did not come within {} s", LOG_DEADLINE.as_secs())),
+        }
     };
+    let (log, usage) = tokio::join!(log, usage(container, &places.cgroupfs));
     let probes = probes(container);
     let last_words = last_words(container, log.as_deref().unwrap_or_default(), &probes);
+    let (vitals, host) = vitals(places);
+    let vitals_of_container =
+        json!({ "usage": usage, "dependencies": around.dependencies, "image_change": around.image_change });
+    let findings = Findings {
+        probes,
+        log: log.clone().unwrap_or_default(),
+        usage,
+        host,
+        dependencies: around.dependencies,
+        image_change: around.image_change,
+        ..Findings::of(container)
+    };
     let log = match log {
         Ok(lines) => json!({ "lines": lines }),
         Err(reason) => json!({ "error": reason }),
     };
     let mut pieces = vec![(EvidenceKind::Inspect, inspected(container))];
     if container.healthcheck.is_some() {
-        pieces.push((EvidenceKind::HealthLog, json!({ "probes": probes })));
+        pieces.push((EvidenceKind::HealthLog, json!({ "probes": findings.probes })));
     }
     pieces.push((EvidenceKind::Logs, log));
-    pieces.push((EvidenceKind::HostVitals, vitals(procfs)));
-    Gathered { pieces, last_words }
+    pieces.push((EvidenceKind::HostVitals, vitals));
+    pieces.push((EvidenceKind::ContainerVitals, vitals_of_container));
+    Gathered { pieces, last_words, findings }
+}
+
+/// What the kernel counts for it; for one whose health check times out, also whether it is busy.
+async fn usage(container: &Container, cgroupfs: &Path) -> cgroup::Usage {
+    let before = cgroup::read(cgroupfs, container);
+    let began = Instant::now();
+    let is_running = container.status == Status::Running && container.health == Health::Unhealthy;
+    // Docker writes -1 for a probe that it ended itself.
+    let times_out = container.probes.last().is_some_and(|probe| probe.exit_code == -1);
+    let Some(spent) = before.cpu_nanos.filter(|_| is_running && times_out) else { return before };
+    tokio::time::sleep(CPU_WATCHED).await;
+    let mut after = cgroup::read(cgroupfs, container);
+    let passed = began.elapsed().as_nanos() as f64;
+    after.cpus = after.cpu_nanos.map(|now| now.saturating_sub(spent) as f64 / passed);
+    // Two places are what so short a look can tell.
+    after.cpus = after.cpus.map(|cpus| (cpus * 100.0).round() / 100.0);
+    after
 }
 
 impl Gathered {
@@ -97,18 +152,13 @@ fn inspected(container: &Container) -> Value {
     })
 }
 
-fn probes(container: &Container) -> Vec<Value> {
+fn probes(container: &Container) -> Vec<ProbeRun> {
     let told = |probe: &nexus_docker::Probe| {
         // Redacted whole: what a line means may be said by the lines before it.
         let mut lines = redact::lines(probe.output.lines().filter(|line| !line.trim().is_empty()));
         // The end of an output says what went wrong.
         lines.drain(..lines.len().saturating_sub(PROBE_LINES));
-        json!({
-            "start": probe.start,
-            "end": probe.end,
-            "exit_code": probe.exit_code,
-            "output": lines,
-        })
+        ProbeRun { start: probe.start, end: probe.end, exit_code: probe.exit_code, output: lines }
     };
     container.probes.iter().map(told).collect()
 }
@@ -129,32 +179,65 @@ fn bounded(mut lines: Vec<String>) -> Vec<String> {
 }
 
 /// What a message shows: the failed probe of an unhealthy container, otherwise the end of the log.
-fn last_words(container: &Container, log: &[String], probes: &[Value]) -> String {
-    let probe = probes.last().and_then(|probe| probe["output"].as_array()?.last()?.as_str());
+fn last_words(container: &Container, log: &[String], probes: &[ProbeRun]) -> String {
+    let probe = probes.last().and_then(|probe| probe.output.last()).map(String::as_str);
     let logged = log.iter().rev().map(|line| without_timestamp(line)).find(|line| !line.trim().is_empty());
     let words = if container.health == Health::Unhealthy { probe.or(logged) } else { logged.or(probe) };
     redact::cut(words.unwrap_or_default().trim(), LAST_WORDS)
 }
 
 /// Docker puts the time in front of each line.
-fn without_timestamp(line: &str) -> &str {
+pub(crate) fn without_timestamp(line: &str) -> &str {
     match line.split_once(' ') {
         Some((first, rest)) if first.parse::<jiff::Timestamp>().is_ok() => rest,
         _ => line,
     }
 }
 
-/// Memory, load and pressure of the host, as far as the kernel tells.
-fn vitals(procfs: &Path) -> Value {
-    json!({
-        "memory_kib": file(procfs, "meminfo", meminfo),
+/// Memory, load, pressure and disk of the host, as far as the kernel tells: to be kept, and to be reasoned with.
+fn vitals(places: &Places) -> (Value, Host) {
+    let procfs = places.procfs.as_path();
+    let memory = file(procfs, "meminfo", meminfo);
+    let pressure_of_memory = file(procfs, "pressure/memory", pressure);
+    let oom_kills = file(procfs, "vmstat", oom_kills);
+    let disk = rustix::fs::statvfs(&places.disk);
+    let bytes = |name: &str| memory[name].as_u64().map(|kib| kib.saturating_mul(1024));
+    let mut host = Host {
+        memory_total_bytes: bytes("MemTotal"),
+        memory_available_bytes: bytes("MemAvailable"),
+        memory_pressure: pressure_of_memory["some"]["avg60"].as_f64(),
+        oom_kills: oom_kills.as_u64(),
+        ..Host::default()
+    };
+    let disk = match disk {
+        Ok(disk) => {
+            host.disk_total_bytes = Some(disk.f_blocks.saturating_mul(disk.f_frsize));
+            host.disk_available_bytes = Some(disk.f_bavail.saturating_mul(disk.f_frsize));
+            // Some file systems have as many as there is room for, and say 0.
+            let counted = disk.f_files > 0;
+            host.disk_inodes = counted.then_some(disk.f_files);
+            host.disk_inodes_available = counted.then_some(disk.f_favail);
+            json!({
+                "total_bytes": host.disk_total_bytes,
+                "available_bytes": host.disk_available_bytes,
+                "inodes": host.disk_inodes,
+                "inodes_available": host.disk_inodes_available,
+            })
+        }
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    let vitals = json!({
+        "memory_kib": memory,
         "load": file(procfs, "loadavg", loadavg),
         "pressure": {
             "cpu": file(procfs, "pressure/cpu", pressure),
-            "memory": file(procfs, "pressure/memory", pressure),
+            "memory": pressure_of_memory,
             "io": file(procfs, "pressure/io", pressure),
         },
-    })
+        "oom_kills": oom_kills,
+        "disk": disk,
+    });
+    (vitals, host)
 }
 
 fn file(procfs: &Path, name: &str, parse: impl Fn(&str) -> Option<Value>) -> Value {
@@ -181,6 +264,12 @@ fn loadavg(text: &str) -> Option<Value> {
     let mut words = text.split_whitespace();
     let mut next = || words.next()?.parse::<f64>().ok();
     Some(json!([next()?, next()?, next()?]))
+}
+
+/// Processes killed for want of memory since boot.
+fn oom_kills(text: &str) -> Option<Value> {
+    let counted = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+    counted.trim().parse::<u64>().ok().map(Value::from)
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`: the shares of time in percent.
@@ -235,7 +324,7 @@ mod tests {
         let output = format!("{}GET /?token=abcdef failed\n\n", "noise\n".repeat(50));
         container.probes = vec![Probe { start: None, end: None, exit_code: 1, output }];
         let probes = probes(&container);
-        let lines = probes[0]["output"].as_array().unwrap();
+        let lines = &probes[0].output;
         assert_eq!(lines.len(), PROBE_LINES);
         assert_eq!(lines.last().unwrap(), "GET /?token=*** failed");
         assert_eq!(
@@ -271,7 +360,13 @@ mod tests {
         )
         .unwrap();
         std::fs::write(proc.join("pressure/io"), "nonsense").unwrap();
-        let vitals = vitals(proc);
+        std::fs::write(proc.join("vmstat"), "nr_free_pages 7\noom_kill 2\n").unwrap();
+        let places = Places { procfs: proc.into(), cgroupfs: proc.into(), disk: proc.into() };
+        let (vitals, host) = vitals(&places);
+        assert_eq!((host.memory_total_bytes, host.memory_pressure), (Some(3884372 * 1024), Some(0.0)));
+        assert_eq!((host.oom_kills, vitals["oom_kills"].as_u64()), (Some(2), Some(2)));
+        assert!(host.disk_available_bytes.unwrap() <= host.disk_total_bytes.unwrap());
+        assert_eq!(vitals["disk"]["total_bytes"].as_u64(), host.disk_total_bytes);
         assert_eq!(vitals["memory_kib"]["MemTotal"], 3884372);
         assert_eq!(vitals["load"], json!([0.52, 1.5, 2.0]));
         assert_eq!(vitals["pressure"]["memory"]["full"]["avg10"], 0.1);

@@ -15,6 +15,7 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 use crate::{
     alertmanager::Alertmanager,
     config::Config,
+    evidence::Places,
     journal::Journal,
     metrics::{Metrics, Parts},
     notify::{Notifier, Told},
@@ -172,7 +173,12 @@ impl Settings {
         let worker = Worker::resume(worker::Parts {
             host: host.clone(),
             stack: config.stack.clone(),
-            procfs: config.procfs.clone(),
+            places: Places {
+                procfs: config.procfs.clone(),
+                cgroupfs: config.cgroupfs.clone(),
+                // In a container this is on the file system that Docker keeps all of them on.
+                disk: "/".into(),
+            },
             docker,
             watcher: watcher.clone(),
             alertmanager: asked,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use nexus_model::{AttemptOutcome, IncidentState, Mode};
+use nexus_model::{AttemptOutcome, Confidence, Diagnosis, IncidentState, Mode};
 
 use crate::case::Case;
 
@@ -68,10 +68,24 @@ pub fn alert(case: &Case) -> Option<Alert> {
         ("tried", tried(case)),
         ("action", action(case)),
     ]);
+    if let Some(cause) = incident.diagnosis.as_ref().and_then(cause) {
+        annotations.insert("cause", cause);
+    }
     if !case.memory.last_words.is_empty() {
         annotations.insert("evidence", case.memory.last_words.clone());
     }
     Some(Alert { labels, annotations, since })
+}
+
+/// What is behind it and what to do about it, for people. Not knowing is not worth a line on a phone.
+fn cause(diagnosis: &Diagnosis) -> Option<String> {
+    let sure = match diagnosis.confidence {
+        Confidence::None => return None,
+        Confidence::Guess => "perhaps ",
+        Confidence::Likely => "most likely ",
+        Confidence::Certain => "",
+    };
+    Some(format!("{sure}{}. {}", diagnosis.summary.trim_end_matches('.'), diagnosis.recommendation))
 }
 
 fn restarts(count: u32) -> String {
@@ -122,6 +136,8 @@ fn moment(at: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nexus_model::Cause;
+
     use super::*;
     use crate::testing::{at, attempt, case};
 
@@ -159,6 +175,33 @@ mod tests {
         );
         assert!(told.annotations["action"].contains("docker compose -p shop logs --tail 50 web\n"));
         assert!(told.annotations["action"].ends_with("./nexus heal off shop/web"));
+    }
+
+    #[test]
+    fn the_cause_is_told_with_how_sure_it_is_and_what_to_do() {
+        let mut case = case();
+        case.memory.failing_since = Some(at(60).wall);
+        let mut diagnosis = Diagnosis {
+            cause: Cause::OutOfMemory,
+            confidence: Confidence::Certain,
+            summary: "it ran out of memory: its limit is 64 MiB".into(),
+            because: Vec::new(),
+            recommendation: "Raise its memory limit.".into(),
+            at: at(0).wall,
+        };
+        let mut check = |confidence, expected: Option<&str>| {
+            diagnosis.confidence = confidence;
+            case.incident.diagnosis = Some(diagnosis.clone());
+            let told = alert(&case).unwrap();
+            assert_eq!(told.annotations.get("cause").map(String::as_str), expected);
+        };
+        check(Confidence::Certain, Some("it ran out of memory: its limit is 64 MiB. Raise its memory limit."));
+        check(
+            Confidence::Likely,
+            Some("most likely it ran out of memory: its limit is 64 MiB. Raise its memory limit."),
+        );
+        check(Confidence::Guess, Some("perhaps it ran out of memory: its limit is 64 MiB. Raise its memory limit."));
+        check(Confidence::None, None);
     }
 
     #[test]

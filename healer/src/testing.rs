@@ -122,6 +122,7 @@ pub fn case() -> Case {
             outcome: None,
             problem: "unhealthy: 3 failed probes in a row".into(),
             refusal: None,
+            diagnosis: None,
             opened_at: at(0).wall,
             last_alert_at: at(0).wall,
             closed_at: None,

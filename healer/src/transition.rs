@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use nexus_docker::{Container, Status};
 use nexus_model::{
-    Attempt, AttemptOutcome, Incident, IncidentEvent, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey,
+    Attempt, AttemptOutcome, Cause, Diagnosis, Incident, IncidentEvent, IncidentState, Mode, Now, Outcome, Refusal,
+    ServiceKey,
 };
 use uuid::Uuid;
 
@@ -14,7 +15,9 @@ use crate::{
     backoff,
     case::{Case, Memory, Try, TryMemory},
     decide::{Admission, Decision, would_be_delay},
+    diagnosis,
     facts::Facts,
+    findings::Findings,
     policy::Healing,
 };
 
@@ -52,6 +55,7 @@ pub fn open(
         outcome: None,
         problem: found.problem,
         refusal: None,
+        diagnosis: None,
         opened_at: now.wall,
         last_alert_at: alert_at,
         closed_at: None,
@@ -71,6 +75,11 @@ pub fn open(
     let mut changed = Changed { case: Case { incident, attempts: Vec::new(), memory }, events: Vec::new() };
     let detail = format!("{} was {} when {alert} came in", found.container.name, changed.case.incident.problem);
     changed.tell(now, "opened", detail);
+    // What can be told without the log, so that one that is only watched has a cause as well.
+    let diagnosis = diagnosis::diagnose(&Findings::of(&found.container), now.wall);
+    if diagnosis.cause != Cause::Unknown {
+        changed.diagnosed(diagnosis, now);
+    }
     changed.revised()
 }
 
@@ -145,6 +154,17 @@ pub fn apply(
 }
 
 impl Changed {
+    /// Takes note of what is behind it. Another cause, or a surer one, is worth a line.
+    pub fn diagnosed(&mut self, found: Diagnosis, now: &Now) {
+        let before = self.case.incident.diagnosis.as_ref();
+        let known = before.map(|before| (before.cause, before.confidence));
+        let kept = diagnosis::surer(before, found);
+        if kept.cause != Cause::Unknown && known != Some((kept.cause, kept.confidence)) {
+            self.tell(now, "diagnosed", diagnosis::in_short(&kept));
+        }
+        self.case.incident.diagnosis = Some(kept);
+    }
+
     fn wait(&mut self, why: Refusal, until: Option<&Now>, now: &Now) {
         let incident = &mut self.case.incident;
         // What is due again by a changed clock is not worth a write of its own: only the wall time of a retry is shown.
@@ -319,6 +339,9 @@ impl Changed {
         } else {
             self.case.fruitless_on(&container_id)
         };
+        if outcome == AttemptOutcome::Failed {
+            self.refused(detail, &container_id, facts, now);
+        }
         let retry = now.after(backoff::delay(healing, so_many, random));
         if let Some(last) = self.case.attempts.iter_mut().rev().find(|attempt| attempt.attempt.number == number) {
             last.memory.retry = Some(retry.clone());
@@ -341,6 +364,19 @@ impl Changed {
             self.case.memory.failing_since = Some(now.wall);
             let failed = self.case.incident.failed_attempts;
             self.tell(now, "told", format!("{failed} attempts have failed: the owner is told"));
+        }
+    }
+
+    /// Docker has said no, and its answer may say why: not all of it is in its word on the container.
+    fn refused(&mut self, answer: &str, container_id: &str, facts: &Facts, now: &Now) {
+        let container = facts.container(container_id).map(|seen| &*seen.container);
+        let findings = container.map(Findings::of).unwrap_or_default();
+        // Whatever the watcher has seen so far: it does not run.
+        let state = Status::Exited.as_str().to_owned();
+        let diagnosis =
+            diagnosis::diagnose_refusal(&Findings { state, error: answer.to_owned(), ..findings }, now.wall);
+        if let Some(diagnosis) = diagnosis {
+            self.diagnosed(diagnosis, now);
         }
     }
 

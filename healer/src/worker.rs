@@ -9,7 +9,6 @@ mod show;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -27,8 +26,9 @@ use crate::{
     clock::{self, Clock},
     decide::{self, Decision},
     dependencies::{self, World},
-    evidence::chain,
+    evidence::{Places, chain},
     facts::{self, Facts, HostFacts, Stopper, Stops},
+    images::Images,
     journal::{Change, Journal, JournalError, Prompt},
     metrics::Metrics,
     modes::Switches,
@@ -65,7 +65,7 @@ pub struct Outlook {
 pub struct Parts {
     pub host: String,
     pub stack: String,
-    pub procfs: PathBuf,
+    pub places: Places,
     pub docker: Arc<Docker>,
     pub watcher: Watcher,
     /// Asked for silences before a restart; a fresh alert has just come past them.
@@ -98,6 +98,7 @@ pub struct Worker {
     trouble: bool,
     /// After an examination that led to nothing: no other one of the service before.
     hold: BTreeMap<ServiceKey, Now>,
+    images: Images,
 }
 
 impl Worker {
@@ -128,6 +129,7 @@ impl Worker {
             pruned: None,
             trouble: false,
             hold: BTreeMap::new(),
+            images: Images::default(),
             parts,
         };
         worker.show();
@@ -165,6 +167,7 @@ impl Worker {
         self.trouble = false;
         let now = self.clock.now();
         let snapshot = self.parts.watcher.snapshot();
+        self.images.note(&snapshot);
         self.remember_stops(&snapshot).await;
         if self.prompts_wait {
             self.look_into_prompts(&snapshot).await;

@@ -114,6 +114,28 @@ async fn a_need_that_somebody_stopped_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_database_that_reads_its_journal_is_not_interrupted() {
+    let engine = Engine::start();
+    let log = [
+        "LOG:  database system was interrupted; last known up at 2026-01-01 00:00:00 UTC",
+        "LOG:  database system was not properly shut down; automatic recovery in progress",
+        "LOG:  redo starts at 0/1698C70",
+    ];
+    let log = log.map(|line| format!("{} {line}", jiff::Timestamp::now())).to_vec();
+    engine.set("db", Fake { log, ..Fake::service("shop", "db").ill() });
+    let mut healer = Healer::new(&engine);
+    // Only what its log says holds the restart back: five times so long.
+    healer.policy(&support::healer::POLICY.replace("start_patience: 0s", "start_patience: 2s"));
+    healer.start().await;
+    let began = std::time::Instant::now();
+    healer.alert("shop", "db").await;
+    let detail = healer.incident("db", "its end", closed).await;
+    assert_eq!(detail.incident.outcome, Some(Outcome::Recovered));
+    let waited = detail.attempts[0].intended_at.duration_since(detail.incident.opened_at);
+    assert!(waited.as_secs() >= 8, "restarted after {waited:#}, {:?} of this test", began.elapsed());
+}
+
+#[tokio::test]
 async fn those_in_a_circle_are_both_healed() {
     let engine = Engine::start();
     engine.set("a", needing("a", "b:service_started:false").ill());

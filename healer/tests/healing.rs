@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use nexus_model::{AttemptOutcome, EvidenceKind, IncidentState, Mode, Outcome, Refusal};
+use nexus_model::{AttemptOutcome, Cause, Confidence, EvidenceKind, IncidentState, Mode, Outcome, Refusal};
 use serde_json::Value;
 use support::{
     engine::{Engine, Fake, Temper},
@@ -49,7 +49,8 @@ async fn an_unhealthy_service_is_restarted_once_and_its_story_is_kept_without_se
 #[tokio::test]
 async fn a_service_that_exits_is_brought_back() {
     let engine = Engine::start();
-    engine.set("c1", Fake { health: None, ..Fake::service("shop", "web") });
+    let log = vec!["listen tcp 0.0.0.0:80: bind: address already in use".to_owned()];
+    engine.set("c1", Fake { health: None, log, ..Fake::service("shop", "web") });
     let healer = Healer::started(&engine).await;
     healer.sees("web", "running", "none").await;
     engine.exit("c1", 1);
@@ -59,6 +60,41 @@ async fn a_service_that_exits_is_brought_back() {
     assert_eq!(detail.incident.outcome, Some(Outcome::Recovered));
     assert_eq!(detail.incident.problem, "exited with code 1");
     assert_eq!(engine.restarts("c1"), 1);
+    let diagnosis = detail.incident.diagnosis.unwrap();
+    assert_eq!((diagnosis.cause, diagnosis.confidence), (Cause::PortTaken, Confidence::Likely));
+    assert!(diagnosis.because[0].ends_with("bind: address already in use"), "{diagnosis:?}");
+    assert!(detail.events.iter().any(|event| event.kind == "diagnosed"));
+}
+
+#[tokio::test]
+async fn a_service_that_is_only_watched_has_a_cause_as_far_as_docker_tells() {
+    let engine = Engine::start();
+    engine.set("c1", Fake { health: None, ..Fake::service("shop", "web") }.label("nexus.heal", "shadow"));
+    let healer = Healer::started(&engine).await;
+    healer.sees("web", "running", "none").await;
+    engine.exit("c1", 139);
+    healer.sees("web", "exited", "none").await;
+    healer.alert("shop", "web").await;
+    let detail = healer.incident("web", "the incident", |detail| detail.incident.mode == Mode::Shadow).await;
+    assert_eq!(detail.incident.diagnosis.unwrap().cause, Cause::Crashed);
+    assert_eq!(engine.restarts("c1"), 0);
+}
+
+#[tokio::test]
+async fn a_dependency_that_is_down_is_the_cause_of_a_probe_that_fails() {
+    let engine = Engine::start();
+    engine.set(
+        "c1",
+        Fake::service("shop", "web").ill().label("com.docker.compose.depends_on", "db:service_started:false"),
+    );
+    engine.set("c2", Fake { status: "exited", exit_code: 1, health: None, ..Fake::service("shop", "db") });
+    let healer = Healer::started(&engine).await;
+    healer.sees("db", "exited", "none").await;
+    healer.alert("shop", "web").await;
+    let detail = healer.incident("web", "an attempt", |detail| !detail.attempts.is_empty()).await;
+    let diagnosis = detail.incident.diagnosis.unwrap();
+    assert_eq!((diagnosis.cause, diagnosis.confidence), (Cause::DependencyDown, Confidence::Likely));
+    assert_eq!(diagnosis.summary, "it needs db, which is down");
 }
 
 #[tokio::test]

@@ -146,6 +146,12 @@ impl Database {
         let micros = |at: jiff::Timestamp| at.as_microsecond();
         assert!((micros(row.get(4)) - micros(incident.opened_at)).abs() <= 1);
         assert_eq!(row.get::<_, Option<jiff::Timestamp>>(5).is_some(), incident.closed_at.is_some());
+        let query = "SELECT diagnosis, cause, confidence FROM incidents WHERE id = $1";
+        let row = self.client.query_one(query, &[&incident.id]).await.unwrap();
+        let diagnosis = incident.diagnosis.as_ref();
+        assert_eq!(row.get::<_, Option<serde_json::Value>>(0), diagnosis.map(|it| serde_json::to_value(it).unwrap()));
+        assert_eq!(row.get::<_, Option<&str>>(1), diagnosis.map(|it| it.cause.as_str()));
+        assert_eq!(row.get::<_, Option<&str>>(2), diagnosis.map(|it| it.confidence.as_str()));
         for attempt in &detail.attempts {
             let query = "SELECT outcome, revision FROM attempts WHERE id = $1";
             let row = self.client.query_one(query, &[&attempt.id]).await.unwrap();
@@ -222,7 +228,8 @@ async fn every_row_arrives_once_and_says_what_the_journal_says(url: &str) {
     database.migrate().await;
     let engine = Engine::start();
     engine.set("c1", Fake::service("shop", "web").ill());
-    engine.set("c2", Fake { temper: Temper::StaysIll, ..Fake::service("shop", "bad").ill() });
+    let log = vec!["ERROR could not connect to db: connection refused".to_owned()];
+    engine.set("c2", Fake { temper: Temper::StaysIll, log, ..Fake::service("shop", "bad").ill() });
     let mut healer = database.healer(&engine).await;
     healer.alert("shop", "web").await;
     healer.alert("shop", "bad").await;
@@ -230,6 +237,7 @@ async fn every_row_arrives_once_and_says_what_the_journal_says(url: &str) {
     database.agrees(&web).await;
     let gave_up = |it: &IncidentDetail| it.incident.state == IncidentState::GaveUp;
     let bad = healer.incident("bad", "giving up", gave_up).await;
+    assert_eq!(bad.incident.diagnosis.as_ref().map(|it| it.cause), Some(nexus_model::Cause::DependencyDown));
     database.agrees(&bad).await;
     eventually("nothing waits", async || {
         healer.metric("nexus_healer_journal_pending_rows").await.filter(|rows| *rows == 0.0)

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use nexus_docker::{Container, Docker, DockerError, Snapshot, Status, StopCause};
-use nexus_model::{AttemptOutcome, Incident, Now, Refusal, ServiceKey};
+use nexus_model::{AttemptOutcome, Cause, Confidence, Incident, Now, Refusal, ServiceKey};
 use tokio::task::JoinHandle;
 
 use super::{AFTER_EXAMINATION, Worker};
@@ -13,9 +13,10 @@ use crate::{
     alertmanager::{Alertmanager, Labels},
     case::Case,
     decide::{self, Decision},
-    dependencies,
+    dependencies, diagnosis,
     evidence::{self, Gathered, chain},
     facts::ContainerFacts,
+    findings::{self, Surroundings},
     journal::Change,
     transition,
 };
@@ -24,6 +25,9 @@ use crate::{
 const FRESH: SignedDuration = SignedDuration::from_secs(10);
 /// How long after Docker's answer the watcher may take to show the new run: it inspects one container.
 const WATCHER_CATCHES_UP: Duration = Duration::from_secs(5);
+
+/// When to read the log again of a service that says it is starting.
+const READ_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
 /// For a look at something that the service needs, beside the evidence that is taken of the service itself.
 const LOOK_AT_NEEDED: Duration = Duration::from_secs(1);
@@ -48,7 +52,7 @@ pub(super) struct Examined {
 
 /// What came back from beside the loop.
 pub(super) enum Finished {
-    Examined { container_id: String, found: Result<Examined, DockerError> },
+    Examined { container_id: String, found: Result<Box<Examined>, DockerError> },
     Acted { answer: Answer },
 }
 
@@ -66,13 +70,15 @@ impl Worker {
             self.hold.remove(key);
         }
         let docker = Arc::clone(&self.parts.docker);
-        let procfs = self.parts.procfs.clone();
+        let places = self.parts.places.clone();
+        let snapshot = self.parts.watcher.snapshot();
+        let image_change = self.images.change_of(key).cloned();
         // The first attempt of a fresh incident follows an alert that no silence has held back. Anything later is our own
         // doing, so it is asked whether the owner has silenced the service meanwhile.
         let now = self.clock.now();
         let asked = self.cases.get(key).filter(|case| !follows_an_alert(case, &now));
         let silence = self.parts.alertmanager.clone().zip(asked.map(|case| case.incident.clone()));
-        let needed = dependencies::containers_needed(key, &self.parts.watcher.snapshot());
+        let needed = dependencies::containers_needed(key, &snapshot);
         let task = tokio::spawn(async move {
             let look = async {
                 let container = docker.inspect(&container_id).await?;
@@ -82,15 +88,18 @@ impl Worker {
                         None => false,
                     }
                 };
+                let dependencies = findings::dependencies(&container, &snapshot);
+                drop(snapshot);
+                let around = Surroundings { dependencies, image_change };
                 let (gathered, silenced, needed, network_gone) = tokio::join!(
-                    evidence::gather(&docker, &container, &procfs),
+                    evidence::gather(&docker, &container, &places, around),
                     silenced,
                     look_at_needed(&docker, &needed),
                     is_network_gone(&docker, &container),
                 );
                 // Reading the log takes a while, in which somebody may have stopped it: the last look comes after.
                 let container = Arc::new(docker.inspect(&container_id).await?);
-                Ok(Examined { container, needed, network_gone, gathered, silenced })
+                Ok(Box::new(Examined { container, needed, network_gone, gathered, silenced }))
             };
             let found = look.await;
             Finished::Examined { container_id, found }
@@ -103,7 +112,7 @@ impl Worker {
         let snapshot = self.parts.watcher.snapshot();
         match finished {
             Some(Finished::Examined { container_id, found: Ok(examined) }) => {
-                self.act(&key, &container_id, examined, &snapshot).await;
+                self.act(&key, &container_id, *examined, &snapshot).await;
             }
             Some(Finished::Examined { found: Err(error), .. }) => {
                 tracing::warn!(
@@ -145,6 +154,8 @@ impl Worker {
         }
         facts.silenced = silenced;
         facts.network_gone = network_gone;
+        let diagnosis = diagnosis::diagnose(&gathered.findings, now.wall);
+        facts.says_it_is_starting = diagnosis.cause == Cause::SlowStart && diagnosis.confidence >= Confidence::Likely;
         let decision = decide::decide(case, &facts, &self.parts.policy, &now);
         if !is_restart_of(&decision, container_id) {
             tracing::debug!(
@@ -156,6 +167,11 @@ impl Worker {
                     self.hold.insert(key.clone(), until.clone());
                     self.carry_out(key, &decision, &facts, &now).await;
                 }
+                // Only its log says it, which is not read all the time.
+                Decision::Wait { why: Refusal::Starting, .. } => {
+                    self.hold.insert(key.clone(), now.after(READ_AGAIN));
+                    self.carry_out(key, &decision, &facts, &now).await;
+                }
                 // Asked for once; the watcher would not know it.
                 Decision::GiveUp { .. } => _ = self.carry_out(key, &decision, &facts, &now).await,
                 _ => self.hold_off(key),
@@ -165,6 +181,7 @@ impl Worker {
         let stop_timeout = act::stop_timeout(&container, &self.parts.policy.healing);
         let mut changed = transition::intend(case, &container, stop_timeout, &now);
         changed.case.memory.last_words = gathered.last_words.clone();
+        changed.diagnosed(diagnosis, &now);
         let incident = changed.case.incident.id;
         let Some(attempt) = changed.case.open_attempt().map(|attempt| attempt.attempt.clone()) else { return };
         let evidence = gathered.rows(incident, attempt.id, &now).into_iter().map(Change::Evidence).collect();

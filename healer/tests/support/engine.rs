@@ -415,7 +415,7 @@ async fn send(mut stream: UnixStream, status: u16, body: &Value) {
 async fn send_log(mut stream: UnixStream, lines: &[String]) {
     let mut body = Vec::new();
     for line in lines {
-        let text = format!("2026-01-02T03:04:05.000000006Z {line}\n");
+        let text = format!("{} {line}\n", Timestamp::now());
         body.extend([1, 0, 0, 0]);
         body.extend((text.len() as u32).to_be_bytes());
         body.extend(text.as_bytes());

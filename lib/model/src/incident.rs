@@ -1,5 +1,5 @@
 //! An incident: one service in trouble, what was seen, what was decided and done, and how it ended.
-//! The fields are the columns of `migrations/V1__incidents.sql`.
+//! The fields are the columns of `migrations/V1__incidents.sql` and `V2__diagnosis.sql`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -133,7 +133,7 @@ impl std::fmt::Display for UnknownName {
 
 impl std::error::Error for UnknownName {}
 
-trait NameOf: Copy + 'static {
+pub(crate) trait NameOf: Copy + 'static {
     const EVERY: &'static [Self];
     fn name_of(self) -> &'static str;
 }
@@ -199,9 +199,12 @@ impl NameOf for EvidenceKind {
             EvidenceKind::HealthLog => "health_log",
             EvidenceKind::Logs => "logs",
             EvidenceKind::HostVitals => "host_vitals",
+            EvidenceKind::ContainerVitals => "container_vitals",
         }
     }
 }
+
+pub(crate) use snake_case_name;
 
 snake_case_name!(Mode, IncidentState, Outcome, AttemptOutcome, EvidenceKind);
 
@@ -226,6 +229,9 @@ pub struct Incident {
     pub problem: String,
     /// Why nothing is being done at the moment, if so.
     pub refusal: Option<crate::Refusal>,
+    /// What is behind it, as far as the evidence told; the surest there was, and of equals the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<crate::Diagnosis>,
     pub opened_at: Timestamp,
     /// When an alert for it came in last.
     pub last_alert_at: Timestamp,
@@ -273,13 +279,20 @@ pub enum EvidenceKind {
     HealthLog,
     /// The last lines of the container's log, secrets redacted.
     Logs,
-    /// Memory, load and pressure of the host.
+    /// Memory, load, pressure and disk of the host.
     HostVitals,
+    /// What the kernel counted for the container: memory, its peak, kills, CPU; and how its neighbours are.
+    ContainerVitals,
 }
 
 impl EvidenceKind {
-    pub const ALL: [EvidenceKind; 4] =
-        [EvidenceKind::Inspect, EvidenceKind::HealthLog, EvidenceKind::Logs, EvidenceKind::HostVitals];
+    pub const ALL: [EvidenceKind; 5] = [
+        EvidenceKind::Inspect,
+        EvidenceKind::HealthLog,
+        EvidenceKind::Logs,
+        EvidenceKind::HostVitals,
+        EvidenceKind::ContainerVitals,
+    ];
 }
 
 /// One row of `evidence`, never changed.
@@ -308,12 +321,12 @@ pub struct IncidentEvent {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::str::FromStr;
 
     use super::*;
 
-    fn names_agree<T: NameOf + Serialize + FromStr + PartialEq + std::fmt::Debug>() {
+    pub(crate) fn names_agree<T: NameOf + Serialize + FromStr + PartialEq + std::fmt::Debug>() {
         for &value in T::EVERY {
             let name = value.name_of();
             assert_eq!(serde_json::to_string(&value).unwrap(), format!("\"{name}\""));
