@@ -11,7 +11,7 @@ use nexus_model::{
 use uuid::Uuid;
 
 use crate::{
-    backoff,
+    alone, backoff,
     case::{Case, Memory, Try, TryMemory},
     decide::{Admission, Decision, would_be_delay},
     facts::Facts,
@@ -61,7 +61,13 @@ pub fn open(
     };
     let memory = Memory { containers: found.ill.into_iter().collect(), carried, ..Memory::default() };
     let mut changed = Changed { case: Case { incident, attempts: Vec::new(), memory }, events: Vec::new() };
-    let detail = format!("{} was {} when {alert} came in", found.container.name, changed.case.incident.problem);
+    let (name, problem) = (&found.container.name, &changed.case.incident.problem);
+    let detail = if alert == alone::ALERT {
+        let patience = alone::PATIENCE.as_secs();
+        format!("{name} was {problem} and alertmanager brought no alert within {patience} s: looked at without one")
+    } else {
+        format!("{name} was {problem} when {alert} came in")
+    };
     changed.tell(now, "opened", detail);
     changed.revised()
 }

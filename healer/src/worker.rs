@@ -5,6 +5,7 @@
 //! once at a time for the whole host, and comes back as one more thing that happened.
 
 mod restart;
+mod see;
 mod show;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -17,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use self::restart::{Busy, finished};
 use crate::{
     alertmanager::Alertmanager,
+    alone::Sights,
     budget::{self, Restarts},
     case::Case,
     clock::{self, Clock},
@@ -28,6 +30,7 @@ use crate::{
     modes::Switches,
     notify::Told,
     policy::Policy,
+    sight::Sight,
     transition::{self, Changed},
 };
 
@@ -57,7 +60,7 @@ pub struct Parts {
     pub procfs: PathBuf,
     pub docker: Arc<Docker>,
     pub watcher: Watcher,
-    /// Asked for silences before a restart; a fresh alert has just come past them.
+    /// Asked for silences before a restart, and for prompts as soon as something is seen to be ill.
     pub alertmanager: Option<Alertmanager>,
     pub journal: Journal,
     pub policy: Arc<Policy>,
@@ -66,6 +69,7 @@ pub struct Parts {
     pub switches: watch::Receiver<Arc<Switches>>,
     pub outlook: watch::Sender<Arc<Outlook>>,
     pub told: watch::Sender<Told>,
+    pub sights: watch::Sender<Sights>,
     /// Whether rows are copied to Postgres; only then is forgetting them made to wait for it.
     pub copies_wanted: bool,
 }
@@ -87,6 +91,10 @@ pub struct Worker {
     trouble: bool,
     /// After an examination that led to nothing: no other one of the service before.
     hold: BTreeMap<ServiceKey, Now>,
+    /// What is ill at this moment, by our own eyes.
+    sights: Vec<Sight>,
+    /// More was ill than alerts are posted for: told once.
+    too_much_to_see: bool,
 }
 
 impl Worker {
@@ -117,6 +125,8 @@ impl Worker {
             pruned: None,
             trouble: false,
             hold: BTreeMap::new(),
+            sights: Vec::new(),
+            too_much_to_see: false,
             parts,
         };
         worker.show();
@@ -154,6 +164,8 @@ impl Worker {
         self.trouble = false;
         let now = self.clock.now();
         let snapshot = self.parts.watcher.snapshot();
+        // First, so that Alertmanager is under way while the rest is done.
+        self.see(&snapshot);
         self.remember_stops(&snapshot).await;
         if self.prompts_wait {
             self.look_into_prompts(&snapshot).await;
@@ -201,6 +213,7 @@ impl Worker {
         let mut refused = Vec::new();
         for prompt in waiting {
             let key = ServiceKey::new(&prompt.prompt.project, &prompt.prompt.service);
+            self.prompted(&key);
             match self.cases.get(&key) {
                 Some(case) => {
                     let noted = prompt.prompt.received_at.duration_since(case.incident.last_alert_at);
