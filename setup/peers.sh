@@ -32,6 +32,10 @@ bench() {
         bring_node_exporter
         more=(--node-exporter "$cache/node_exporter")
         ;;
+    heal*)
+        become_root
+        need_docker
+        ;;
     esac
     nexus_as_root bench "$@" "${more[@]}"
 }

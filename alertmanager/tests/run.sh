@@ -173,10 +173,12 @@ else
     add alertname=DiskCritical severity=critical host=group mountpoint=/data
     add alertname=ContainerDown severity=critical host=group name=adguard
     add alertname=ContainerDown severity=none heal=restart host=group project=shop service=api name=shop-api-1
+    add alertname=HealerSawDown severity=none heal=restart host=group project=shop service=api name=shop-api-1
     for group in \
         '"labels":{"host":"group","project":"shop","service":"api"},"receiver":{"name":"people"}' \
         '"labels":{"alertname":"DiskCritical","host":"group"},"receiver":{"name":"people"}' \
         '"labels":{"alertname":"ContainerDown","host":"group"},"receiver":{"name":"people"}' \
+        '"labels":{"alertname":"HealerSawDown","heal":"restart","host":"group","name":"shop-api-1","project":"shop","service":"api","severity":"none"},"receiver":{"name":"healer"}' \
         '"labels":{"alertname":"ContainerDown","heal":"restart","host":"group","name":"shop-api-1","project":"shop","service":"api","severity":"none"},"receiver":{"name":"healer"}'; do
         if within 5 one_message "$group"; then ok "one message: $group"; else not_ok "one message: $group" "$tmp/groups"; fi
     done

@@ -40,7 +40,7 @@ impl Hop {
     fn limit(self) -> Duration {
         Duration::from_secs(match self {
             Hop::Unhealthy => 30,
-            // A scrape every 15 s, then the rules every 5 s.
+            // At once by the healer's own; by the rule after a scrape every 15 s, then the rules every 5 s.
             Hop::Alert => 60,
             Hop::Incident => 20,
             Hop::Restart | Hop::Healthy | Hop::Recorded => 60,
@@ -53,8 +53,8 @@ impl Hop {
                 "Docker never called the broken container unhealthy: docker inspect shows its health checks"
             }
             Hop::Alert => {
-                "no alert reached Alertmanager: see ContainerUnhealthy under /alerts of Prometheus, and whether the \
-                 exporter's target is up"
+                "no alert reached Alertmanager: the healer posts one itself, see ./nexus logs healer; Prometheus does too, see \
+                 ContainerUnhealthy under its /alerts, and whether the exporter's target is up"
             }
             Hop::Incident => {
                 "Alertmanager has the alert, the healer opened no incident: is there a silence? see ./nexus logs alertmanager healer"

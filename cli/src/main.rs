@@ -88,6 +88,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             runtime.block_on(demo::run(&open()?, keep))?;
             String::new()
         }
+        Command::Bench(Bench::Heal { trials }) => {
+            runtime.block_on(bench::heal::run(&open()?, trials))?;
+            String::new()
+        }
         Command::Bench(Bench::Exporter { containers, rounds, scrapes, node_exporter, exporter }) => {
             let options = bench::exporter::Options { containers, rounds, scrapes, node_exporter, exporter };
             runtime.block_on(bench::exporter::run(&open()?, &options))?;

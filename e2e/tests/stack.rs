@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
-use nexus_e2e::cases::CASES;
+use nexus_e2e::cases::{ALONE, CASES, Case};
 use nexus_e2e::stack::{Stack, keep};
 use tokio::runtime::Runtime;
 
@@ -26,7 +26,8 @@ fn main() -> ExitCode {
         if !arguments.list {
             eprintln!("the end-to-end test is left out: it needs Docker and the images; ./nexus test e2e runs it");
         }
-        let ignored = CASES.iter().map(|case| Trial::test(case.name, || Ok(())).with_ignored_flag(true)).collect();
+        let ignored =
+            CASES.iter().chain(ALONE).map(|case| Trial::test(case.name, || Ok(())).with_ignored_flag(true)).collect();
         return libtest_mimic::run(&arguments, ignored).exit_code();
     }
     // They wait for the stack nearly all of the time.
@@ -50,13 +51,17 @@ fn run(arguments: &Arguments, rounds: u32) -> Result<ExitCode> {
     let code = match runtime.block_on(stack.start()) {
         Ok(()) => {
             eprintln!("the stack is up after {} s", started.elapsed().as_secs());
-            let failed = (0..rounds).any(|round| {
-                stack.round.store(round, Ordering::Relaxed);
-                let trials = CASES.iter().map(|case| {
-                    let (runtime, stack) = (Arc::clone(&runtime), Arc::clone(&stack));
-                    Trial::test(case.name, move || trial(&runtime, (case.run)(stack)))
+            let run = |arguments: &Arguments, cases: &[Case]| {
+                let trials = cases.iter().map(|case| {
+                    let (runtime, stack, run) = (Arc::clone(&runtime), Arc::clone(&stack), case.run);
+                    Trial::test(case.name, move || trial(&runtime, run(stack)))
                 });
                 libtest_mimic::run(arguments, trials.collect()).has_failed()
+            };
+            let one_at_a_time = Arguments { test_threads: Some(1), ..arguments.clone() };
+            let failed = (0..rounds).any(|round| {
+                stack.round.store(round, Ordering::Relaxed);
+                run(arguments, CASES) | run(&one_at_a_time, ALONE)
             });
             if failed { Ok(ExitCode::from(101)) } else { Ok(ExitCode::SUCCESS) }
         }

@@ -1,14 +1,16 @@
 //! Alertmanager's API v2, as far as the healer uses it: posting its own alerts, and asking for silences.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use regex::bytes::RegexBuilder;
 use reqwest::{Client, Response, Url};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::watch;
 
-/// For one post.
-const POST_DEADLINE: Duration = Duration::from_secs(10);
+/// For one post: what was seen ill since waits for it.
+const POST_DEADLINE: Duration = Duration::from_secs(5);
 /// For a question on whose answer a restart waits: without it the restart goes on.
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -24,12 +26,14 @@ pub enum AlertmanagerError {
     Refused { status: u16, body: String },
 }
 
-/// Cheap to clone; connections are kept.
+/// Cheap to clone; connections are kept, and all clones know the same silences.
 #[derive(Clone, Debug)]
 pub struct Alertmanager {
     client: Client,
     alerts: Url,
     silences: Url,
+    /// As Alertmanager told them last: they stand, until their end, also when it can't be asked.
+    known: Arc<watch::Sender<Vec<Silence>>>,
 }
 
 /// An alert's labels.
@@ -37,8 +41,11 @@ pub type Labels<'a> = BTreeMap<&'a str, &'a str>;
 
 /// One of `GET /api/v2/silences`.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Silence {
     status: Status,
+    starts_at: Option<Timestamp>,
+    ends_at: Option<Timestamp>,
     matchers: Vec<Matcher>,
 }
 
@@ -64,8 +71,18 @@ fn yes() -> bool {
 }
 
 impl Silence {
-    fn covers(&self, labels: &Labels<'_>) -> bool {
-        self.status.state == "active" && self.matchers.iter().all(|matcher| matcher.matches(labels))
+    fn covers(&self, labels: &Labels<'_>, now: Timestamp) -> bool {
+        self.stands(now) && self.matchers.iter().all(|matcher| matcher.matches(labels))
+    }
+
+    /// It may have been read a while ago.
+    fn stands(&self, now: Timestamp) -> bool {
+        let begun = match self.status.state.as_str() {
+            "active" => true,
+            "pending" => self.starts_at.is_some_and(|starts_at| starts_at <= now),
+            _ => false,
+        };
+        begun && self.ends_at.is_none_or(|ends_at| now < ends_at)
     }
 }
 
@@ -99,6 +116,7 @@ impl Alertmanager {
             client,
             alerts: base.join("api/v2/alerts").map_err(|_| wrong())?,
             silences: base.join("api/v2/silences").map_err(|_| wrong())?,
+            known: Arc::new(watch::Sender::new(Vec::new())),
         })
     }
 
@@ -113,19 +131,17 @@ impl Alertmanager {
         Ok(())
     }
 
-    /// Whether it answers. A filter that matches nothing keeps the answer small.
-    pub async fn ask(&self) -> Result<(), AlertmanagerError> {
-        let mut url = self.alerts.clone();
-        url.query_pairs_mut().append_pair("filter", "alertname=\"\"");
-        taken(self.client.get(url).timeout(POST_DEADLINE).send().await).await?;
+    /// `GET /api/v2/silences`: reads them anew. When that fails, those that were known stay known.
+    pub async fn read_silences(&self) -> Result<(), AlertmanagerError> {
+        let answer = taken(self.client.get(self.silences.clone()).timeout(ASK_DEADLINE).send().await).await?;
+        self.known.send_replace(answer.json().await.map_err(unreachable)?);
         Ok(())
     }
 
-    /// Whether an active silence covers an alert with these labels, be it firing at this moment or not.
-    pub async fn silences(&self, labels: &Labels<'_>) -> Result<bool, AlertmanagerError> {
-        let answer = taken(self.client.get(self.silences.clone()).timeout(ASK_DEADLINE).send().await).await?;
-        let silences: Vec<Silence> = answer.json().await.map_err(unreachable)?;
-        Ok(silences.iter().any(|silence| silence.covers(labels)))
+    /// Whether a silence covers an alert with these labels, be it firing at this moment or not, by what was read last.
+    pub fn is_silenced(&self, labels: &Labels<'_>) -> bool {
+        let now = Timestamp::now();
+        self.known.borrow().iter().any(|silence| silence.covers(labels, now))
     }
 }
 
@@ -171,7 +187,7 @@ mod tests {
         let check = |matchers: &str, covers: bool| {
             let json = format!(r#"{{"id":"x","status":{{"state":"active"}},"matchers":[{matchers}]}}"#);
             let silence: Silence = serde_json::from_str(&json).unwrap();
-            assert_eq!(silence.covers(&labels), covers, "{matchers}");
+            assert_eq!(silence.covers(&labels, Timestamp::UNIX_EPOCH), covers, "{matchers}");
         };
         let one = |name: &str, value: &str, is_regex: bool, is_equal: bool| {
             format!(r#"{{"name":"{name}","value":"{value}","isRegex":{is_regex},"isEqual":{is_equal}}}"#)
@@ -190,7 +206,22 @@ mod tests {
         check(&one("project", "(", true, true), true);
         check(&one("project", "(", true, false), true);
         check(r#"{"name":"project","value":"shop","isRegex":false}"#, true);
-        let expired = r#"{"status":{"state":"expired"},"matchers":[]}"#;
-        assert!(!serde_json::from_str::<Silence>(expired).unwrap().covers(&labels));
+    }
+
+    #[test]
+    fn a_silence_that_was_read_a_while_ago_stands_until_its_end() {
+        let check = |state: &str, stands: [bool; 3]| {
+            let json = format!(
+                r#"{{"id":"x","status":{{"state":"{state}"}},"matchers":[],
+                    "startsAt":"1970-01-01T00:01:00Z","endsAt":"1970-01-01T00:02:00.000Z"}}"#
+            );
+            let silence: Silence = serde_json::from_str(&json).unwrap();
+            let at = |second| silence.covers(&Labels::new(), Timestamp::from_second(second).unwrap());
+            assert_eq!([at(59), at(60), at(120)], stands, "{state}");
+        };
+        // Alertmanager's clock may be ahead of ours: what it calls active is.
+        check("active", [true, true, false]);
+        check("pending", [false, true, false]);
+        check("expired", [false, false, false]);
     }
 }

@@ -38,8 +38,6 @@ pub struct Memory {
     pub unblocked: Option<Now>,
     /// It is to be restarted since a service that it needs was.
     pub follows: Option<Follows>,
-    /// No alert came past the silences of its owner: Docker alone was the prompt.
-    pub unprompted: bool,
     /// Why it was given up, where that is not its budget.
     pub gave_up_since: Option<String>,
     /// In shadow mode: restarts that would have been made, and when the next would be.

@@ -96,7 +96,8 @@ pub struct Config {
     #[arg(long = "database.password-file", env = "NEXUS_HEALER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
 
-    /// Alertmanager to tell the owner through, e.g. http://alertmanager:9093; without it nobody is told
+    /// Alertmanager to tell the owner through, e.g. http://alertmanager:9093; without it nobody is told,
+    /// and nothing is healed before a rule fires
     #[arg(long = "alertmanager.url", env = "NEXUS_ALERTMANAGER_URL", value_name = "URL")]
     pub alertmanager_url: Option<String>,
 

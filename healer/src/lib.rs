@@ -7,6 +7,7 @@
 
 pub mod act;
 pub mod alertmanager;
+pub mod alone;
 pub mod api;
 pub mod backoff;
 pub mod budget;
@@ -30,6 +31,7 @@ pub mod record;
 pub mod redact;
 pub mod run;
 pub mod server;
+pub mod sight;
 pub mod tell;
 pub mod transition;
 pub mod verify;

@@ -30,6 +30,11 @@ struct CodeLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CauseLabel {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ServiceLabels {
     project: String,
     service: String,
@@ -64,6 +69,8 @@ pub struct Metrics {
     pub docker_up: Level,
     pub alertmanager_up: Level,
     pub notify_failures: Count,
+    pub seen_ill: Level,
+    own_prompts: Family<CauseLabel, Count>,
 }
 
 impl Metrics {
@@ -122,6 +129,7 @@ impl Metrics {
             );
         }
         let (alertmanager_up, notify_failures) = (Level::default(), Count::default());
+        let (seen_ill, own_prompts) = (Level::default(), Family::<CauseLabel, Count>::default());
         if parts.alertmanager {
             registry.register(
                 "nexus_healer_alertmanager_up",
@@ -133,6 +141,19 @@ impl Metrics {
                 "Posts to Alertmanager that failed",
                 notify_failures.clone(),
             );
+            registry.register(
+                "nexus_healer_seen_ill",
+                "Containers that the healer itself sees ill and posts an alert for",
+                seen_ill.clone(),
+            );
+            registry.register(
+                "nexus_healer_own_prompts",
+                "Prompts that the healer took from its own alert, since Alertmanager brought none",
+                own_prompts.clone(),
+            );
+            for cause in ["unreachable", "not_passed_on"] {
+                _ = own_prompts.get_or_create(&CauseLabel { cause });
+            }
         }
         // Present from the start, so that a rule sees the first increase.
         for outcome in Outcome::ALL {
@@ -163,6 +184,8 @@ impl Metrics {
             docker_up,
             alertmanager_up,
             notify_failures,
+            seen_ill,
+            own_prompts,
         }
     }
 
@@ -176,6 +199,10 @@ impl Metrics {
 
     pub fn refused(&self, why: Refusal) {
         self.refusals.get_or_create(&ReasonLabel { reason: why.as_str() }).inc();
+    }
+
+    pub fn prompted_alone(&self, cause: &'static str, services: u64) {
+        self.own_prompts.get_or_create(&CauseLabel { cause }).inc_by(services);
     }
 
     pub fn webhook_answered(&self, code: u16) {
@@ -232,6 +259,8 @@ mod tests {
             "nexus_healer_docker_up 0",
             "nexus_healer_alertmanager_up 0",
             "nexus_healer_notify_failures_total 0",
+            "nexus_healer_seen_ill 0",
+            "nexus_healer_own_prompts_total{cause=\"unreachable\"} 0",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
@@ -242,6 +271,6 @@ mod tests {
     #[test]
     fn what_is_not_configured_has_no_metric() {
         let text = Metrics::new(Parts { postgres: false, alertmanager: false }).encode().unwrap();
-        assert!(!text.contains("postgres_up") && !text.contains("alertmanager_up"));
+        assert!(!text.contains("postgres_up") && !text.contains("alertmanager_up") && !text.contains("own_prompts"));
     }
 }

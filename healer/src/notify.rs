@@ -1,7 +1,8 @@
-//! Keeps the healer's own alerts alive in Alertmanager while they are true, and ends them when they are not.
+//! Keeps the healer's own alerts, what people are told and what it wants to be prompted for, alive in Alertmanager while they are true, and ends them when they are not.
 //!
 //! Each post carries an end a few minutes ahead, so that an alert whose teller has died goes away by itself; it is
-//! renewed every minute. Nothing hangs on one delivery: what could not be posted is posted again.
+//! renewed every minute. Nothing hangs on one delivery: what could not be posted is posted again. What comes up while a
+//! post is under way goes into the next, all of it at once.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -77,15 +78,14 @@ impl Notifier {
         let over = self.standing.iter().filter(|(labels, _)| !true_now.contains_key(*labels));
         let over: Vec<Value> = over.map(|(_, alert)| wire(alert, now, SignedDuration::ZERO)).collect();
         let body: Vec<Value> = true_now.values().map(|alert| wire(alert, now, ALIVE)).chain(over).collect();
-        if body.is_empty() {
-            // Nothing to say; whether Alertmanager is there is asked nevertheless, so that the status is true.
-            self.alertmanager.ask().await?;
-        } else {
+        if !body.is_empty() {
             // Before the answer is known: a post that got through without one must be ended as well.
             self.standing.extend(true_now.iter().map(|(labels, alert)| (labels.clone(), alert.clone())));
             self.alertmanager.post(&body).await?;
         }
         self.standing = true_now;
+        // Also when there was nothing to say: so the status is true, and silences are known should Alertmanager go away.
+        self.alertmanager.read_silences().await?;
         if self.status.borrow().state != "up" {
             tracing::info!("alertmanager answers");
         }
@@ -136,7 +136,10 @@ mod tests {
             // The second post fails.
             if posts.len() == 2 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
         }
-        let app = Router::new().route("/am/api/v2/alerts", post(take).get(|| async { "[]" })).with_state(posts);
+        let app = Router::new()
+            .route("/am/api/v2/alerts", post(take))
+            .route("/am/api/v2/silences", axum::routing::get(|| async { "[]" }))
+            .with_state(posts);
         let listener = nexus_web::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(nexus_web::serve(listener, app, nexus_web::Limits::default(), std::future::pending()));

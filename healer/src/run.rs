@@ -14,6 +14,7 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 
 use crate::{
     alertmanager::Alertmanager,
+    alone::{Alone, Sights},
     config::Config,
     evidence::Places,
     journal::Journal,
@@ -134,6 +135,7 @@ impl Settings {
         let (switches, switches_seen) = watch::channel(Arc::new(switches));
         let (outlook, outlook_seen) = watch::channel(Arc::new(Outlook::default()));
         let (told, told_seen) = watch::channel(Told::default());
+        let (sights, sights_seen) = watch::channel(Sights::default());
         let prompts = Arc::new(Notify::new());
 
         let part = |configured: bool| PartStatus {
@@ -150,10 +152,23 @@ impl Settings {
                 Some(tokio::spawn(notifier.run()))
             }
             None => {
-                tracing::warn!("no --alertmanager.url: nobody is told when healing fails");
+                tracing::warn!(
+                    "no --alertmanager.url: nobody is told when healing fails, and nothing is healed before a rule fires"
+                );
                 None
             }
         };
+        let mut alone = asked.clone().map(|alertmanager| {
+            let alone = Alone {
+                host: host.clone(),
+                alertmanager,
+                journal: journal.clone(),
+                sights: sights_seen,
+                prompts: Arc::clone(&prompts),
+                metrics: Arc::clone(&metrics),
+            };
+            tokio::spawn(alone.run())
+        });
         let (stop_copier, copier_stops) = oneshot::channel::<()>();
         let copies_wanted = database.is_some();
         let mut copier = match database {
@@ -189,6 +204,7 @@ impl Settings {
             switches: switches_seen,
             outlook,
             told,
+            sights,
             copies_wanted,
         });
         let worker = worker.await.map_err(anyhow::Error::from)?;
@@ -223,6 +239,7 @@ impl Settings {
                 () = shutdown => (),
                 _ = &mut worker => broken = Some("worker"),
                 () = ended(&mut notifier) => broken = Some("notifier"),
+                () = ended(&mut alone) => broken = Some("prompter"),
                 () = ended(&mut copier) => broken = Some("copier"),
                 () = journal.ended() => broken = Some("journal"),
             }
@@ -235,9 +252,9 @@ impl Settings {
             _ = stop_worker.send(());
             _ = worker.await;
         }
-        // The worker held the sender of what is true; the notifier ends with it.
-        if let Some(notifier) = notifier {
-            notifier.abort();
+        // The worker held the senders of what is true; the two end with it.
+        for task in [notifier, alone].into_iter().flatten() {
+            task.abort();
         }
         if let Some(copier) = copier
             && broken != Some("copier")

@@ -12,7 +12,7 @@ use nexus_model::{
 use uuid::Uuid;
 
 use crate::{
-    backoff,
+    alone, backoff,
     case::{Case, Memory, Try, TryMemory},
     decide::{Admission, Decision, would_be_delay},
     diagnosis,
@@ -31,15 +31,13 @@ pub struct Changed {
     pub events: Vec<IncidentEvent>,
 }
 
-/// Opens an incident. `carried` is what was spent on the service's containers shortly before; `unprompted` says that no
-/// alert came past the silences.
+/// Opens an incident. `carried` is what was spent on the service's containers shortly before.
 pub fn open(
     host: &str,
     key: &ServiceKey,
     (alert, alert_at): (&str, Timestamp),
     found: Admission,
     carried: BTreeMap<String, u32>,
-    unprompted: bool,
     now: &Now,
 ) -> Changed {
     let incident = Incident {
@@ -65,15 +63,16 @@ pub fn open(
         revision: 0,
         recorded_at: None,
     };
-    let memory = Memory {
-        containers: found.ill.into_iter().collect(),
-        carried,
-        follows: found.follows,
-        unprompted,
-        ..Memory::default()
-    };
+    let memory =
+        Memory { containers: found.ill.into_iter().collect(), carried, follows: found.follows, ..Memory::default() };
     let mut changed = Changed { case: Case { incident, attempts: Vec::new(), memory }, events: Vec::new() };
-    let detail = format!("{} was {} when {alert} came in", found.container.name, changed.case.incident.problem);
+    let (name, problem) = (&found.container.name, &changed.case.incident.problem);
+    let detail = if alert == alone::ALERT {
+        let patience = alone::PATIENCE.as_secs();
+        format!("{name} was {problem} and alertmanager brought no alert within {patience} s: looked at without one")
+    } else {
+        format!("{name} was {problem} when {alert} came in")
+    };
     changed.tell(now, "opened", detail);
     // What can be told without the log, so that one that is only watched has a cause as well.
     let diagnosis = diagnosis::diagnose(&Findings::of(&found.container), now.wall);

@@ -86,7 +86,8 @@ fn hear(alert: Alert, host: &str) -> Heard {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether a label can be the name of a project or service.
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_LABEL && !text.chars().any(char::is_control)
 }
 

@@ -5,6 +5,7 @@
 //! once at a time for the whole host, and comes back as one more thing that happened.
 
 mod restart;
+mod see;
 mod show;
 
 use std::{
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use self::restart::{Busy, finished};
 use crate::{
     alertmanager::Alertmanager,
+    alone::Sights,
     budget::{self, Restarts},
     case::Case,
     clock::{self, Clock},
@@ -34,6 +36,7 @@ use crate::{
     modes::Switches,
     notify::Told,
     policy::Policy,
+    sight::Sight,
     transition::{self, Changed},
 };
 
@@ -68,7 +71,7 @@ pub struct Parts {
     pub places: Places,
     pub docker: Arc<Docker>,
     pub watcher: Watcher,
-    /// Asked for silences before a restart; a fresh alert has just come past them.
+    /// Asked for silences before a restart, and for prompts as soon as something is seen to be ill.
     pub alertmanager: Option<Alertmanager>,
     pub journal: Journal,
     pub policy: Arc<Policy>,
@@ -77,6 +80,7 @@ pub struct Parts {
     pub switches: watch::Receiver<Arc<Switches>>,
     pub outlook: watch::Sender<Arc<Outlook>>,
     pub told: watch::Sender<Told>,
+    pub sights: watch::Sender<Sights>,
     /// Whether rows are copied to Postgres; only then is forgetting them made to wait for it.
     pub copies_wanted: bool,
 }
@@ -99,6 +103,10 @@ pub struct Worker {
     /// After an examination that led to nothing: no other one of the service before.
     hold: BTreeMap<ServiceKey, Now>,
     images: Images,
+    /// What is ill at this moment, by our own eyes.
+    sights: Vec<Sight>,
+    /// More was ill than alerts are posted for: told once.
+    too_much_to_see: bool,
 }
 
 impl Worker {
@@ -130,6 +138,8 @@ impl Worker {
             trouble: false,
             hold: BTreeMap::new(),
             images: Images::default(),
+            sights: Vec::new(),
+            too_much_to_see: false,
             parts,
         };
         worker.show();
@@ -168,6 +178,8 @@ impl Worker {
         let now = self.clock.now();
         let snapshot = self.parts.watcher.snapshot();
         self.images.note(&snapshot);
+        // First, so that Alertmanager is under way while the rest is done.
+        self.see(&snapshot);
         self.remember_stops(&snapshot).await;
         if self.prompts_wait {
             self.look_into_prompts(&snapshot).await;
@@ -216,6 +228,7 @@ impl Worker {
         let mut refused = Vec::new();
         for prompt in waiting {
             let key = ServiceKey::new(&prompt.prompt.project, &prompt.prompt.service);
+            self.prompted(&key);
             match self.cases.get(&key) {
                 Some(case) => {
                     let noted = prompt.prompt.received_at.duration_since(case.incident.last_alert_at);
@@ -229,8 +242,8 @@ impl Worker {
                 }
                 None => {
                     let facts = self.facts(&key, snapshot);
-                    let unprompted = prompt.prompt.alert == DEPENDENCY_RESTARTED;
-                    let follows = if unprompted { dependencies::to_follow(&key, snapshot, &self.cases) } else { None };
+                    let is_follower = prompt.prompt.alert == DEPENDENCY_RESTARTED;
+                    let follows = if is_follower { dependencies::to_follow(&key, snapshot, &self.cases) } else { None };
                     match decide::admit(&facts, follows) {
                         Ok(found) => {
                             let alert = (prompt.prompt.alert.clone(), prompt.prompt.received_at);
@@ -280,9 +293,8 @@ impl Worker {
     ) -> bool {
         let now = self.clock.now();
         let carried = self.restarts.spent(facts.containers.iter().map(|seen| seen.container.id.as_str()), &now);
-        let unprompted = [DEPENDENCY_RESTARTED, NETWORK_DEAD].contains(&alert.as_str());
         let alert = (alert.as_str(), alert_at);
-        let changed = transition::open(&self.parts.host, key, alert, found, carried, unprompted, &now);
+        let changed = transition::open(&self.parts.host, key, alert, found, carried, &now);
         let incident = changed.case.incident.clone();
         let made = self.make(key, changed, with).await;
         if made {

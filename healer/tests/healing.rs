@@ -412,10 +412,10 @@ async fn a_silence_holds_back_the_next_attempt() {
     let mut healer = Healer::new(&engine);
     healer.tells(&alertmanager);
     healer.start().await;
-    // An alert that comes in has come past the silences: the first attempt is made.
-    alertmanager.silence(Some("shop"));
     healer.alert("shop", "web").await;
     healer.alert("other", "web2").await;
+    healer.incident("web", "the first attempt", |it| it.incident.attempts == 1).await;
+    alertmanager.silence(Some("shop"));
     let held = healer.incident("web", "held back", |it| it.incident.refusal == Some(Refusal::Silenced)).await;
     assert_eq!(held.incident.attempts, 1);
     healer.incident("web2", "giving up", |it| it.incident.state == IncidentState::GaveUp).await;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::machine;
 use super::process::{Exporter, processor_time};
 use crate::docker::{Project, docker};
 use crate::home::Home;
@@ -351,24 +352,6 @@ fn comparison(rows: &[Row]) -> String {
         compare("CPU of everything, of what the stats API costs the daemon", full, "Docker stats", processor);
     }
     out
-}
-
-/// One line on what this ran on.
-async fn machine() -> Result<String> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let model = read("/proc/device-tree/model").trim_end_matches('\0').to_owned();
-    let cpu = read("/proc/cpuinfo");
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).and_then(|rest| rest.split_once(": "));
-    let name = match (model.is_empty(), cpu) {
-        (false, _) => model,
-        (true, Some((_, cpu))) => cpu.to_owned(),
-        (true, None) => std::env::consts::ARCH.to_owned(),
-    };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let engine =
-        docker(&["info", "--format", "Docker {{.ServerVersion}}, cgroup v{{.CgroupVersion}} ({{.CgroupDriver}})"]);
-    Ok(format!("{name}, {cores} cores, Linux {}, {}\n", kernel.trim(), engine.await?.trim()))
 }
 
 #[cfg(test)]

@@ -43,7 +43,10 @@ pub async fn a_wrong_token_or_a_malformed_body_leaves_no_trace(stack: &Stack) ->
         Ok(stack.incidents(&project.name).await?.into_iter().next())
     })
     .await?;
-    ensure!(["TheRightOne", "ContainerUnhealthy"].contains(&incident.alert.as_str()), "{incident:?}");
+    ensure!(
+        ["TheRightOne", "HealerSawUnhealthy", "ContainerUnhealthy"].contains(&incident.alert.as_str()),
+        "{incident:?}"
+    );
     let volume = format!("{}_healer-data:/journal:ro", stack.name);
     let search = |word: &'static str| {
         let volume = volume.clone();

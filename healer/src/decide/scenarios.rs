@@ -489,7 +489,7 @@ impl Healer {
                 let facts = self.facts(&key, scenario, &snapshot, false);
                 if let Ok(found) = admit(&facts, None) {
                     let carried = self.budget.spent([name].into_iter(), &now);
-                    let opened = transition::open("pi", &key, ("A", now.wall), found, carried, false, &now);
+                    let opened = transition::open("pi", &key, ("A", now.wall), found, carried, &now);
                     self.cases.insert(key, opened.case);
                 }
             }

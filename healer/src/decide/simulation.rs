@@ -293,8 +293,7 @@ impl World {
                         let key = nexus_model::ServiceKey::new("shop", format!("s{it}"));
                         let id = self.fakes[it].container.id.clone();
                         let carried = self.budget.spent([id.as_str()].into_iter(), &self.now);
-                        let opened =
-                            transition::open("pi", &key, ("A", self.now.wall), found, carried, false, &self.now);
+                        let opened = transition::open("pi", &key, ("A", self.now.wall), found, carried, &self.now);
                         self.commit(it, opened);
                     }
                     // Kept until Docker answers.

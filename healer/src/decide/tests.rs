@@ -532,15 +532,8 @@ mod waiting_for_others {
         let shadow = Facts { mode: moded(Mode::Shadow).mode, ..well() };
         assert_eq!(admit(&shadow, Some(follows(-50))).unwrap_err(), Refusal::ShadowMode);
         assert_eq!(admit(&one(|it| it.health = Health::Starting), Some(follows(-50))).unwrap_err(), Refusal::Starting);
-        let opened = transition::open(
-            "pi",
-            &ServiceKey::new("shop", "web"),
-            ("A", at(0).wall),
-            admission,
-            [].into(),
-            true,
-            &at(0),
-        );
+        let opened =
+            transition::open("pi", &ServiceKey::new("shop", "web"), ("A", at(0).wall), admission, [].into(), &at(0));
         assert_eq!(decided(&opened.case, &well(), 1), restart("c1"));
         // Restarted, it is as well as it looks.
         let anew = one(|it| (it.health, it.started_at) = (Health::Healthy, wall(3)));

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use nexus_docker::{Container, Docker, DockerError, Snapshot, Status, StopCause};
-use nexus_model::{AttemptOutcome, Cause, Confidence, Incident, Now, Refusal, ServiceKey};
+use nexus_model::{AttemptOutcome, Cause, Confidence, Incident, Refusal, ServiceKey};
 use tokio::task::JoinHandle;
 
 use super::{AFTER_EXAMINATION, Worker};
@@ -18,11 +18,9 @@ use crate::{
     facts::ContainerFacts,
     findings::{self, Surroundings},
     journal::Change,
-    transition,
+    sight, transition,
 };
 
-/// So young an incident has just been opened by an alert.
-const FRESH: SignedDuration = SignedDuration::from_secs(10);
 /// How long after Docker's answer the watcher may take to show the new run: it inspects one container.
 const WATCHER_CATCHES_UP: Duration = Duration::from_secs(5);
 
@@ -73,11 +71,10 @@ impl Worker {
         let places = self.parts.places.clone();
         let snapshot = self.parts.watcher.snapshot();
         let image_change = self.images.change_of(key).cloned();
-        // The first attempt of a fresh incident follows an alert that no silence has held back. Anything later is our own
-        // doing, so it is asked whether the owner has silenced the service meanwhile.
-        let now = self.clock.now();
-        let asked = self.cases.get(key).filter(|case| !follows_an_alert(case, &now));
-        let silence = self.parts.alertmanager.clone().zip(asked.map(|case| case.incident.clone()));
+        // Asked each time, also when an alert has only just come past the silences: it has another name than the one that the
+        // owner may have silenced.
+        let incident = self.cases.get(key).map(|case| case.incident.clone());
+        let silence = self.parts.alertmanager.clone().zip(incident);
         let needed = dependencies::containers_needed(key, &snapshot);
         let task = tokio::spawn(async move {
             let look = async {
@@ -288,32 +285,25 @@ fn with_fresh(snapshot: &Snapshot, fresh: Vec<Arc<Container>>) -> Snapshot {
     seen
 }
 
-/// Whether a silence covers the alert that the incident began with. When Alertmanager can't say, none does: the death of
-/// the messenger must not end healing.
+/// Whether a silence covers the alert that the incident began with, the rule's, or the healer's own. When Alertmanager
+/// can't say, those count that it told last, until their end; otherwise none does: the death of the messenger must not end
+/// healing.
 async fn is_silenced(alertmanager: &Alertmanager, incident: &Incident, container: &Container) -> bool {
-    let labels = Labels::from([
-        ("alertname", incident.alert.as_str()),
-        ("heal", "restart"),
-        ("severity", "none"),
-        ("host", incident.host.as_str()),
-        ("project", incident.project.as_str()),
-        ("service", incident.service.as_str()),
-        ("name", container.name.as_str()),
-    ]);
-    match alertmanager.silences(&labels).await {
-        Ok(silenced) => silenced,
-        Err(error) => {
-            tracing::debug!(reason = %chain(&error), "alertmanager can't be asked for silences");
-            false
-        }
+    if let Err(error) = alertmanager.read_silences().await {
+        tracing::debug!(reason = %chain(&error), "alertmanager can't be asked for silences");
     }
-}
-
-/// Whether an alert has only just come past the silences.
-fn follows_an_alert(case: &Case, now: &Now) -> bool {
-    // A clock that was set back makes an incident look old, and asking once more costs nothing.
-    let age = now.wall.duration_since(case.incident.opened_at).abs();
-    case.attempts.is_empty() && !case.memory.unprompted && age < FRESH
+    let kind = sight::Kind::of(container);
+    [incident.alert.as_str(), kind.rule(), kind.alert()].into_iter().any(|alert| {
+        alertmanager.is_silenced(&Labels::from([
+            ("alertname", alert),
+            ("heal", "restart"),
+            ("severity", "none"),
+            ("host", incident.host.as_str()),
+            ("project", incident.project.as_str()),
+            ("service", incident.service.as_str()),
+            ("name", container.name.as_str()),
+        ]))
+    })
 }
 
 /// Whether the watcher shows another run of a container than this one, or that it is gone.
@@ -333,24 +323,4 @@ fn refresh(seen: &mut ContainerFacts, fresh: &Arc<Container>) {
         seen.stop = StopCause::Unknown;
     }
     seen.container = Arc::clone(fresh);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{at, attempt, case};
-
-    #[test]
-    fn only_the_first_attempt_of_a_fresh_incident_needs_no_look_at_the_silences() {
-        let check = |change: fn(&mut Case), now: Now, expected: bool| {
-            let mut case = case();
-            change(&mut case);
-            assert_eq!(follows_an_alert(&case, &now), expected, "{now:?}");
-        };
-        check(|_| (), at(3), true);
-        check(|_| (), at(10), false); // watched so far, and switched on now
-        check(|_| (), at(-3_600), false); // the clock was set back
-        check(|case| case.memory.unprompted = true, at(3), false);
-        check(|case| case.attempts.push(attempt(1, "c1", at(1))), at(3), false);
-    }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use nexus_model::{Refusal, ServiceKey};
 
 use super::{Outlook, Worker};
-use crate::{case::Case, decide::Decision, tell};
+use crate::{case::Case, decide::Decision, sight, tell};
 
 impl Worker {
     /// Counts what has become of an incident and its attempts.
@@ -40,7 +40,14 @@ impl Worker {
         self.parts.metrics.show_open(self.cases.values());
         let states = self.cases.iter().map(|(key, case)| (key.clone(), case.incident.state)).collect();
         self.parts.outlook.send_replace(Arc::new(Outlook { states }));
-        let told: Vec<tell::Alert> = self.cases.values().filter_map(tell::alert).collect();
+        self.tell();
+    }
+
+    /// Says which alerts of the healer's own are true: for people, and for itself to be prompted.
+    pub(super) fn tell(&self) {
+        let for_people = self.cases.values().filter_map(tell::alert);
+        let prompts = self.sights.iter().map(|sight| sight::alert(sight, &self.parts.host));
+        let told: Vec<tell::Alert> = for_people.chain(prompts).collect();
         self.parts.told.send_if_modified(|before| {
             let changed = **before != told;
             if changed {

@@ -12,6 +12,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::State,
+    http::StatusCode,
     routing::{get, post},
 };
 use nexus_model::api::{IncidentDetail, IncidentList, ServiceList};
@@ -306,44 +307,106 @@ pub fn payload(alerts: &[Value]) -> Value {
     })
 }
 
-/// Takes what the healer posts.
+/// Takes what the healer posts, and does with it what Alertmanager would.
 pub struct Alertmanager {
     pub url: String,
-    posts: Arc<Mutex<Vec<Value>>>,
-    silences: Arc<Mutex<Value>>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    posts: Vec<Value>,
+    silences: Vec<Value>,
+    /// The webhook that prompts are passed on to.
+    webhook: Option<SocketAddr>,
+    /// Alerts that were passed on and are still firing.
+    firing: Vec<Value>,
+    away: bool,
 }
 
 impl Alertmanager {
     pub async fn start() -> Self {
-        async fn take(State(posts): State<Arc<Mutex<Vec<Value>>>>, Json(body): Json<Vec<Value>>) {
-            posts.lock().unwrap().extend(body);
+        type Shared = State<Arc<Mutex<Inner>>>;
+        async fn take(State(inner): Shared, Json(body): Json<Vec<Value>>) -> StatusCode {
+            let (webhook, new) = {
+                let mut inner = inner.lock().unwrap();
+                if inner.away {
+                    return StatusCode::SERVICE_UNAVAILABLE;
+                }
+                inner.posts.extend(body.iter().cloned());
+                let is_over = |alert: &Value| {
+                    let ends_at: jiff::Timestamp = alert["endsAt"].as_str().unwrap().parse().unwrap();
+                    ends_at <= jiff::Timestamp::now()
+                };
+                let mut new = Vec::new();
+                for alert in body.into_iter().filter(|alert| alert["labels"]["heal"] == "restart") {
+                    inner.firing.retain(|labels| !is_over(&alert) || *labels != alert["labels"]);
+                    if !is_over(&alert) && !inner.firing.contains(&alert["labels"]) {
+                        inner.firing.push(alert["labels"].clone());
+                        new.push(json!({ "status": "firing", "labels": alert["labels"] }));
+                    }
+                }
+                (inner.webhook, new)
+            };
+            if let Some(address) = webhook {
+                for alert in new {
+                    tokio::spawn(async move {
+                        let body = payload(&[alert]).to_string();
+                        let request = format!(
+                            "POST /webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {WEBHOOK_TOKEN}\r\n\
+                             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                            body.len()
+                        );
+                        let mut stream = TcpStream::connect(address).await.unwrap();
+                        stream.write_all(request.as_bytes()).await.unwrap();
+                        _ = stream.read_to_end(&mut Vec::new()).await;
+                    });
+                }
+            }
+            StatusCode::OK
         }
-        async fn show(State(silences): State<Arc<Mutex<Value>>>) -> Json<Value> {
-            Json(silences.lock().unwrap().clone())
+        async fn show(State(inner): Shared) -> Result<Json<Value>, StatusCode> {
+            let inner = inner.lock().unwrap();
+            if inner.away { Err(StatusCode::SERVICE_UNAVAILABLE) } else { Ok(Json(json!(inner.silences))) }
         }
-        let posts = Arc::default();
-        let silences = Arc::new(Mutex::new(json!([])));
-        let shown: Router = Router::new().route("/api/v2/silences", get(show)).with_state(Arc::clone(&silences));
+        let inner = Arc::default();
         let listener = nexus_web::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = Router::new()
-            .route("/api/v2/alerts", post(take).get(|| async { "[]" }))
-            .with_state(Arc::clone(&posts))
-            .merge(shown);
+            .route("/api/v2/alerts", post(take))
+            .route("/api/v2/silences", get(show))
+            .with_state(Arc::clone(&inner));
         tokio::spawn(nexus_web::serve(listener, app, nexus_web::Limits::default(), std::future::pending()));
-        Self { url, posts, silences }
+        Self { url, inner }
+    }
+
+    /// From now on it passes on to this healer what it is to be prompted for.
+    pub fn prompts(&self, healer: &Healer) {
+        self.inner.lock().unwrap().webhook = Some(healer.address());
+    }
+
+    /// Answers nothing but 503, as a proxy in front of one that is away.
+    pub fn leave(&self) {
+        self.inner.lock().unwrap().away = true;
     }
 
     /// Silences a project, or lifts it.
     pub fn silence(&self, project: Option<&str>) {
-        let matcher = |name| json!({ "name": "project", "value": name, "isRegex": false, "isEqual": true });
-        let silence = |name| json!({ "id": "1", "status": { "state": "active" }, "matchers": [matcher(name)] });
-        *self.silences.lock().unwrap() = project.map(silence).into_iter().collect();
+        self.silence_by(project.map(|project| ("project", project)));
+    }
+
+    /// Silences all alerts with a label, or lifts it.
+    pub fn silence_by(&self, label: Option<(&str, &str)>) {
+        let silence = |(name, value)| {
+            let matcher = json!({ "name": name, "value": value, "isRegex": false, "isEqual": true });
+            json!({ "id": "1", "status": { "state": "active" }, "matchers": [matcher] })
+        };
+        self.inner.lock().unwrap().silences = label.map(silence).into_iter().collect();
     }
 
     /// The alerts of one name in the order in which they were posted.
     pub fn told(&self, name: &str) -> Vec<Value> {
-        let posts = self.posts.lock().unwrap();
-        posts.iter().filter(|alert| alert["labels"]["alertname"] == name).cloned().collect()
+        let inner = self.inner.lock().unwrap();
+        inner.posts.iter().filter(|alert| alert["labels"]["alertname"] == name).cloned().collect()
     }
 }
