@@ -209,7 +209,7 @@ fn unwell(findings: &Findings) -> Option<Verdict> {
     if let Some(share) = busy.filter(|share| *share >= BUSY) {
         let used = findings.usage.cpus.unwrap_or_default();
         let summary = format!("its health check times out while it is busy: it uses {used:.1} processors");
-        let because = format!("it used {:.0} % of the CPU that it can", share * 100.0);
+        let because = format!("it used {:.0} % of the CPU that it can", (share * 100.0).min(100.0));
         let mut verdict = verdict(Cause::Busy, Confidence::Likely, &summary, &because);
         verdict.because.push(time_out_fact(findings));
         return Some(verdict);
@@ -218,15 +218,15 @@ fn unwell(findings: &Findings) -> Option<Verdict> {
         return Some(from_words(findings, said, Confidence::Likely, failing));
     }
     if timed_out {
-        let confidence = if busy.is_some() { Confidence::Likely } else { Confidence::Guess };
-        let mut verdict = verdict(
-            Cause::Hangs,
-            confidence,
-            "its health check times out, and it is not busy: it hangs, or waits for something",
-            &time_out_fact(findings),
-        );
+        let (confidence, summary) = match busy {
+            Some(_) => {
+                (Confidence::Likely, "its health check times out, and it is not busy: it hangs, or waits for something")
+            }
+            None => (Confidence::Guess, "its health check times out: it hangs, or waits for something"),
+        };
+        let mut verdict = verdict(Cause::Hangs, confidence, summary, &time_out_fact(findings));
         if let Some(share) = busy {
-            verdict.because.push(format!("it used {:.0} % of the CPU that it can", share * 100.0));
+            verdict.because.push(format!("it used {:.0} % of the CPU that it can", (share * 100.0).min(100.0)));
         }
         return Some(verdict);
     }

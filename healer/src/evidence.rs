@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     cgroup,
-    findings::{Findings, Host, ProbeRun, Surroundings},
+    findings::{self, Findings, Host, ProbeRun, Surroundings},
     redact,
 };
 
@@ -25,8 +25,6 @@ const LOG_DEADLINE: Duration = Duration::from_secs(2);
 const LOG_LINES: u32 = 100;
 /// Bytes of log kept, before and after redaction.
 const LOG_BYTES: usize = 16 * 1024;
-/// Lines kept of the output of one probe.
-const PROBE_LINES: usize = 10;
 /// Bytes of the one line that goes into messages.
 const LAST_WORDS: usize = 300;
 /// How long the CPU time of a container is watched whose health check times out: the shortest that tells busy from idle, since
@@ -63,7 +61,7 @@ pub async fn gather(docker: &Docker, container: &Container, places: &Places, aro
         }
     };
     let (log, usage) = tokio::join!(log, usage(container, &places.cgroupfs));
-    let probes = probes(container);
+    let probes = findings::probes(container);
     let last_words = last_words(container, log.as_deref().unwrap_or_default(), &probes);
     let (vitals, host) = vitals(places);
     let vitals_of_container =
@@ -150,17 +148,6 @@ fn inspected(container: &Container) -> Value {
             "retries": check.retries,
         })),
     })
-}
-
-fn probes(container: &Container) -> Vec<ProbeRun> {
-    let told = |probe: &nexus_docker::Probe| {
-        // Redacted whole: what a line means may be said by the lines before it.
-        let mut lines = redact::lines(probe.output.lines().filter(|line| !line.trim().is_empty()));
-        // The end of an output says what went wrong.
-        lines.drain(..lines.len().saturating_sub(PROBE_LINES));
-        ProbeRun { start: probe.start, end: probe.end, exit_code: probe.exit_code, output: lines }
-    };
-    container.probes.iter().map(told).collect()
 }
 
 /// The newest lines that fit.
@@ -323,9 +310,9 @@ mod tests {
         let mut container = container();
         let output = format!("{}GET /?token=abcdef failed\n\n", "noise\n".repeat(50));
         container.probes = vec![Probe { start: None, end: None, exit_code: 1, output }];
-        let probes = probes(&container);
+        let probes = findings::probes(&container);
         let lines = &probes[0].output;
-        assert_eq!(lines.len(), PROBE_LINES);
+        assert_eq!(lines.len(), findings::PROBE_LINES);
         assert_eq!(lines.last().unwrap(), "GET /?token=*** failed");
         assert_eq!(
             last_words(&container, &["2026-01-02T03:04:05Z from the log".into()], &probes),

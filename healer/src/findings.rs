@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{cgroup::Usage, images::ImageChange, redact};
 
+/// Lines kept of the output of one probe.
+pub const PROBE_LINES: usize = 10;
 /// Dependencies that are looked at. More in one label are nonsense.
 const MOST_DEPENDENCIES: usize = 32;
 /// Bytes of a name that somebody else has chosen.
@@ -117,7 +119,7 @@ impl Dependency {
 }
 
 impl Findings {
-    /// What Docker's word on the container alone says: no log, no kernel.
+    /// What Docker's word on the container alone says: no log, no kernel, nothing of its neighbours.
     pub fn of(container: &Container) -> Self {
         let cpu_limit = container.cpu_quota_micros.map(|quota| {
             let period = container.cpu_period_micros.filter(|period| *period > 0).unwrap_or(100_000);
@@ -144,6 +146,7 @@ impl Findings {
                 start_period_seconds: check.start_period.as_secs_f64(),
                 retries: check.retries,
             }),
+            probes: probes(container),
             ..Self::default()
         }
     }
@@ -155,6 +158,18 @@ impl Findings {
     pub fn is_unhealthy(&self) -> bool {
         self.state == Status::Running.as_str() && self.health == Health::Unhealthy.as_str()
     }
+}
+
+/// The last probes, their output redacted and bounded.
+pub fn probes(container: &Container) -> Vec<ProbeRun> {
+    let told = |probe: &nexus_docker::Probe| {
+        // Redacted whole: what a line means may be said by the lines before it.
+        let mut lines = redact::lines(probe.output.lines().filter(|line| !line.trim().is_empty()));
+        // The end of an output says what went wrong.
+        lines.drain(..lines.len().saturating_sub(PROBE_LINES));
+        ProbeRun { start: probe.start, end: probe.end, exit_code: probe.exit_code, output: lines }
+    };
+    container.probes.iter().map(told).collect()
 }
 
 /// What a container's label says of its dependencies (`service:condition:restart,…`), and how those are.

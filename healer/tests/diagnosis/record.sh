@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2016 # the shells in the containers expand it
 # Breaks containers on purpose and records what the healer finds out about them: the cases of the labelled set that say
 # "recorded": true. It needs Docker, the images that ./nexus up has built (nexus/debian, nexus/postgres, nexus/prometheus,
 # nexus/alertmanager, nexus/haproxy), and a built example:
