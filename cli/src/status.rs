@@ -180,6 +180,9 @@ fn judge(answers: Answers) -> Report {
     for incident in answers.incidents.iter().flatten() {
         let name = plain(&format!("{}/{}", incident.project, incident.service));
         found.push(match incident.state {
+            IncidentState::GaveUp if incident.refusal == Some(Refusal::NetworkGone) => {
+                (Verdict::Critical, format!("{name}: {}", refusal_words(Refusal::NetworkGone)))
+            }
             IncidentState::GaveUp => {
                 let tried = match incident.attempts {
                     // The budget was spent by incidents before it.
@@ -187,6 +190,10 @@ fn judge(answers: Answers) -> Report {
                     attempts => format!(" after {attempts} attempts"),
                 };
                 (Verdict::Critical, format!("{name}: gave up{tried}"))
+            }
+            IncidentState::Blocked => {
+                let waits = incident.refusal.map_or("", refusal_words);
+                (Verdict::Degraded, format!("{name}: {}, {waits}", plain(&incident.problem)))
             }
             _ => (Verdict::Degraded, format!("{name}: {}", plain(&incident.problem))),
         });
@@ -435,6 +442,19 @@ mod tests {
             },
             Verdict::Critical,
             "photos/web: gave up: it falls ill again after each restart",
+        );
+        fn refused(state: IncidentState, refusal: Refusal) -> Incident {
+            Incident { refusal: Some(refusal), ..incident(state) }
+        }
+        check(
+            |a| a.incidents = Some(vec![refused(IncidentState::GaveUp, Refusal::NetworkGone)]),
+            Verdict::Critical,
+            "photos/web: its network is gone: a person must create it anew",
+        );
+        check(
+            |a| a.incidents = Some(vec![refused(IncidentState::Blocked, Refusal::DependencyDown)]),
+            Verdict::Degraded,
+            "photos/web: exited with code 1, waiting for a service that it needs, which is not well",
         );
         check(
             |a| {

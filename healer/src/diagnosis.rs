@@ -7,7 +7,7 @@
 mod log;
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_model::{Cause, Confidence, Diagnosis};
+use nexus_model::{Cause, Confidence, Diagnosis, ServiceKey};
 
 use self::log::Said;
 use crate::{
@@ -49,6 +49,17 @@ pub fn diagnose(findings: &Findings, at: Timestamp) -> Diagnosis {
 /// What Docker's answer to a restart says, which is the `error` of the findings. `None`: nothing that is known.
 pub fn diagnose_refusal(findings: &Findings, at: Timestamp) -> Option<Diagnosis> {
     refused_to_start(findings).map(|verdict| in_words(findings, verdict, at))
+}
+
+/// It waits for a service that it needs, and Docker says what is the matter with that one.
+pub fn of_need(needed: &ServiceKey, waits: &str, at: Timestamp) -> Diagnosis {
+    let verdict = Verdict {
+        cause: Cause::DependencyDown,
+        confidence: Confidence::Likely,
+        summary: format!("it needs {needed}, which is not well"),
+        because: vec![format!("it {waits}")],
+    };
+    in_words(&Findings::default(), verdict, at)
 }
 
 fn in_words(findings: &Findings, mut verdict: Verdict, at: Timestamp) -> Diagnosis {

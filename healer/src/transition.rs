@@ -208,6 +208,9 @@ impl Changed {
         self.case.memory.blocked_by = Some(by.clone());
         (self.case.memory.unblocked, self.case.memory.doubted) = (None, None);
         self.tell(now, "blocked", detail.to_owned());
+        if why == Refusal::DependencyDown {
+            self.diagnosed(diagnosis::of_need(by, detail, now.wall), now);
+        }
     }
 
     fn unblock(&mut self, now: &Now) {

@@ -91,10 +91,11 @@ async fn a_dependency_that_is_down_is_the_cause_of_a_probe_that_fails() {
     let healer = Healer::started(&engine).await;
     healer.sees("db", "exited", "none").await;
     healer.alert("shop", "web").await;
-    let detail = healer.incident("web", "an attempt", |detail| !detail.attempts.is_empty()).await;
+    let detail = healer.incident("web", "waiting", |it| it.incident.state == IncidentState::Blocked).await;
     let diagnosis = detail.incident.diagnosis.unwrap();
     assert_eq!((diagnosis.cause, diagnosis.confidence), (Cause::DependencyDown, Confidence::Likely));
-    assert_eq!(diagnosis.summary, "it needs db, which is down");
+    assert_eq!(diagnosis.summary, "it needs shop/db, which is not well");
+    assert_eq!(diagnosis.because, ["it waits for shop/db: stopped"]);
 }
 
 #[tokio::test]
