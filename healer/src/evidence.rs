@@ -1,19 +1,24 @@
 //! What is kept of an illness before a restart wipes it out: state, probes, log, and how the host was doing.
 //!
-//! Everything together has a deadline and every piece a size: evidence must not hold up the cure. What could not be had
-//! is said in its place. Environment values and arguments are never asked for; text of others goes through
+//! Everything together has a deadline and every piece a size: evidence must not hold up the cure. A log that takes longer is
+//! read on beside the restart, which does not wipe it out, and is kept when it comes. What could not be had is said in its
+//! place. Environment values and arguments are never asked for; text of others goes through
 //! [`crate::redact`].
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use nexus_docker::{Container, Docker, Health};
 use nexus_model::{Evidence, EvidenceKind, Now};
 use serde_json::{Map, Value, json};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::redact;
 
-/// For the log, the only piece that Docker has to be asked for once more.
+/// How long the restart waits for the log, the only piece that Docker has to be asked for once more. It takes Docker a few
+/// milliseconds, unless the disk is busy.
+const LOG_PATIENCE: Duration = Duration::from_millis(100);
+/// After that it is not waited for at all.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
 const LOG_LINES: u32 = 100;
 /// Bytes of log kept, before and after redaction.
@@ -24,33 +29,63 @@ const PROBE_LINES: usize = 10;
 const LAST_WORDS: usize = 300;
 
 /// The pieces, and the line that says most.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Gathered {
     pub pieces: Vec<(EvidenceKind, Value)>,
     /// Empty when neither log nor probe said anything.
     pub last_words: String,
+    /// The log, when it is not among the pieces because it is still being read.
+    pub late_log: Option<JoinHandle<Log>>,
 }
 
+/// The redacted lines, or why there are none.
+pub type Log = Result<Vec<String>, String>;
+
 /// Takes evidence of a container that was just inspected. `procfs` is where the host's /proc is.
-pub async fn gather(docker: &Docker, container: &Container, procfs: &Path) -> Gathered {
-    let log = match tokio::time::timeout(LOG_DEADLINE, docker.logs_tail(&container.id, LOG_LINES, LOG_BYTES)).await {
-        Ok(Ok(lines)) => Ok(bounded(redact::lines(lines.iter().map(String::as_str)))),
-        Ok(Err(error)) => Err(redact::line(&chain(&error))),
-        Err(_) => Err(format!("the log did not come within {} s", LOG_DEADLINE.as_secs())),
+pub async fn gather(docker: &Arc<Docker>, container: &Container, procfs: &Path) -> Gathered {
+    let mut reading = tokio::spawn(read_log(Arc::clone(docker), container.id.clone()));
+    let (log, late_log) = match tokio::time::timeout(LOG_PATIENCE, &mut reading).await {
+        Ok(log) => (Some(log.unwrap_or_else(|_| Err("reading the log broke down".to_owned()))), None),
+        Err(_) => (None, Some(reading)),
     };
     let probes = probes(container);
-    let last_words = last_words(container, log.as_deref().unwrap_or_default(), &probes);
-    let log = match log {
-        Ok(lines) => json!({ "lines": lines }),
-        Err(reason) => json!({ "error": reason }),
-    };
+    let lines = log.as_ref().and_then(|log| log.as_deref().ok());
+    let last_words = last_words(container, lines.unwrap_or_default(), &probes);
     let mut pieces = vec![(EvidenceKind::Inspect, inspected(container))];
     if container.healthcheck.is_some() {
         pieces.push((EvidenceKind::HealthLog, json!({ "probes": probes })));
     }
-    pieces.push((EvidenceKind::Logs, log));
+    pieces.extend(log.map(|log| (EvidenceKind::Logs, logged(log))));
     pieces.push((EvidenceKind::HostVitals, vitals(procfs)));
-    Gathered { pieces, last_words }
+    Gathered { pieces, last_words, late_log }
+}
+
+async fn read_log(docker: Arc<Docker>, container_id: String) -> Log {
+    match tokio::time::timeout(LOG_DEADLINE, docker.logs_tail(&container_id, LOG_LINES, LOG_BYTES)).await {
+        Ok(Ok(lines)) => Ok(bounded(redact::lines(lines.iter().map(String::as_str)))),
+        Ok(Err(error)) => Err(redact::line(&chain(&error))),
+        Err(_) => Err(format!("the log did not come within {} s", LOG_DEADLINE.as_secs())),
+    }
+}
+
+fn logged(log: Log) -> Value {
+    match log {
+        Ok(lines) => json!({ "lines": lines }),
+        Err(reason) => json!({ "error": reason }),
+    }
+}
+
+/// The log that came after the restart was asked for, as a row of the attempt.
+pub async fn late(log: JoinHandle<Log>, incident: Uuid, attempt: Uuid) -> Evidence {
+    let log = log.await.unwrap_or_else(|_| Err("reading the log broke down".to_owned()));
+    Evidence {
+        id: Uuid::now_v7(),
+        incident_id: incident,
+        attempt_id: Some(attempt),
+        kind: EvidenceKind::Logs,
+        taken_at: jiff::Timestamp::now(),
+        body: logged(log),
+    }
 }
 
 impl Gathered {

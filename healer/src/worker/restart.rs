@@ -152,6 +152,15 @@ impl Worker {
             return;
         }
         self.restarts.note(container_id, &now);
+        if let Some(log) = gathered.late_log {
+            let journal = self.parts.journal.clone();
+            tokio::spawn(async move {
+                let row = evidence::late(log, incident, attempt.id).await;
+                if let Err(error) = journal.commit(vec![Change::Evidence(row)]).await {
+                    tracing::warn!(%incident, reason = %chain(&error), "a log that came late can't be kept");
+                }
+            });
+        }
         tracing::info!(
             host = self.parts.host, project = key.project, service = key.service, %incident, attempt = attempt.number,
             "restarting"

@@ -48,6 +48,8 @@ pub struct Fake {
     pub stops_in: Duration,
     pub started_at: Timestamp,
     pub log: Vec<String>,
+    /// How long the engine takes to give it.
+    pub logged_in: Duration,
     /// How long the engine takes for an inspect.
     pub inspected_in: Duration,
     /// Answers no inspect.
@@ -74,6 +76,7 @@ impl Fake {
             stops_in: Duration::ZERO,
             started_at: Timestamp::now(),
             log: vec!["listening".to_owned(), "login with password=hunter2 failed".to_owned()],
+            logged_in: Duration::ZERO,
             inspected_in: Duration::ZERO,
             hangs: false,
         }
@@ -277,7 +280,10 @@ impl Engine {
             ("GET", ["containers", id, "logs"]) => {
                 let found = self.known.lock().unwrap().containers.get(*id).cloned();
                 match found {
-                    Some(fake) => return send_log(stream, &fake.log).await,
+                    Some(fake) => {
+                        tokio::time::sleep(fake.logged_in).await;
+                        return send_log(stream, &fake.log).await;
+                    }
                     None => missing(id),
                 }
             }
