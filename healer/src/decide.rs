@@ -341,6 +341,12 @@ fn wait_for_others(case: &Case, facts: &Facts, service: &Service<'_>, now: &Now)
         .then(|| Decision::Wait { why: Refusal::DependencyRecovered, until: Some(now.after(left)) })
 }
 
+/// Whether what a container says in its log can hold a restart back.
+pub fn its_log_decides(seen: &ContainerFacts, healing: &Healing, now: &Now) -> bool {
+    let patience = healing.start_patience.saturating_mul(PATIENCE_WITH_WORDS);
+    verify::may_be_starting_until(seen, patience, now).is_some()
+}
+
 /// A container that has not been healthy since it was started may be on its way: a restart would begin it all over again.
 fn wait_for_the_start(facts: &Facts, id: &str, healing: &Healing, now: &Now) -> Option<Decision> {
     let patience = match facts.says_it_is_starting {

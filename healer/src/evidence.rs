@@ -1,17 +1,20 @@
 //! What is kept of an illness before a restart wipes it out: state, probes, log, and how the host was doing.
 //!
-//! Everything together has a deadline and every piece a size: evidence must not hold up the cure. What could not be had
-//! is said in its place. Environment values and arguments are never asked for; text of others goes through
+//! Everything together has a deadline and every piece a size: evidence must not hold up the cure. A log that takes longer is
+//! read on beside the restart, which does not wipe it out, and is kept when it comes. What could not be had is said in its
+//! place. Environment values and arguments are never asked for; text of others goes through
 //! [`crate::redact`].
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use nexus_docker::{Container, Docker, Health, Status};
 use nexus_model::{Evidence, EvidenceKind, Now};
 use serde_json::{Map, Value, json};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
@@ -20,7 +23,10 @@ use crate::{
     redact,
 };
 
-/// For the log, the only piece that Docker has to be asked for once more.
+/// How long the restart waits for the log, the only piece that Docker has to be asked for once more. It takes Docker a few
+/// milliseconds, unless the disk is busy.
+const LOG_PATIENCE: Duration = Duration::from_millis(100);
+/// After that it is not waited for at all.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
 const LOG_LINES: u32 = 100;
 /// Bytes of log kept, before and after redaction.
@@ -43,50 +49,58 @@ pub struct Places {
 }
 
 /// The pieces, the line that says most, and all of it as a diagnosis takes it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Gathered {
     pub pieces: Vec<(EvidenceKind, Value)>,
     /// Empty when neither log nor probe said anything.
     pub last_words: String,
     pub findings: Findings,
+    /// The log, when it is not among the pieces because it is still being read.
+    pub late_log: Option<JoinHandle<Log>>,
 }
 
-/// Takes evidence of a container that was just inspected.
-pub async fn gather(docker: &Docker, container: &Container, places: &Places, around: Surroundings) -> Gathered {
-    let log = async {
-        match tokio::time::timeout(LOG_DEADLINE, docker.logs_tail(&container.id, LOG_LINES, LOG_BYTES)).await {
-            Ok(Ok(lines)) => Ok(bounded(redact::lines(lines.iter().map(String::as_str)))),
-            Ok(Err(error)) => Err(redact::line(&chain(&error))),
-            Err(_) => Err(format!("the log did not come within {} s", LOG_DEADLINE.as_secs())),
-        }
+/// The redacted lines, or why there are none.
+pub type Log = Result<Vec<String>, String>;
+
+/// Takes evidence of a container that was just inspected. `needs_its_log`: what it says decides whether it is restarted at all,
+/// so that it is worth more than haste.
+pub async fn gather(
+    docker: &Arc<Docker>,
+    container: &Container,
+    places: &Places,
+    around: Surroundings,
+    needs_its_log: bool,
+) -> Gathered {
+    let mut reading = tokio::spawn(read_log(Arc::clone(docker), container.id.clone()));
+    let patience = if needs_its_log { LOG_DEADLINE } else { LOG_PATIENCE };
+    let (log, usage) = tokio::join!(tokio::time::timeout(patience, &mut reading), usage(container, &places.cgroupfs));
+    let (log, late_log) = match log {
+        Ok(log) => (Some(log.unwrap_or_else(|_| Err("reading the log broke down".to_owned()))), None),
+        Err(_) => (None, Some(reading)),
     };
-    let (log, usage) = tokio::join!(log, usage(container, &places.cgroupfs));
+    let lines = log.as_ref().and_then(|log| log.as_deref().ok()).unwrap_or_default();
     let probes = findings::probes(container);
-    let last_words = last_words(container, log.as_deref().unwrap_or_default(), &probes);
+    let last_words = last_words(container, lines, &probes);
     let (vitals, host) = vitals(places);
     let vitals_of_container =
         json!({ "usage": usage, "dependencies": around.dependencies, "image_change": around.image_change });
     let findings = Findings {
         probes,
-        log: log.clone().unwrap_or_default(),
+        log: lines.to_vec(),
         usage,
         host,
         dependencies: around.dependencies,
         image_change: around.image_change,
         ..Findings::of(container)
     };
-    let log = match log {
-        Ok(lines) => json!({ "lines": lines }),
-        Err(reason) => json!({ "error": reason }),
-    };
     let mut pieces = vec![(EvidenceKind::Inspect, inspected(container))];
     if container.healthcheck.is_some() {
         pieces.push((EvidenceKind::HealthLog, json!({ "probes": findings.probes })));
     }
-    pieces.push((EvidenceKind::Logs, log));
+    pieces.extend(log.map(|log| (EvidenceKind::Logs, logged(log))));
     pieces.push((EvidenceKind::HostVitals, vitals));
     pieces.push((EvidenceKind::ContainerVitals, vitals_of_container));
-    Gathered { pieces, last_words, findings }
+    Gathered { pieces, last_words, findings, late_log }
 }
 
 /// What the kernel counts for it; for one whose health check times out, also whether it is busy.
@@ -104,6 +118,34 @@ async fn usage(container: &Container, cgroupfs: &Path) -> cgroup::Usage {
     // Two places are what so short a look can tell.
     after.cpus = after.cpus.map(|cpus| (cpus * 100.0).round() / 100.0);
     after
+}
+
+async fn read_log(docker: Arc<Docker>, container_id: String) -> Log {
+    match tokio::time::timeout(LOG_DEADLINE, docker.logs_tail(&container_id, LOG_LINES, LOG_BYTES)).await {
+        Ok(Ok(lines)) => Ok(bounded(redact::lines(lines.iter().map(String::as_str)))),
+        Ok(Err(error)) => Err(redact::line(&chain(&error))),
+        Err(_) => Err(format!("the log did not come within {} s", LOG_DEADLINE.as_secs())),
+    }
+}
+
+fn logged(log: Log) -> Value {
+    match log {
+        Ok(lines) => json!({ "lines": lines }),
+        Err(reason) => json!({ "error": reason }),
+    }
+}
+
+/// The log that came after the restart was asked for, as a row of the attempt.
+pub async fn late(log: JoinHandle<Log>, incident: Uuid, attempt: Uuid) -> Evidence {
+    let log = log.await.unwrap_or_else(|_| Err("reading the log broke down".to_owned()));
+    Evidence {
+        id: Uuid::now_v7(),
+        incident_id: incident,
+        attempt_id: Some(attempt),
+        kind: EvidenceKind::Logs,
+        taken_at: jiff::Timestamp::now(),
+        body: logged(log),
+    }
 }
 
 impl Gathered {

@@ -35,7 +35,8 @@ async fn the_root_is_healed_and_its_dependant_follows_by_itself() {
     healer.alert("shop", "web").await;
     let detail = healer.incident("web", "waiting", blocked).await;
     assert_eq!(detail.incident.refusal, Some(Refusal::DependencyDown));
-    assert_eq!(detail.events.last().unwrap().detail, "waits for shop/db: unhealthy: 3 failed probes in a row");
+    let waits = detail.events.iter().find(|event| event.kind == "blocked").unwrap();
+    assert_eq!(waits.detail, "waits for shop/db: unhealthy: 3 failed probes in a row");
     healer.alert("shop", "db").await;
     healer.incident("db", "its end", closed).await;
     engine.change("web", |it| it.health = Some("healthy"));

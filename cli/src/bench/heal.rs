@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use jiff::{SignedDuration, Timestamp};
 use nexus_model::api::{IncidentDetail, IncidentList, ServiceList};
-use nexus_model::{Mode, Refusal};
+use nexus_model::{Evidence, Mode, Refusal};
 
 use super::machine;
 use crate::docker::{Event, Events, Project, docker};
@@ -233,8 +233,9 @@ fn judge(detail: &IncidentDetail, (unhealthy, kill): (Timestamp, Timestamp), pol
     let attempt =
         detail.attempts.first().context("the container was restarted, and the healer has no attempt of it")?;
     let opened_at = detail.incident.opened_at;
-    let evidence = !detail.evidence.is_empty()
-        && detail.evidence.iter().all(|piece| piece.attempt_id == Some(attempt.id) && piece.taken_at <= kill);
+    // A log that takes long may come later; state, probes and the host's vitals may not.
+    let before = |piece: &Evidence| piece.attempt_id == Some(attempt.id) && piece.taken_at <= kill;
+    let evidence = detail.evidence.iter().any(before);
     Ok(Trial {
         healed: kill.duration_since(unhealthy),
         polled,
@@ -295,7 +296,7 @@ fn summary(trials: &[Trial]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use nexus_model::{Attempt, Evidence, EvidenceKind, IncidentState};
+    use nexus_model::{Attempt, EvidenceKind, IncidentState};
     use uuid::Uuid;
 
     use super::*;

@@ -103,7 +103,8 @@ async fn recovered(
     ensure!(same(attempt.started_at_before, &before.started_at), "{attempt:?} and {before:?}");
     ensure!(same(attempt.started_at_after, &after.started_at), "{attempt:?} and {after:?}");
     ensure!(
-        detail.evidence.iter().all(|evidence| evidence.taken_at <= attempt.intended_at),
+        // The log comes later where reading it takes long.
+        detail.evidence.iter().all(|it| it.kind == EvidenceKind::Logs || it.taken_at <= attempt.intended_at),
         "evidence was taken too late"
     );
     ensure!(!detail.evidence.is_empty(), "there is no evidence");

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::project::{Project, Service};
 use crate::promql::metrics;
 use crate::stack::Stack;
 use crate::wait::{eventually, seconds};
@@ -63,6 +64,12 @@ pub async fn every_metric_of_the_rules_exists(stack: &Stack) -> Result<()> {
     for rule in &rules {
         ensure!(rule.health == "ok", "{} fails: {}", rule.name, rule.last_error);
     }
+    // What is ill and stays so: what is healed may be well again before Prometheus has looked once.
+    let down =
+        Service::new("down").heal("false").field("restart", json!("no")).label(nexus_model::labels::EXPECTED, "true");
+    let services = [down.without_health(), Service::new("unhealthy").heal("false").always_ill()];
+    let project = Project::up(stack, "left-ill", &services).await?;
+    project.exec("down", "echo 3 > /tmp/exit").await?;
     let asked: BTreeSet<String> = rules.iter().flat_map(|rule| metrics(&rule.query)).collect();
     let missing = eventually("the metrics of the rules exist", seconds(60), async || {
         let known: BTreeSet<String> = stack.prometheus("/api/v1/label/__name__/values").await?;
@@ -74,7 +81,8 @@ pub async fn every_metric_of_the_rules_exists(stack: &Stack) -> Result<()> {
         ensure!(missing.is_empty(), "nobody exports {missing:?}");
         Ok(Some(()))
     });
-    missing.await
+    missing.await?;
+    project.down().await
 }
 
 pub async fn every_panel_of_the_dashboards_has_an_answer(stack: &Stack) -> Result<()> {

@@ -76,6 +76,10 @@ impl Worker {
         let incident = self.cases.get(key).map(|case| case.incident.clone());
         let silence = self.parts.alertmanager.clone().zip(incident);
         let needed = dependencies::containers_needed(key, &snapshot);
+        let (now, healing) = (self.clock.now(), &self.parts.policy.healing);
+        let facts = self.facts(key, &snapshot);
+        let needs_its_log =
+            facts.container(&container_id).is_some_and(|seen| decide::its_log_decides(seen, healing, &now));
         let task = tokio::spawn(async move {
             let look = async {
                 let container = docker.inspect(&container_id).await?;
@@ -89,7 +93,7 @@ impl Worker {
                 drop(snapshot);
                 let around = Surroundings { dependencies, image_change };
                 let (gathered, silenced, needed, network_gone) = tokio::join!(
-                    evidence::gather(&docker, &container, &places, around),
+                    evidence::gather(&docker, &container, &places, around, needs_its_log),
                     silenced,
                     look_at_needed(&docker, &needed),
                     is_network_gone(&docker, &container),
@@ -187,6 +191,15 @@ impl Worker {
             return;
         }
         self.restarts.note(container_id, &now);
+        if let Some(log) = gathered.late_log {
+            let journal = self.parts.journal.clone();
+            tokio::spawn(async move {
+                let row = evidence::late(log, incident, attempt.id).await;
+                if let Err(error) = journal.commit(vec![Change::Evidence(row)]).await {
+                    tracing::warn!(%incident, reason = %chain(&error), "a log that came late can't be kept");
+                }
+            });
+        }
         tracing::info!(
             host = self.parts.host, project = key.project, service = key.service, %incident, attempt = attempt.number,
             "restarting"

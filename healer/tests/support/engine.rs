@@ -51,6 +51,8 @@ pub struct Fake {
     pub failing_streak: u64,
     pub network_mode: String,
     pub log: Vec<String>,
+    /// How long the engine takes to give it.
+    pub logged_in: Duration,
     /// How long the engine takes for an inspect.
     pub inspected_in: Duration,
     /// Answers no inspect.
@@ -79,6 +81,7 @@ impl Fake {
             failing_streak: 0,
             network_mode: format!("{project}_default"),
             log: vec!["listening".to_owned(), "login with password=hunter2 failed".to_owned()],
+            logged_in: Duration::ZERO,
             inspected_in: Duration::ZERO,
             hangs: false,
         }
@@ -290,7 +293,10 @@ impl Engine {
             ("GET", ["containers", id, "logs"]) => {
                 let found = self.known.lock().unwrap().containers.get(*id).cloned();
                 match found {
-                    Some(fake) => return send_log(stream, &fake.log).await,
+                    Some(fake) => {
+                        tokio::time::sleep(fake.logged_in).await;
+                        return send_log(stream, &fake.log).await;
+                    }
                     None => missing(id),
                 }
             }
