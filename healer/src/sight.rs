@@ -283,7 +283,7 @@ mod tests {
         let rules = include_str!("../../prometheus/rules/healing.yml");
         for kind in [Kind::Unhealthy, Kind::Down] {
             assert!(rules.contains(&format!("- alert: {}\n", kind.rule())), "{kind:?}");
-            assert!(!rules.contains(kind.alert()), "{kind:?}");
+            assert!(!rules.contains(&format!("- alert: {}\n", kind.alert())), "{kind:?}");
         }
         assert_eq!(rules.matches("          heal: restart\n          severity: none\n").count(), 2);
     }
