@@ -1,6 +1,7 @@
 //! The cases. Each runs beside the others on the one stack, with projects of its own; but for those that take away parts of
 //! the stack that the others need: they come last, one at a time.
 
+mod dependencies;
 mod exposition;
 mod failing;
 mod fast_path;
@@ -43,6 +44,8 @@ cases! {
     failing::a_hopeless_service_is_retried_slower_and_slower_told_about_and_given_up,
     outages::with_postgres_away_rows_arrive_later_and_once,
     outages::a_killed_healer_neither_forgets_nor_restarts_twice,
+    dependencies::the_root_is_healed_and_its_dependant_after_it,
+    dependencies::who_lives_in_the_network_of_a_restarted_container_is_restarted_after_it,
     healing::an_unhealthy_container_is_restarted_with_evidence,
     healing::an_exited_container_is_brought_back,
     hands_off::an_opted_out_service_is_left_alone,
