@@ -368,6 +368,16 @@ impl Scenario {
         }
     }
 
+    /// Nothing is to come any more by itself.
+    fn is_quiet(&self) -> bool {
+        self.services.iter().all(|one| match one.trouble {
+            Trouble::None => true,
+            Trouble::Hangs => false,
+            Trouble::Until(end) | Trouble::Flaps { until: end, .. } => self.seconds >= end,
+            Trouble::ComesBack { times, .. } => times == 0,
+        })
+    }
+
     fn all_work(&self) -> bool {
         (0..self.services.len()).all(|at| self.works(at) && self.services[at].health == Health::Healthy)
     }
@@ -584,6 +594,9 @@ fn play(seed: u64, healed: bool) -> (Failure, Played) {
             played.all_well_at = Some(scenario.seconds - STRIKES_AT);
         } else if !over {
             played.all_well_at = None;
+        }
+        if over && scenario.is_quiet() && healer.cases.is_empty() {
+            break;
         }
     }
     (scenario.failure, played)
