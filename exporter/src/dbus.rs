@@ -635,7 +635,10 @@ mod tests {
         };
         check(&error(b"a.Error"), "refused: a.Error");
         check(&error(b"a\nError"), "not understood: an error without a name");
-        check(b"l\x03\x01\x01\0\0\0\0\x01\0\0\0\x08\0\0\0\x05\x01u\0\x03\0\0\0", "not understood: an error without a name");
+        check(
+            b"l\x03\x01\x01\0\0\0\0\x01\0\0\0\x08\0\0\0\x05\x01u\0\x03\0\0\0",
+            "not understood: an error without a name",
+        );
         assert!(is_error_name(&"a".repeat(255)) && !is_error_name(&"a".repeat(256)));
     }
 
@@ -705,7 +708,8 @@ mod tests {
         pad(&mut fields.out, 8);
         fields.out.push(FIELD_SIGNATURE);
         fields.variant("g", &Basic::Text(signature.to_owned()));
-        let mut message = Encoder { is_big_endian, out: vec![if is_big_endian { b'B' } else { b'l' }, METHOD_RETURN, 1, 1] };
+        let mut message =
+            Encoder { is_big_endian, out: vec![if is_big_endian { b'B' } else { b'l' }, METHOD_RETURN, 1, 1] };
         for number in [body.out.len() as u64, 1, fields.out.len() as u64] {
             message.integer(number, 4);
         }
