@@ -443,7 +443,7 @@ mod tests {
             match value {
                 _ if *at == leave_out => *value = serde_json::Value::Null,
                 serde_json::Value::Number(number) => *number = numbers[*at % numbers.len()].into(),
-                serde_json::Value::String(text) if *at % 3 == 0 => text.clone_from(&words[*at % words.len()]),
+                serde_json::Value::String(text) if at.is_multiple_of(3) => text.clone_from(&words[*at % words.len()]),
                 serde_json::Value::Array(all) => {
                     all.iter_mut().for_each(|one| change(one, at, numbers, words, leave_out))
                 }
