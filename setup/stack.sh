@@ -191,7 +191,29 @@ down() {
 
 logs() {
     need_docker
-    compose --profile grafana logs --tail 100 "$@"
+    local asked=() services service
+    while [ $# -gt 0 ]; do
+        asked+=("$1")
+        case $1 in
+        # Their value is the next word.
+        --tail | -n | --since | --until | --index)
+            if [ $# -gt 1 ]; then
+                asked+=("$2")
+                shift
+            fi
+            ;;
+        -*) ;;
+        *)
+            # Asked once: Compose takes a while for it. Where it can't tell, it says why itself.
+            services=${services:-$(compose --profile grafana config --services 2>/dev/null | sort)}
+            service=$1
+            [ -z "$services" ] || grep --quiet --line-regexp --fixed-strings -e "$service" <<<"$services" ||
+                die "no service is called \"$service\"; there are $(paste -s -d , <<<"$services" | sed 's/,/, /g')" 2
+            ;;
+        esac
+        shift
+    done
+    compose --profile grafana logs --tail 100 "${asked[@]}"
 }
 
 asks_for_help() {

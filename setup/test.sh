@@ -185,7 +185,7 @@ test_arm64() {
     PROPTEST_CASES=16 cargo_in_container "$image" "$cache/target-arm64" test --locked --target aarch64-unknown-linux-gnu -p nexus-exporter --lib --test golden
 }
 
-# Random input for the exporter's parsers, NEXUS_FUZZ_SECONDS a target. The inputs that were worth keeping are those that the
+# Random input for what parses, NEXUS_FUZZ_SECONDS a target. The inputs that were worth keeping are those that the
 # next run begins with; one that breaks something is below fuzz/artifacts.
 test_fuzz() {
     if [ "$cargo_in" != host ]; then
@@ -199,7 +199,7 @@ test_fuzz() {
     scratch=$(mktemp -d -p "$([ -d /dev/shm ] && echo /dev/shm || echo /tmp)")
     step "inputs to begin with" fuzz_cargo "$scratch" run --locked --example seeds -- "$cache/fuzz"
     say "seed $seed (NEXUS_FUZZ_SEED), ${NEXUS_FUZZ_SECONDS:=60} s each (NEXUS_FUZZ_SECONDS)"
-    for target in collectors textfile accept web_config; do
+    for target in collectors textfile accept dbus docker web_config; do
         step "fuzzing $target" fuzz_cargo "$scratch" fuzz run --sanitizer none --target-dir "$cache/target-fuzz" "$target" "$cache/fuzz/$target" -- \
             -seed="$seed" -max_total_time="$NEXUS_FUZZ_SECONDS" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1
     done

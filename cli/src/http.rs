@@ -22,6 +22,9 @@ pub enum HttpError {
     Unreachable { name: &'static str, base: String },
     #[error("{name} at {base} took longer than {} s to answer", TIMEOUT.as_secs())]
     TimedOut { name: &'static str, base: String },
+    /// In the healer's own words, which say all that there is to say.
+    #[error("{message}")]
+    Told { status: u16, message: String },
     #[error("{name} at {base} answers {status}{message}")]
     Status { name: &'static str, base: String, status: u16, message: String },
     #[error(
@@ -33,11 +36,14 @@ pub enum HttpError {
 impl HttpError {
     pub fn status(&self) -> Option<u16> {
         match self {
-            HttpError::Status { status, .. } => Some(*status),
+            HttpError::Told { status, .. } | HttpError::Status { status, .. } => Some(*status),
             _ => None,
         }
     }
 }
+
+/// Who answers a request that can't be met with a sentence for people.
+const HEALER: &str = "the healer";
 
 /// One part of the stack.
 #[derive(Clone)]
@@ -73,7 +79,7 @@ impl Part {
                 );
             }
         };
-        Part::new("the healer", home.url("NEXUS_HEALER_PORT"), Some(token))
+        Part::new(HEALER, home.url("NEXUS_HEALER_PORT"), Some(token))
     }
 
     pub fn alertmanager(home: &Home) -> Result<Part> {
@@ -165,6 +171,10 @@ impl Part {
     fn refused(&self, status: StatusCode, body: &[u8]) -> HttpError {
         let message = match (serde_json::from_slice::<ApiError>(body), status) {
             (_, StatusCode::UNAUTHORIZED) => ": its token is another one; run ./nexus up".to_owned(),
+            // What is wrong is in the request, not in the healer.
+            (Ok(said), _) if status.is_client_error() && self.name == HEALER && !said.error.is_empty() => {
+                return HttpError::Told { status: status.as_u16(), message: said.error };
+            }
             (Ok(said), _) => format!(": {}", said.error),
             (Err(_), _) => String::new(),
         };
@@ -180,6 +190,10 @@ mod tests {
 
     /// Answers one request with the given bytes.
     fn ask(answer: &'static str) -> Result<ApiError, HttpError> {
+        ask_of(HEALER, answer)
+    }
+
+    fn ask_of(name: &'static str, answer: &'static str) -> Result<ApiError, HttpError> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -190,7 +204,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
-        let part = Part::new("the healer", base, Some("t0ken".into())).unwrap();
+        let part = Part::new(name, base, Some("t0ken".into())).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let result = runtime.block_on(part.get("/x", &[("a", "b c")]));
         let request = server.join().unwrap();
@@ -204,11 +218,23 @@ mod tests {
             let message = ask(answer).unwrap_err().to_string();
             assert!(message.contains(contains) && !message.contains("t0ken"), "{message}");
         };
-        check("HTTP/1.1 404 Not Found\r\ncontent-length: 16\r\n\r\n{\"error\":\"no x\"}", "answers 404: no x");
+        check("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno", "answers 404");
+        check("HTTP/1.1 404 Not Found\r\ncontent-length: 12\r\n\r\n{\"error\":\"\"}", "answers 404");
+        check("HTTP/1.1 503 Unavailable\r\ncontent-length: 16\r\n\r\n{\"error\":\"no x\"}", "answers 503: no x");
         check("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", "answers 401: its token is another one");
         check("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", "not understood");
         check("SSH-2.0-x\r\n\r\n", "not understood");
         assert_eq!(ask("HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"error\":\"yes\"}").unwrap().error, "yes");
+    }
+
+    #[test]
+    fn what_the_healer_says_of_a_request_is_told_as_it_is() {
+        let answer = "HTTP/1.1 404 Not Found\r\ncontent-length: 16\r\n\r\n{\"error\":\"no x\"}";
+        let told = ask(answer).unwrap_err();
+        assert_eq!((told.to_string().as_str(), told.status()), ("no x", Some(404)));
+        // Others say more of themselves than of what is asked.
+        let other = ask_of("Prometheus", answer).unwrap_err();
+        assert!(other.to_string().ends_with(" answers 404: no x") && other.status() == Some(404), "{other}");
     }
 
     #[test]

@@ -16,6 +16,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 const MESSAGE_LIMIT: usize = 4 << 20;
 /// dbus-daemon lets a client of the system bus wait for 128 answers at once.
 const WINDOW: usize = 32;
+/// Of a bus, an interface, a member or an error, by the specification.
+const NAME_LIMIT: usize = 255;
 /// A line of the authentication.
 const LINE_LIMIT: usize = 16 * 1024;
 
@@ -322,10 +324,14 @@ fn message_size(bytes: &[u8]) -> Result<Option<usize>, Error> {
     }
     let number = |at: usize| Decoder { bytes: head, at, is_big_endian }.u32().map(|number| number as usize);
     let (body, fields) = (number(4)?, number(12)?);
-    if body > MESSAGE_LIMIT || fields > MESSAGE_LIMIT {
-        return Err(Error::Malformed("a message that is too large"));
+    // Each by itself first: where addresses have 32 bits, the sum of two such numbers may not fit.
+    if body <= MESSAGE_LIMIT && fields <= MESSAGE_LIMIT {
+        let size = (FIXED_HEADER + fields).next_multiple_of(8) + body;
+        if size <= MESSAGE_LIMIT {
+            return Ok(Some(size));
+        }
     }
-    Ok(Some((FIXED_HEADER + fields).next_multiple_of(8) + body))
+    Err(Error::Malformed("a message that is too large"))
 }
 
 const FIXED_HEADER: usize = 16;
@@ -346,14 +352,24 @@ fn decode(message: &[u8]) -> Result<Option<(u32, Answer)>, Error> {
             _ => (),
         }
     }
+    if header.at > end {
+        return Err(Error::Malformed("a header that goes on in the body"));
+    }
     header.align(8)?;
     let bytes = message.get(header.at..).unwrap_or_default().to_owned();
     let answer = match message.get(1) {
         Some(&METHOD_RETURN) => Ok(Body { signature, bytes, is_big_endian }),
-        Some(&ERROR) => Err(Error::Refused(error_name)),
+        Some(&ERROR) if is_error_name(&error_name) => Err(Error::Refused(error_name)),
+        Some(&ERROR) => Err(Error::Malformed("an error without a name")),
         _ => return Ok(None),
     };
     Ok(reply_serial.map(|serial| (serial, answer)))
+}
+
+/// A name is told in the log, so what is none is not taken for one.
+fn is_error_name(text: &str) -> bool {
+    let may_be_in_it = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+    (1..=NAME_LIMIT).contains(&text.len()) && text.bytes().all(may_be_in_it)
 }
 
 /// Reads values one after the other, each aligned as its type wants.
@@ -573,7 +589,7 @@ mod tests {
         let (serial, answer) = decode(big).unwrap().unwrap();
         assert_eq!((serial, message_size(big).unwrap()), (2, Some(big.len())));
         assert_eq!(answer.unwrap().variant(), Some(Basic::Unsigned(0x1_0203)));
-        let error = b"l\x03\x01\x01\0\0\0\0\x01\0\0\0\x17\0\0\0\x05\x01u\0\x03\0\0\0\x04\x01s\0\x07\0\0\0a.Error\0";
+        let error = b"l\x03\x01\x01\0\0\0\0\x01\0\0\0\x18\0\0\0\x05\x01u\0\x03\0\0\0\x04\x01s\0\x07\0\0\0a.Error\0";
         let (serial, answer) = decode(error).unwrap().unwrap();
         assert_eq!(serial, 3);
         assert!(matches!(answer, Err(Error::Refused(name)) if name == "a.Error"));
@@ -601,7 +617,180 @@ mod tests {
         check(b"", None);
     }
 
+    #[test]
+    fn what_breaks_the_rules_of_a_message_is_not_taken() {
+        let check = |message: &[u8], expected: &str| {
+            let error = match decode(message) {
+                Ok(Some((3, answer))) => answer.unwrap_err(),
+                other => other.unwrap_err(),
+            };
+            assert_eq!(error.to_string(), expected, "{}", message.escape_ascii());
+        };
+        // The array of fields is said to end within the last of them.
+        let long = b"l\x02\x01\x01\0\0\0\0\x01\0\0\0\x0c\0\0\0\x05\x01u\0\x03\0\0\0\x08\x01g\0\x01v\0\0";
+        check(long, "not understood: a header that goes on in the body");
+        let error = |name: &[u8; 7]| {
+            let head = b"l\x03\x01\x01\0\0\0\0\x01\0\0\0\x18\0\0\0\x05\x01u\0\x03\0\0\0\x04\x01s\0\x07\0\0\0";
+            [head, name.as_slice(), b"\0"].concat()
+        };
+        check(&error(b"a.Error"), "refused: a.Error");
+        check(&error(b"a\nError"), "not understood: an error without a name");
+        check(
+            b"l\x03\x01\x01\0\0\0\0\x01\0\0\0\x08\0\0\0\x05\x01u\0\x03\0\0\0",
+            "not understood: an error without a name",
+        );
+        assert!(is_error_name(&"a".repeat(255)) && !is_error_name(&"a".repeat(256)));
+    }
+
+    #[test]
+    fn header_and_body_together_are_within_the_limit() {
+        let check = |body: usize, fields: usize, expected: Option<usize>| {
+            let number = |number: usize| u32::try_from(number).unwrap().to_le_bytes();
+            let head = [b"l\x02\x01\x01".as_slice(), &number(body), &[1, 0, 0, 0], &number(fields)].concat();
+            assert_eq!(message_size(&head).ok().flatten(), expected, "{body} {fields}");
+        };
+        check(MESSAGE_LIMIT - 24, 1, Some(MESSAGE_LIMIT));
+        check(MESSAGE_LIMIT - 23, 1, None);
+        check(MESSAGE_LIMIT, MESSAGE_LIMIT, None);
+        check(u32::MAX as usize, u32::MAX as usize, None);
+    }
+
+    /// As the other end writes its messages.
+    #[derive(Debug, Default)]
+    struct Encoder {
+        out: Vec<u8>,
+        is_big_endian: bool,
+    }
+
+    impl Encoder {
+        fn integer(&mut self, number: u64, width: usize) {
+            pad(&mut self.out, width);
+            match self.is_big_endian {
+                true => self.out.extend(&number.to_be_bytes()[8 - width..]),
+                false => self.out.extend(&number.to_le_bytes()[..width]),
+            }
+        }
+
+        fn variant(&mut self, kind: &str, value: &Basic) {
+            self.out.push(kind.len() as u8);
+            self.out.extend(kind.bytes().chain([0]));
+            match (kind, value) {
+                ("g", Basic::Text(text)) => {
+                    self.out.push(text.len() as u8);
+                    self.out.extend(text.bytes().chain([0]));
+                }
+                (_, Basic::Text(text)) => {
+                    self.integer(text.len() as u64, 4);
+                    self.out.extend(text.bytes().chain([0]));
+                }
+                (_, Basic::Unsigned(number)) => self.integer(*number, width(kind)),
+                (_, Basic::Signed(number)) => self.integer(*number as u64, width(kind)),
+                (_, Basic::Bool(yes)) => self.integer(u64::from(*yes), 4),
+            }
+        }
+    }
+
+    fn width(kind: &str) -> usize {
+        match kind {
+            "y" => 1,
+            "q" | "n" => 2,
+            "u" | "h" | "i" => 4,
+            _ => 8,
+        }
+    }
+
+    /// The answer to call `serial` with `body`, of which is said that it is a `signature`.
+    fn answer(serial: u32, signature: &str, body: &Encoder) -> Vec<u8> {
+        let is_big_endian = body.is_big_endian;
+        let mut fields = Encoder { is_big_endian, ..Encoder::default() };
+        fields.out.push(FIELD_REPLY_SERIAL);
+        fields.variant("u", &Basic::Unsigned(serial.into()));
+        pad(&mut fields.out, 8);
+        fields.out.push(FIELD_SIGNATURE);
+        fields.variant("g", &Basic::Text(signature.to_owned()));
+        let mut message =
+            Encoder { is_big_endian, out: vec![if is_big_endian { b'B' } else { b'l' }, METHOD_RETURN, 1, 1] };
+        for number in [body.out.len() as u64, 1, fields.out.len() as u64] {
+            message.integer(number, 4);
+        }
+        message.out.extend(fields.out);
+        pad(&mut message.out, 8);
+        message.out.extend(&body.out);
+        message.out
+    }
+
+    fn values() -> impl Strategy<Value = (&'static str, Basic)> {
+        let text = |kind, pattern: &'static str| pattern.prop_map(move |text| (kind, Basic::Text(text)));
+        let unsigned = |kind, most: u64| (0..=most).prop_map(move |number| (kind, Basic::Unsigned(number)));
+        let signed = |kind, most: i64| (-most - 1..=most).prop_map(move |number| (kind, Basic::Signed(number)));
+        prop_oneof![
+            text("s", "\\PC{0,40}"),
+            text("o", "(/[a-z_0-9]{1,9}){1,4}"),
+            text("g", "[a-z()]{0,40}"),
+            unsigned("y", 0xff),
+            unsigned("q", 0xffff),
+            unsigned("u", 0xffff_ffff),
+            unsigned("h", 0xffff_ffff),
+            unsigned("t", u64::MAX),
+            signed("n", 0x7fff),
+            signed("i", 0x7fff_ffff),
+            signed("x", i64::MAX),
+            any::<bool>().prop_map(|yes| ("b", Basic::Bool(yes))),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn what_the_other_end_writes_reads_back(serial in any::<u32>(), is_big_endian in any::<bool>(), (kind, value) in values(), cut in any::<prop::sample::Index>()) {
+            let mut body = Encoder { is_big_endian, ..Encoder::default() };
+            body.variant(kind, &value);
+            let message = answer(serial, "v", &body);
+            prop_assert_eq!(message_size(&message).unwrap(), Some(message.len()));
+            let (found, read) = decode(&message).unwrap().unwrap();
+            prop_assert_eq!(found, serial);
+            prop_assert_eq!(read.unwrap().variant(), Some(value));
+            // Cut off anywhere, it waits for the rest; a body that lacks a part is no value.
+            let cut = cut.index(message.len());
+            let size = message_size(&message[..cut]).unwrap();
+            prop_assert!(size.is_none_or(|size| size == message.len() && cut >= FIXED_HEADER));
+            if let Ok(Some((_, Ok(body)))) = decode(&message[..cut]) {
+                prop_assert_eq!(body.variant(), None);
+            }
+        }
+
+        #[test]
+        fn a_call_reads_back(serial in any::<u32>(), words in prop::array::uniform4("\\PC{0,40}"), arguments in prop::collection::vec("\\PC{0,40}", 0..5)) {
+            let given: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let [destination, path, interface, member] = words.each_ref().map(String::as_str);
+            let mut out = b"what is before it".to_vec();
+            let before = out.len();
+            encode(&Call { destination, path, interface, member, arguments: &given }, serial, &mut out).unwrap();
+            let message = &out[before..];
+            prop_assert_eq!(message_size(message).unwrap(), Some(message.len()));
+            prop_assert!(decode(message).unwrap().is_none());
+            let mut header = Decoder { bytes: message, at: 8, is_big_endian: false };
+            prop_assert_eq!(header.u32().unwrap(), serial);
+            let end = FIXED_HEADER + header.u32().unwrap() as usize;
+            let mut fields = std::collections::BTreeMap::new();
+            while header.at < end {
+                header.align(8).unwrap();
+                fields.insert(header.byte().unwrap(), header.variant().unwrap());
+            }
+            header.align(8).unwrap();
+            let text = |text: &str| Some(Basic::Text(text.to_owned()));
+            let signature = (!given.is_empty()).then(|| Basic::Text("s".repeat(given.len())));
+            prop_assert_eq!(fields.remove(&FIELD_DESTINATION), text(destination));
+            prop_assert_eq!(fields.remove(&FIELD_PATH), text(path));
+            prop_assert_eq!(fields.remove(&FIELD_INTERFACE), text(interface));
+            prop_assert_eq!(fields.remove(&FIELD_MEMBER), text(member));
+            prop_assert_eq!(fields.remove(&FIELD_SIGNATURE), signature);
+            prop_assert!(fields.is_empty());
+            for argument in &given {
+                prop_assert_eq!(&header.text().unwrap(), argument);
+            }
+            prop_assert!(header.is_at(message.len()));
+        }
+
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0..200usize, place in 0..200usize) {
             _ = message_size(&bytes);

@@ -160,6 +160,52 @@ fn refusal(serial: u32) -> Vec<u8> {
     message
 }
 
+/// Answers message `serial`: four are asked, of which the last is for the list of units.
+fn units_twice(serial: u32) -> Vec<u8> {
+    let text = |out: &mut Vec<u8>, text: &str| {
+        out.resize(out.len().next_multiple_of(4), 0);
+        out.extend((text.len() as u32).to_le_bytes());
+        out.extend(text.bytes().chain([0]));
+    };
+    if serial != 4 {
+        return refusal(serial);
+    }
+    let mut units = Vec::new();
+    for state in ["active", "failed"] {
+        units.resize(units.len().next_multiple_of(8), 0);
+        for word in ["a.target", "A.", "loaded", state, "", "", "/a"] {
+            text(&mut units, word);
+        }
+        units.resize(units.len().next_multiple_of(4), 0);
+        units.extend([0; 4]);
+        text(&mut units, "");
+        text(&mut units, "/");
+    }
+    let mut fields = b"\x05\x01u\0".to_vec();
+    fields.extend(serial.to_le_bytes());
+    fields.extend(b"\x08\x01g\0\x0da(ssssssouso)\0");
+    let mut message = b"l\x02\x01\x01".to_vec();
+    for number in [units.len() as u32 + 8, 1, fields.len() as u32] {
+        message.extend(number.to_le_bytes());
+    }
+    message.extend(fields);
+    message.resize(message.len().next_multiple_of(8), 0);
+    message.extend((units.len() as u32).to_le_bytes());
+    message.extend([0; 4]);
+    message.extend(units);
+    message
+}
+
+#[test]
+fn a_unit_that_is_listed_twice_is_one_series() {
+    let root = host(PRIVATE, |stream| answer_all(stream, units_twice));
+    let body = scrape(&mut gatherer(root.path(), |wanted| wanted.is_private = true)).render(Format::Text);
+    let count = |line: &str| body.lines().filter(|other| *other == line).count();
+    assert_eq!(count("node_systemd_unit_state{name=\"a.target\",state=\"active\",type=\"\"} 1"), 1, "{body}");
+    assert_eq!(body.matches("state=\"failed\",type=").count(), 1, "{body}");
+    assert_eq!(count("node_systemd_units{state=\"active\"} 1"), 1, "{body}");
+}
+
 #[test]
 fn a_systemd_that_refuses_is_a_fault_with_its_reason() {
     let root = host(PRIVATE, |stream| answer_all(stream, refusal));

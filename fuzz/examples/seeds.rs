@@ -37,6 +37,16 @@ fn main() -> std::io::Result<()> {
     for (at, request) in requests.iter().enumerate() {
         write(folder, "accept", &at.to_string(), request.as_bytes())?;
     }
+    for recording in ["252.bus", "252.private"] {
+        let said = pieces(&fs::read(fixtures.join("systemd").join(recording))?);
+        for wanted in [0, 14] {
+            let mode = wanted | u8::from(recording.ends_with("private"));
+            write(folder, "dbus", &format!("{recording}-{wanted}"), &[&[mode], said.as_slice()].concat())?;
+        }
+    }
+    for (name, mode, answer) in answers_of_docker(&fixtures)? {
+        write(folder, "docker", &name, &[&[mode], answer.as_slice()].concat())?;
+    }
     let configuration = "tls_server_config:\n  cert_file: c.pem\n  key_file: k.pem\n  client_auth_type: NoClientCert\n  \
         min_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n  curve_preferences: [X25519]\n\
         http_server_config:\n  http2: false\n  headers:\n    X-Frame-Options: deny\n\
@@ -47,6 +57,66 @@ fn main() -> std::io::Result<()> {
         write(folder, "web_config", &at.to_string(), part.as_bytes())?;
     }
     Ok(())
+}
+
+/// What was said in a recording, whose pieces begin with their lengths.
+fn pieces(recorded: &[u8]) -> Vec<u8> {
+    let (mut said, mut rest) = (Vec::new(), recorded);
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (piece, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+        said.extend(piece);
+        rest = after;
+    }
+    said
+}
+
+/// By name: which question the target answers with it, and the answer.
+fn answers_of_docker(fixtures: &Path) -> std::io::Result<Vec<(String, u8, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(fixtures)?.flatten() {
+        let Ok(recorded) = fs::read(entry.path().join("docker.json")) else { continue };
+        let recorded: serde_json::Value = serde_json::from_slice(&recorded)?;
+        let tree = entry.file_name().to_string_lossy().into_owned();
+        let containers = recorded["containers"].as_array().cloned().unwrap_or_default();
+        let listed = containers.iter().map(|container| {
+            let (state, labels) = (&container["State"]["Status"], &container["Config"]["Labels"]);
+            serde_json::json!({"Id": container["Id"], "State": state, "Status": "Up (healthy)", "Labels": labels})
+        });
+        found.push((format!("{tree}-list"), 1, serde_json::Value::from_iter(listed)));
+        for (at, container) in containers.iter().enumerate() {
+            found.push((format!("{tree}-inspect-{at}"), 0, container.clone()));
+        }
+        for (key, mode) in [("system_df", 2), ("images", 3), ("info", 4)] {
+            if let Some(answer) = recorded.get(key) {
+                found.push((format!("{tree}-{key}"), mode, answer.clone()));
+            }
+        }
+    }
+    let mut found: Vec<_> =
+        found.into_iter().map(|(name, mode, answer)| (name, mode, answer.to_string().into_bytes())).collect();
+    let sums = r#"{"ImageUsage":{"ActiveCount":1,"TotalCount":2,"Reclaimable":30,"TotalSize":100},"ContainerUsage":{"ActiveCount":1},
+        "VolumeUsage":{},"BuildCacheUsage":{"TotalCount":4,"Reclaimable":9}}"#;
+    let lists = r#"{"LayersSize":1000,"Images":[{"Containers":2,"Size":600,"SharedSize":-1}],
+        "Containers":[{"State":"running","SizeRw":7},{"State":"exited","SizeRw":30}],
+        "Volumes":[{"UsageData":{"Size":40,"RefCount":1}},{"UsageData":null}],"BuildCache":[{"Size":5,"InUse":true,"Shared":false}]}"#;
+    let events = r#"{"Type":"container","Action":"kill","Actor":{"ID":"a","Attributes":{"signal":"15","nexus.stack":"b"}},"time":1,"timeNano":1000000001}
+{"Type":"container","Action":"health_status: unhealthy","Actor":{"ID":"a","Attributes":{"image":"c"}},"timeNano":-1}
+{"Type":"container","Action":"die","Actor":{"ID":"a"}}
+"#;
+    // Two streams, each piece with its length; and a container with a terminal, whose log has no pieces.
+    let log = b"\x01\0\0\0\0\0\0\x252026-01-02T03:04:05.123456789Z ready\n\x02\0\0\0\0\0\0\x04no\xff\n";
+    let others: [(&str, u8, &[u8]); 8] = [
+        ("sums", 2, sums.as_bytes()),
+        ("lists", 2, lists.as_bytes()),
+        ("nothing", 2, b"{}"),
+        ("events", 6, events.as_bytes()),
+        ("log", 5, log.as_slice()),
+        ("terminal", 5, b"2026-01-02T03:04:05.123456789Z ready\r\n"),
+        ("refused", 0x20, br#"{"message":"no such thing"}"#),
+        ("not-found", 0x12, b"<html>\n<h1>404</h1>\n</html>"),
+    ];
+    found.extend(others.map(|(name, mode, answer)| (name.to_owned(), mode, answer.to_vec())));
+    Ok(found)
 }
 
 /// As it is, twice, and with numbers that sums and signs break on.

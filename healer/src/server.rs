@@ -105,8 +105,11 @@ pub fn router(app: App, webhook_token: Secret, api_token: Secret) -> Router {
     counted
         .merge(require_bearer(api, api_token))
         .merge(open)
-        .fallback(|| async { Problem(StatusCode::NOT_FOUND, "no such route".to_owned()) })
+        .fallback(|| async { Problem(StatusCode::NOT_FOUND, NO_SUCH_ROUTE.to_owned()) })
 }
+
+/// The command line shows it as it is; this repository's own asks for what its healer has.
+const NO_SUCH_ROUTE: &str = "no such route: the healer may be of another version, run ./nexus up";
 
 /// An answer that is not a success: the status and a sentence.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! A scrape makes a connection, asks in two turns (what there is, then what each unit has), and closes it: a connection that
 //! stays would be sent all that happens on the machine.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -188,6 +188,9 @@ fn parse(body: &Body) -> Result<Vec<Listed<'_>>, Error> {
         let (_job, _job_type, _job_path) = (decoder.u32()?, decoder.text()?, decoder.text()?);
         units.push(Listed { name, load_state, state, path });
     }
+    // A series must not be there twice, whatever the list says.
+    let mut names = HashSet::with_capacity(units.len());
+    units.retain(|unit| names.insert(unit.name));
     Ok(units)
 }
 

@@ -68,7 +68,7 @@ pub(crate) struct Listed {
 
 /// One event of a container.
 #[derive(Clone, Debug)]
-pub(crate) struct Event {
+pub struct Event {
     pub id: String,
     pub action: String,
     /// Of the `kill` event: the signal's number.
@@ -224,7 +224,7 @@ impl Docker {
     }
 
     /// `GET /images/json`: when each image was made that has a tag, is used, or is left over.
-    pub(crate) async fn image_times(&self) -> Result<ImageTimes, DockerError> {
+    pub async fn image_times(&self) -> Result<ImageTimes, DockerError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Image {
@@ -241,7 +241,7 @@ impl Docker {
     /// `GET /events`: what happens to containers, beginning with what happened after `since_nanos`. Probes of health
     /// checks, which are most of what Docker tells, are filtered out by the engine. Ends with an error, or when the
     /// engine or the proxy closes it.
-    pub(crate) async fn events(
+    pub async fn events(
         &self,
         since_nanos: i64,
     ) -> Result<impl Stream<Item = Result<Event, DockerError>> + Unpin + use<>, DockerError> {
@@ -250,8 +250,7 @@ impl Docker {
             ("type".to_owned(), vec!["container".to_owned()]),
             ("event".to_owned(), EVENTS.map(str::to_owned).to_vec()),
         ]);
-        let since = format!("{}.{:09}", since_nanos / 1_000_000_000, since_nanos % 1_000_000_000);
-        let options = EventsOptions { since: Some(since), filters: Some(filters), ..Default::default() };
+        let options = EventsOptions { since: Some(since(since_nanos)), filters: Some(filters), ..Default::default() };
         let socket = self.socket.clone();
         Ok(Box::pin(client.events(Some(options)).filter_map(move |message| {
             let event = match message {
@@ -343,6 +342,12 @@ fn message(body: &[u8]) -> String {
     cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 512)
 }
 
+/// Seconds since the epoch as the engine reads them, which knows no time before.
+fn since(nanos: i64) -> String {
+    let nanos = nanos.max(0);
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
+}
+
 /// The beginning of `text`, at most `limit` bytes, cut between characters.
 fn cut(text: &str, limit: usize) -> String {
     text[..text.floor_char_boundary(limit)].to_owned()
@@ -351,6 +356,15 @@ fn cut(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_told_as_the_engine_reads_it() {
+        let check = |nanos: i64, expected: &str| assert_eq!(since(nanos), expected);
+        check(1_700_000_000_000_000_005, "1700000000.000000005");
+        check(7, "0.000000007");
+        check(-1, "0.000000000");
+        check(i64::MIN, "0.000000000");
+    }
 
     #[tokio::test]
     async fn a_missing_socket_is_one_clear_error() {

@@ -333,6 +333,8 @@ fn timestamp(text: Option<&str>) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Cut down from what an engine of API 1.41 answered for a Compose container that had turned unhealthy.
@@ -432,5 +434,52 @@ mod tests {
         };
         check(0, false);
         check(1, true);
+    }
+
+    /// The answer above with other numbers, times, words and missing parts.
+    fn near(numbers: &[i64], words: &[String], leave_out: usize) -> serde_json::Value {
+        fn change(value: &mut serde_json::Value, at: &mut usize, numbers: &[i64], words: &[String], leave_out: usize) {
+            *at += 1;
+            match value {
+                _ if *at == leave_out => *value = serde_json::Value::Null,
+                serde_json::Value::Number(number) => *number = numbers[*at % numbers.len()].into(),
+                serde_json::Value::String(text) if at.is_multiple_of(3) => text.clone_from(&words[*at % words.len()]),
+                serde_json::Value::Array(all) => {
+                    all.iter_mut().for_each(|one| change(one, at, numbers, words, leave_out))
+                }
+                serde_json::Value::Object(all) => {
+                    all.values_mut().for_each(|one| change(one, at, numbers, words, leave_out))
+                }
+                _ => (),
+            }
+        }
+        let mut value = serde_json::from_str(UNHEALTHY).unwrap();
+        change(&mut value, &mut 0, numbers, words, leave_out);
+        value
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_what_is_unknown_is_missing(
+            text in any::<String>(),
+            numbers in prop::collection::vec(prop_oneof![any::<i64>(), -1..3i64], 1..9),
+            words in prop::collection::vec(prop_oneof![any::<String>(), "/{0,3}[a-z]{0,4}", "-?[0-9]{4}-0[1-9]-0[1-9]T00:00:00Z"], 1..9),
+            leave_out in 0..60usize,
+        ) {
+            _ = serde_json::from_str::<ContainerInspectResponse>(&text).map(Container::from);
+            // Some words stand where only few are known.
+            let Ok(answer) = serde_json::from_value::<ContainerInspectResponse>(near(&numbers, &words, leave_out)) else { return Ok(()) };
+            let container = Container::from(answer);
+            _ = container.expected_to_run();
+            prop_assert!(!container.name.starts_with('/'));
+            let limits = [container.memory_limit_bytes, container.cpu_shares, container.cpu_quota_micros];
+            prop_assert!(!limits.contains(&Some(0)));
+            let probed = container.probes.iter().flat_map(|probe| [probe.start, probe.end]);
+            let times = probed.chain([container.created_at, container.started_at, container.finished_at]);
+            prop_assert!(times.flatten().all(|at| at > Timestamp::UNIX_EPOCH));
+            if let Some(check) = container.healthcheck {
+                prop_assert!(check.interval.is_positive() && check.timeout.is_positive() && check.retries > 0);
+            }
+        }
     }
 }

@@ -225,7 +225,8 @@ impl From<Sum> for Usage {
             // What can be had back is there.
             total_bytes: positive(sum.total_size.max(sum.reclaimable)),
             reclaimable_bytes: positive(sum.reclaimable),
-            count: positive(sum.total_count),
+            // And so is what is in use.
+            count: positive(sum.total_count.max(sum.active_count)),
             active: positive(sum.active_count),
         }
     }
@@ -327,13 +328,13 @@ mod tests {
         let answer = parse(
             r#"{"ImageUsage": {"ActiveCount": 1, "TotalCount": 2, "Reclaimable": 30, "TotalSize": 100},
             "ContainerUsage": {"ActiveCount": 1, "TotalCount": 1},
-            "VolumeUsage": {},
+            "VolumeUsage": {"ActiveCount": 3},
             "BuildCacheUsage": {"TotalCount": 4, "Reclaimable": 9},
             "LayersSize": 5, "Images": [{"Containers": 1}]}"#,
         );
         assert_eq!(answer.images, usage(100, 30, 2, 1));
         assert_eq!(answer.containers, usage(0, 0, 1, 1));
-        assert_eq!(answer.volumes, usage(0, 0, 0, 0));
+        assert_eq!(answer.volumes, usage(0, 0, 3, 3));
         assert_eq!(answer.build_cache, usage(9, 9, 4, 0));
     }
 

@@ -23,7 +23,7 @@ pub struct EventCounts([u64; EVENTS.len() + 1]);
 
 impl EventCounts {
     /// `action` is the event's, which may go on after a colon: `health_status: healthy`.
-    pub(crate) fn count(&mut self, action: &str) {
+    pub fn count(&mut self, action: &str) {
         let word = action.split(':').next().unwrap_or_default();
         let at = EVENTS.iter().position(|known| *known == word).unwrap_or(EVENTS.len());
         self.0[at] += 1;

@@ -14,7 +14,7 @@ mod plain;
 mod track;
 mod watcher;
 
-pub use client::{Docker, DockerError, EngineInfo};
+pub use client::{Docker, DockerError, EngineInfo, Event};
 pub use container::{Container, Health, Healthcheck, Probe, RestartPolicy, Status};
 pub use disk::{DiskReport, DiskSchedule, DiskUsage, DiskWalk, DiskWatcher, Usage};
 pub use events::EventCounts;

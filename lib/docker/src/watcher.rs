@@ -112,23 +112,7 @@ impl Watcher {
     pub fn spawn_with(docker: Arc<Docker>, stack: String, options: WatchOptions) -> Watcher {
         let (sender, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let events_seen = Arc::new(AtomicU64::new(0));
-        let state = State {
-            docker,
-            stack,
-            options,
-            containers: BTreeMap::new(),
-            tracks: BTreeMap::new(),
-            healthy_runs: BTreeMap::new(),
-            stale: BTreeSet::new(),
-            probes_due: VecDeque::new(),
-            probes_changed: false,
-            engine: None,
-            last_event_nanos: 0,
-            events: EventCounts::default(),
-            connections: 0,
-            listed_at: None,
-            sender,
-        };
+        let state = State::new(docker, stack, options, sender);
         let task = tokio::spawn(state.run(Arc::clone(&events_seen)));
         Watcher { snapshots, events_seen, _task: Arc::new(AbortOnDrop(task)) }
     }
@@ -174,6 +158,26 @@ struct State {
 }
 
 impl State {
+    fn new(docker: Arc<Docker>, stack: String, options: WatchOptions, sender: watch::Sender<Arc<Snapshot>>) -> State {
+        State {
+            docker,
+            stack,
+            options,
+            containers: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            healthy_runs: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            probes_due: VecDeque::new(),
+            probes_changed: false,
+            engine: None,
+            last_event_nanos: 0,
+            events: EventCounts::default(),
+            connections: 0,
+            listed_at: None,
+            sender,
+        }
+    }
+
     async fn run(mut self, events_seen: Arc<AtomicU64>) {
         let mut pause = RECONNECT_FIRST;
         loop {
@@ -271,7 +275,9 @@ impl State {
         }
         self.events.count(&event.action);
         // Events of one moment may come out of order; a time that is much earlier is a clock that was set back.
-        if event.at_nanos > self.last_event_nanos || event.at_nanos < self.last_event_nanos - CLOCK_STEP_NANOS {
+        if event.at_nanos > self.last_event_nanos
+            || event.at_nanos < self.last_event_nanos.saturating_sub(CLOCK_STEP_NANOS)
+        {
             self.last_event_nanos = event.at_nanos;
         }
         let at = Timestamp::from_nanosecond(i128::from(event.at_nanos)).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -445,4 +451,65 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn state() -> State {
+        let docker = Arc::new(Docker::connect(Path::new("/nonexistent/docker.sock"), Duration::from_secs(1)));
+        let (sender, _) = watch::channel(Arc::default());
+        State::new(docker, DEFAULT_STACK.to_owned(), WatchOptions::default(), sender)
+    }
+
+    fn event(action: &str, at_nanos: i64) -> Event {
+        Event { id: "a".to_owned(), action: action.to_owned(), signal: None, stack: None, at_nanos }
+    }
+
+    #[test]
+    fn times_at_the_ends_of_what_a_number_holds_are_taken() {
+        let mut state = state();
+        let late = i64::MIN + 2;
+        // One nanosecond before another is out of order, and no clock that was set back.
+        for (at_nanos, last) in [(i64::MAX, i64::MAX), (late, late), (late - 1, late), (0, 0)] {
+            assert_eq!(state.take(event("die", at_nanos), i64::MIN).as_deref(), Some("a"), "{at_nanos}");
+            assert_eq!(state.last_event_nanos, last);
+        }
+        assert_eq!(state.take(event("destroy", 1), i64::MIN), None);
+        assert!(state.tracks.is_empty() && state.stale.is_empty());
+    }
+
+    fn events() -> impl Strategy<Value = Event> {
+        let action = prop_oneof![
+            prop::sample::select(&crate::events::EVENTS[..]).prop_map(str::to_owned),
+            "health_status: [a-z]{0,9}",
+            any::<String>(),
+        ];
+        let stack = prop_oneof![Just(None), Just(Some(DEFAULT_STACK.to_owned())), any::<Option<String>>()];
+        ("[a-c]", action, prop::option::of("[0-9]{0,3}"), stack, any::<i64>())
+            .prop_map(|(id, action, signal, stack, at_nanos)| Event { id, action, signal, stack, at_nanos })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_told_is_counted_once_and_never_panics(told in prop::collection::vec(events(), 0..20), seen_until in any::<i64>()) {
+            let mut state = state();
+            let ours = |event: &&Event| event.at_nanos > seen_until && event.stack.as_deref().unwrap_or(DEFAULT_STACK) == DEFAULT_STACK;
+            let expected = told.iter().filter(ours).count() as u64;
+            for event in told {
+                let (id, is_end) = (event.id.clone(), event.action == "destroy");
+                let touched = state.take(event, seen_until);
+                prop_assert!(touched.is_none_or(|touched| touched == id && !is_end));
+            }
+            state.publish(None);
+            let snapshot = state.sender.borrow().clone();
+            prop_assert_eq!(snapshot.events.iter().map(|(_, count)| count).sum::<u64>(), expected);
+            prop_assert!(state.stale.iter().all(|id| state.tracks.contains_key(id)), "what is looked at again is known");
+        }
+    }
 }
