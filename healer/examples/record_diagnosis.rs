@@ -62,7 +62,7 @@ async fn record(name: &str, expected: Cause, set: &str, about: &str, before: Opt
     };
     let around = Surroundings { dependencies: findings::dependencies(&container, &snapshot), image_change };
     let places = Places { procfs: "/proc".into(), cgroupfs: "/sys/fs/cgroup".into(), disk: "/".into() };
-    let mut findings = evidence::gather(&docker, &container, &places, around).await.findings;
+    let mut findings = evidence::gather(&docker, &container, &places, around, true).await.findings;
     let now = Timestamp::now();
     findings.taken_at = Some(now);
     if findings.error.is_empty() {

@@ -34,6 +34,8 @@ pub struct Memory {
     pub blocked_by: Option<ServiceKey>,
     /// Since when a restart waits only because a last probe of what it needs has failed.
     pub doubted: Option<Now>,
+    /// Since when the container is gone in whose network it lives.
+    pub network_gone: Option<Now>,
     /// When it had nothing more to wait for; forgotten with the next restart.
     pub unblocked: Option<Now>,
     /// It is to be restarted since a service that it needs was.
@@ -67,6 +69,9 @@ pub struct TryMemory {
     pub stop_timeout: SignedDuration,
     /// By when it must be well, set when it is known to have started anew.
     pub deadline: Option<Now>,
+    /// When the container was started in whose network it lives.
+    #[serde(default)]
+    pub network_began_at: Option<Timestamp>,
     /// When the next attempt on the same container is due, set when this one has failed.
     pub retry: Option<Now>,
     /// It ended with the container stopped and not started anew: then it is ours to start, whatever the events say of

@@ -14,7 +14,7 @@ use crate::{
     backoff,
     case::{Case, Try},
     dependencies::{Follows, Needed},
-    facts::{Condition, ContainerFacts, Facts, condition},
+    facts::{self, Condition, ContainerFacts, Facts, condition},
     policy::{Healing, Policy},
     tell::word as shell_word,
     verify::{self, Verdict},
@@ -32,6 +32,9 @@ const SILENCE_RETRY: SignedDuration = SignedDuration::from_mins(1);
 
 /// When to look again at a service whose last probe failed, though it is still called healthy.
 const DOUBT_RETRY: SignedDuration = SignedDuration::from_secs(2);
+
+/// When to look again whether a network is really gone for good.
+const NETWORK_RETRY: SignedDuration = SignedDuration::from_secs(15);
 
 /// How much longer a start may take while the log says that it goes on: a database reads its journal, a program migrates.
 const PATIENCE_WITH_WORDS: i32 = 5;
@@ -269,7 +272,13 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
             return wait;
         }
         if facts.network_gone {
-            return Decision::GiveUp { since: Some(network_gone(case)) };
+            // `docker compose up` takes the old one away first, and creates what lives in it anew when the new one is well.
+            let gone_for = case.memory.network_gone.as_ref().map_or(SignedDuration::ZERO, |since| now.since(since));
+            return if gone_for < healing.start_patience {
+                Decision::Wait { why: Refusal::NetworkGone, until: Some(now.after(NETWORK_RETRY)) }
+            } else {
+                Decision::GiveUp { since: Some(network_gone(case)) }
+            };
         }
     }
     let mut next: Option<(SignedDuration, &str)> = None;
@@ -287,6 +296,13 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
         }
     }
     let Some((left, id)) = next else {
+        // What was to be restarted with another, and is well: there is nothing that a person would have to mend.
+        if service.ill.iter().all(|(seen, _)| facts::looks_well(seen)) {
+            return close(
+                Outcome::RecoveredByItself,
+                "it is well, and was restarted too often to be restarted once more",
+            );
+        }
         return if case.incident.state == IncidentState::GaveUp {
             Decision::Wait { why: Refusal::BudgetSpent, until: None }
         } else {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{Container, Health, Probe, Snapshot, Status};
-use nexus_model::{IncidentState, Refusal, ServiceKey, labels};
+use nexus_model::{IncidentState, Mode, Refusal, ServiceKey, labels};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
 
 /// A doubt about something else must not hold up a service for longer, whatever that one's health check says.
 const DOUBT_LASTS: SignedDuration = SignedDuration::from_mins(5);
+
+/// See [`is_too_young`].
+pub const SETTLES: SignedDuration = SignedDuration::from_secs(10);
 
 /// Services looked at for one. A project has some dozens; labels are anybody's text.
 const MOST: usize = 64;
@@ -64,6 +67,7 @@ pub struct World<'a> {
     /// Ids of containers that were inspected just now. Of the others the failed probes since their health changed last are
     /// not known.
     pub fresh: &'a BTreeSet<String>,
+    pub now: Timestamp,
 }
 
 /// What one container needs.
@@ -97,13 +101,22 @@ pub fn network_parent(container: &Container) -> Option<&str> {
     container.network_mode.strip_prefix("container:")
 }
 
-/// The name of the container whose network this one shared, where that was started anew since: Docker gave it another
-/// network then, and this one was left in the old one, which leads nowhere.
-pub fn left_in_dead_network(container: &Container, snapshot: &Snapshot) -> Option<String> {
+/// The network that a container was left in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadNetwork {
+    /// The name of the container whose network it was.
+    pub owner: String,
+    /// When that was started anew.
+    pub began_at: Option<Timestamp>,
+}
+
+/// The network of another container that this one shared, where that was started anew since: Docker gave it another network
+/// then, and this one was left in the old one, which leads nowhere, however the other is doing now.
+pub fn left_in_dead_network(container: &Container, snapshot: &Snapshot) -> Option<DeadNetwork> {
     let parent = &snapshot.containers.get(network_parent(container)?)?.container;
     let began_later = parent.started_at > container.started_at;
-    (began_later && container.status == Status::Running && parent.status == Status::Running)
-        .then(|| parent.name.clone())
+    (began_later && container.status == Status::Running)
+        .then(|| DeadNetwork { owner: parent.name.clone(), began_at: parent.started_at })
 }
 
 /// All that a service needs, the nearest first, each once.
@@ -135,11 +148,12 @@ pub fn containers_needed(key: &ServiceKey, snapshot: &Snapshot) -> Vec<String> {
     ids.map(|(id, _)| id.clone()).take(MOST).collect()
 }
 
-/// What a service needs and is not well, the root of the trouble first. `is_off` says whose health is none of our business.
+/// What a service needs and is not well, the root of the trouble first. `mode_of` says whose health is none of our
+/// business.
 pub fn not_well(
     key: &ServiceKey,
     world: &World<'_>,
-    is_off: impl Fn(&ServiceKey, &[ContainerFacts]) -> bool,
+    mode_of: impl Fn(&ServiceKey, &[ContainerFacts]) -> Mode,
 ) -> Vec<Needed> {
     let mut found = Vec::new();
     let own = world.snapshot.containers.values().map(|watched| &*watched.container);
@@ -147,10 +161,14 @@ pub fn not_well(
     for needed in all_needs(key, world.snapshot) {
         let containers = facts::containers_of(world.snapshot, &needed, world.stops);
         let in_a_circle = || all_needs(&needed, world.snapshot).contains(key);
-        if let Some((why, problem)) = standing(&containers, world.cases.get(&needed), world.fresh, trouble)
-            && !is_off(&needed, &containers)
+        if let Some((why, problem)) = standing(&containers, world.cases.get(&needed), world, trouble)
+            && mode_of(&needed, &containers) != Mode::Off
             && !in_a_circle()
         {
+            let problem = match mode_of(&needed, &containers) {
+                Mode::Shadow => format!("{problem}; Nexus only watches it (nexus heal on {needed})"),
+                Mode::Heal | Mode::Off => problem,
+            };
             found.push(Needed { key: needed, problem, why, settles_within: settles_within(&containers) });
         }
     }
@@ -164,7 +182,7 @@ pub fn not_well(
 fn standing(
     containers: &[ContainerFacts],
     case: Option<&Case>,
-    fresh: &BTreeSet<String>,
+    world: &World<'_>,
     trouble: Option<Trouble>,
 ) -> Option<(Refusal, String)> {
     if case.is_some_and(|case| matches!(case.incident.state, IncidentState::Restarting | IncidentState::Verifying)) {
@@ -175,13 +193,17 @@ fn standing(
     let well = containers.iter().zip(&conditions).filter(|(_, condition)| **condition == Condition::Well);
     let mut doubt = None;
     for (seen, _) in well {
-        match doubtful(&seen.container, fresh, trouble) {
+        if is_too_young(&seen.container, world.now) {
+            doubt = Some((Refusal::DependencyStarting, "started a moment ago".to_owned()));
+            continue;
+        }
+        match doubtful(&seen.container, world.fresh, trouble) {
             None => return None,
-            problem => doubt = problem,
+            Some(problem) => doubt = Some((Refusal::DependencyDoubtful, problem)),
         }
     }
-    if let Some(problem) = doubt {
-        return Some((Refusal::DependencyDoubtful, problem));
+    if doubt.is_some() {
+        return doubt;
     }
     let mut rest = None;
     for condition in conditions {
@@ -244,6 +266,13 @@ fn doubtful(container: &Container, fresh: &BTreeSet<String>, trouble: Option<Tro
     } else {
         None
     }
+}
+
+/// Whether a container without a health check has not run for long enough to be called well. One that ends again and again
+/// runs for some seconds each time; ten are what Docker itself takes for a run.
+fn is_too_young(container: &Container, now: Timestamp) -> bool {
+    let age = container.started_at.map(|started_at| now.duration_since(started_at));
+    container.health == Health::None && age.is_some_and(|age| !age.is_negative() && age < SETTLES)
 }
 
 /// How long the health checks of some containers take to tell.
@@ -337,8 +366,8 @@ mod tests {
 
     fn in_the_way(service: &str, snapshot: &Snapshot, fresh: &[&str]) -> Vec<(String, Refusal)> {
         let fresh = fresh.iter().map(|id| (*id).to_owned()).collect();
-        let world = World { snapshot, stops: &Stops::new(), cases: &BTreeMap::new(), fresh: &fresh };
-        let found = not_well(&of(service), &world, |_, _| false);
+        let world = World { snapshot, stops: &Stops::new(), cases: &BTreeMap::new(), fresh: &fresh, now: at(0).wall };
+        let found = not_well(&of(service), &world, |_, _| Mode::Heal);
         found.into_iter().map(|needed| (needed.key.service, needed.why)).collect()
     }
 
@@ -388,6 +417,10 @@ mod tests {
         };
         check(&|_| (), None);
         check(&|db| db.health = Health::None, None);
+        // Without a health check it must have run for a while: it may end again and again.
+        check(&|db| (db.health, db.started_at) = (Health::None, wall(-9)), Some(Refusal::DependencyStarting));
+        check(&|db| (db.health, db.started_at) = (Health::None, wall(-10)), None);
+        check(&|db| (db.health, db.started_at) = (Health::None, wall(60)), None);
         check(&|db| db.failing_streak = 1, Some(Refusal::DependencyDoubtful));
         check(&|db| db.health = Health::Starting, Some(Refusal::DependencyStarting));
         check(&|db| db.health = Health::Unhealthy, Some(Refusal::DependencyDown));
@@ -458,8 +491,14 @@ mod tests {
         let within = |db: Container| {
             let seen = snapshot([ill(healthy("web", "db:service_started:false")), db]);
             let fresh = BTreeSet::from(["id-db".to_owned()]);
-            let world = World { snapshot: &seen, stops: &Stops::new(), cases: &BTreeMap::new(), fresh: &fresh };
-            not_well(&of("web"), &world, |_, _| false)[0].settles_within.as_secs()
+            let world = World {
+                snapshot: &seen,
+                stops: &Stops::new(),
+                cases: &BTreeMap::new(),
+                fresh: &fresh,
+                now: at(0).wall,
+            };
+            not_well(&of("web"), &world, |_, _| Mode::Heal)[0].settles_within.as_secs()
         };
         assert_eq!(within(db.clone()), 21);
         db.healthcheck = db.healthcheck.map(|check| nexus_docker::Healthcheck { retries: 1000, ..check });
@@ -480,9 +519,10 @@ mod tests {
         (db.incident.service, db.incident.state) = ("db".into(), IncidentState::Verifying);
         let seen = snapshot([ill(healthy("web", "db:service_started:false")), healthy("db", "")]);
         let cases = BTreeMap::from([(of("db"), db)]);
-        let world = World { snapshot: &seen, stops: &Stops::new(), cases: &cases, fresh: &BTreeSet::new() };
-        assert_eq!(not_well(&of("web"), &world, |_, _| false)[0].why, Refusal::DependencyStarting);
-        assert_eq!(not_well(&of("web"), &world, |key, _| key.service == "db"), []);
+        let world =
+            World { snapshot: &seen, stops: &Stops::new(), cases: &cases, fresh: &BTreeSet::new(), now: at(0).wall };
+        assert_eq!(not_well(&of("web"), &world, |_, _| Mode::Heal)[0].why, Refusal::DependencyStarting);
+        assert_eq!(not_well(&of("web"), &world, |key, _| if key.service == "db" { Mode::Off } else { Mode::Heal }), []);
     }
 
     #[test]
@@ -507,13 +547,15 @@ mod tests {
         client.network_mode = "container:id-vpn".into();
         let check = |vpn: Container, client: &Container, expected: Option<&str>| {
             let seen = snapshot([vpn, client.clone()]);
-            assert_eq!(left_in_dead_network(client, &seen).as_deref(), expected);
+            let owner = left_in_dead_network(client, &seen).map(|dead| dead.owner);
+            assert_eq!(owner.as_deref(), expected);
         };
         let vpn = |started| Container { started_at: wall(started), ..healthy("vpn", "") };
         check(vpn(-200), &client, None);
         check(vpn(-100), &client, None);
         check(vpn(-50), &client, Some("shop-vpn-1"));
-        check(Container { status: Status::Exited, ..vpn(-50) }, &client, None);
+        // It is dead however the other is doing now.
+        check(Container { status: Status::Exited, ..vpn(-50) }, &client, Some("shop-vpn-1"));
         check(vpn(-50), &Container { status: Status::Exited, ..client.clone() }, None);
         check(vpn(-50), &healthy("web", ""), None);
     }

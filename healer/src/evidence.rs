@@ -55,6 +55,8 @@ pub struct Gathered {
     /// Empty when neither log nor probe said anything.
     pub last_words: String,
     pub findings: Findings,
+    /// Docker has not given the log in time.
+    pub log_is_unread: bool,
     /// The log, when it is not among the pieces because it is still being read.
     pub late_log: Option<JoinHandle<Log>>,
 }
@@ -78,7 +80,9 @@ pub async fn gather(
         Ok(log) => (Some(log.unwrap_or_else(|_| Err("reading the log broke down".to_owned()))), None),
         Err(_) => (None, Some(reading)),
     };
-    let lines = log.as_ref().and_then(|log| log.as_deref().ok()).unwrap_or_default();
+    let lines = log.as_ref().and_then(|log| log.as_deref().ok());
+    let log_is_unread = lines.is_none();
+    let lines = lines.unwrap_or_default();
     let probes = findings::probes(container);
     let last_words = last_words(container, lines, &probes);
     let (vitals, host) = vitals(places);
@@ -100,7 +104,7 @@ pub async fn gather(
     pieces.extend(log.map(|log| (EvidenceKind::Logs, logged(log))));
     pieces.push((EvidenceKind::HostVitals, vitals));
     pieces.push((EvidenceKind::ContainerVitals, vitals_of_container));
-    Gathered { pieces, last_words, findings, late_log }
+    Gathered { pieces, last_words, findings, log_is_unread, late_log }
 }
 
 /// What the kernel counts for it; for one whose health check times out, also whether it is busy.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     case::Case,
-    dependencies::{self, Needed},
+    dependencies::{self, DeadNetwork, Needed},
     modes::{self, Effective, Switches},
     policy::Policy,
 };
@@ -45,8 +45,8 @@ pub struct ContainerFacts {
     pub stop: StopCause,
     /// It was seen healthy since it was started.
     pub has_been_healthy: bool,
-    /// The name of the container whose network it shared, where it was left behind in a dead one.
-    pub dead_network: Option<String>,
+    /// It was left behind in the network of another container, which has another now.
+    pub dead_network: Option<DeadNetwork>,
 }
 
 /// The brakes of the whole host.
@@ -129,9 +129,9 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
     }
     match container.status {
         Status::Running => match container.health {
-            Health::Healthy | Health::None => match (&seen.dead_network, follows(container, case)) {
-                (Some(parent), _) => {
-                    Condition::Ill(format!("its network is dead: {parent}, which it shares, was started anew"))
+            Health::Healthy | Health::None => match (dead_network(seen, case), follows(container, case)) {
+                (Some(DeadNetwork { owner, .. }), _) => {
+                    Condition::Ill(format!("its network is dead: {owner}, which it shares, was started anew"))
                 }
                 (None, Some(service)) => Condition::Ill(format!("to be restarted with {service}, which was restarted")),
                 (None, None) => Condition::Well,
@@ -165,11 +165,36 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
     }
 }
 
+/// The dead network of a container, unless it has joined the living one by a restart of ours: the starts of the two are told by
+/// the wall clock, which may have been set back in between.
+fn dead_network<'s>(seen: &'s ContainerFacts, case: Option<&Case>) -> Option<&'s DeadNetwork> {
+    let dead = seen.dead_network.as_ref()?;
+    let has_joined = case.is_some_and(|case| {
+        case.attempts_on(&seen.container.id).any(|attempt| {
+            attempt.attempt.started_at_after == seen.container.started_at
+                && attempt.memory.network_began_at == dead.began_at
+        })
+    });
+    (!has_joined).then_some(dead)
+}
+
+/// Whether Docker calls it well, whatever else speaks for a restart.
+pub fn looks_well(seen: &ContainerFacts) -> bool {
+    let container = &*seen.container;
+    container.status == Status::Running
+        && matches!(container.health, Health::Healthy | Health::None)
+        && seen.dead_network.is_none()
+}
+
 /// The service that a container is to be restarted with, if it was not since.
 fn follows<'c>(container: &Container, case: Option<&'c Case>) -> Option<&'c ServiceKey> {
     let case = case.filter(|case| case.incident.mode == Mode::Heal)?;
     let follows = case.memory.follows.as_ref()?;
-    container.started_at.is_some_and(|started_at| started_at < follows.restarted_at).then_some(&follows.service)
+    // Two starts are told by the wall clock, which may have been set back in between; our own restart is the better proof.
+    let has_followed =
+        case.attempts_on(&container.id).any(|attempt| attempt.attempt.started_at_after == container.started_at);
+    let began_before = container.started_at.is_some_and(|started_at| started_at < follows.restarted_at);
+    (began_before && !has_followed).then_some(&follows.service)
 }
 
 /// What is the matter with a container, for people.

@@ -112,7 +112,8 @@ pub struct Surroundings {
 impl Dependency {
     pub fn is_down(&self) -> bool {
         if self.once {
-            return self.state != Status::Exited.as_str() || self.exit_code != 0;
+            // One that was removed after its work says nothing.
+            return self.state == Status::Exited.as_str() && self.exit_code != 0;
         }
         self.state != Status::Running.as_str() || self.health == Health::Unhealthy.as_str()
     }

@@ -101,6 +101,9 @@ fn restarts_in_all(case: &Case) -> String {
 }
 
 fn tried(case: &Case) -> String {
+    if case.memory.gave_up_since.is_some() && case.attempts.is_empty() {
+        return format!("found {}; nothing was tried, since it can't help", case.incident.problem);
+    }
     let last = case
         .attempts
         .iter()

@@ -158,6 +158,7 @@ pub fn attempt(number: u32, container_id: &str, intended: Now) -> Try {
             intended,
             stop_timeout: SignedDuration::from_secs(10),
             deadline: None,
+            network_began_at: None,
             retry: None,
             left_stopped: false,
         },

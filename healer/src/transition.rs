@@ -15,6 +15,7 @@ use crate::{
     alone, backoff,
     case::{Case, Memory, Try, TryMemory},
     decide::{Admission, Decision, would_be_delay},
+    dependencies::Follows,
     diagnosis,
     facts::Facts,
     findings::Findings,
@@ -89,6 +90,13 @@ pub fn alerted(case: &Case, at: Timestamp) -> Changed {
     changed.revised()
 }
 
+/// Something that it needs was restarted while it was in trouble itself, and it asks to be restarted with that.
+pub fn follows(case: &Case, follows: Follows, at: Timestamp) -> Changed {
+    let mut changed = alerted(case, at);
+    changed.case.memory.follows = Some(follows);
+    changed
+}
+
 /// Writes the intent to restart a container.
 pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDuration, now: &Now) -> Changed {
     let mut changed = Changed { case: case.clone(), events: Vec::new() };
@@ -109,7 +117,14 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
             detail: None,
             revision: 1,
         },
-        memory: TryMemory { intended: now.clone(), stop_timeout, deadline: None, retry: None, left_stopped: false },
+        memory: TryMemory {
+            intended: now.clone(),
+            stop_timeout,
+            deadline: None,
+            network_began_at: None,
+            retry: None,
+            left_stopped: false,
+        },
     });
     case.memory.containers.insert(container.id.clone());
     (case.memory.unblocked, case.memory.doubted) = (None, None);
@@ -173,6 +188,9 @@ impl Changed {
         if why == Refusal::DependencyDoubtful && self.case.memory.doubted.is_none() {
             self.case.memory.doubted = Some(now.clone());
         }
+        if why == Refusal::NetworkGone && self.case.memory.network_gone.is_none() {
+            self.case.memory.network_gone = Some(now.clone());
+        }
         if incident.refusal == Some(why) {
             return;
         }
@@ -223,7 +241,7 @@ impl Changed {
     /// It waits for nobody, whatever comes next.
     fn forget_block(&mut self) {
         self.case.memory.blocked_by = None;
-        self.case.memory.unblocked = None;
+        (self.case.memory.unblocked, self.case.memory.doubted, self.case.memory.network_gone) = (None, None, None);
         let attempted = !self.case.attempts.is_empty();
         let incident = &mut self.case.incident;
         if incident.state == IncidentState::Blocked {
@@ -262,8 +280,7 @@ impl Changed {
             (Mode::Heal, false) => IncidentState::Backoff,
             (Mode::Shadow | Mode::Off, _) => IncidentState::Watching,
         };
-        self.case.memory.blocked_by = None;
-        self.case.memory.unblocked = None;
+        self.forget_block();
         self.case.memory.well_since = None;
         self.case.memory.would_be = 0;
         self.case.memory.would_be_due = None;

@@ -232,8 +232,13 @@ impl Worker {
             match self.cases.get(&key) {
                 Some(case) => {
                     let noted = prompt.prompt.received_at.duration_since(case.incident.last_alert_at);
+                    let is_follower = prompt.prompt.alert == DEPENDENCY_RESTARTED;
+                    let follows = if is_follower { dependencies::to_follow(&key, snapshot, &self.cases) } else { None };
                     let mut changes = vec![Change::PromptDone(prompt.clone())];
-                    if noted.abs() >= ALERT_NOTED {
+                    if let Some(follows) = follows.filter(|_| case.incident.mode == Mode::Heal) {
+                        let changed = transition::follows(case, follows, prompt.prompt.received_at);
+                        self.make(&key, changed, changes).await;
+                    } else if noted.abs() >= ALERT_NOTED {
                         let changed = transition::alerted(case, prompt.prompt.received_at);
                         self.make(&key, changed, changes).await;
                     } else {
@@ -335,6 +340,10 @@ impl Worker {
     async fn carry_out(&mut self, key: &ServiceKey, decision: &Decision, facts: &Facts, now: &Now) -> bool {
         let Some(case) = self.cases.get(key) else { return false };
         let healing = &self.parts.policy.healing;
+        if let Decision::Block { why: Refusal::DependencyStarting, .. } = decision {
+            // No event tells that it has run for long enough.
+            self.due.insert(key.clone(), now.after(dependencies::SETTLES));
+        }
         if let Decision::Wait { until, .. } = decision {
             match until {
                 Some(until) => _ = self.due.insert(key.clone(), until.clone()),
@@ -345,7 +354,9 @@ impl Worker {
             Some(changed) => {
                 let incident = case.incident.id;
                 let prompts = self.prompts_of_followers(key, decision);
-                self.prompts_wait |= !prompts.is_empty();
+                if !prompts.is_empty() {
+                    self.parts.prompts.notify_one();
+                }
                 let made = self.make(key, changed, prompts).await;
                 if made {
                     self.log(key, incident, decision);
@@ -376,10 +387,11 @@ impl Worker {
 
     /// `fresh` are ids of containers that were inspected just now.
     fn facts_with(&self, key: &ServiceKey, snapshot: &Snapshot, fresh: &BTreeSet<String>) -> Facts {
-        let world = World { snapshot, stops: &self.stops, cases: &self.cases, fresh };
+        let now = self.clock.now().wall;
+        let world = World { snapshot, stops: &self.stops, cases: &self.cases, fresh, now };
         let needed = dependencies::not_well(key, &world, |other, containers| {
             let switches = self.parts.switches.borrow();
-            facts::mode_of(other, containers, &switches, &self.parts.policy).mode == Mode::Off
+            facts::mode_of(other, containers, &switches, &self.parts.policy).mode
         });
         let containers = facts::containers_of(snapshot, key, &self.stops);
         let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &self.parts.policy);
@@ -392,7 +404,8 @@ impl Worker {
             mode,
             containers,
             host: HostFacts {
-                restart_under_way: others_restart || self.busy.as_ref().is_some_and(|busy| busy.key != *key),
+                restart_under_way: others_restart
+                    || self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key != *key),
                 recent_restarts,
                 room_at,
             },

@@ -500,7 +500,12 @@ mod waiting_for_others {
     #[test]
     fn without_its_network_a_person_is_needed_and_told_the_command() {
         let gone = Facts { network_gone: true, ..permitted() };
-        let Decision::GiveUp { since: Some(reason) } = decided(&case(), &gone, 1) else { panic!("gives up") };
+        // It may be `docker compose up` at its work.
+        let waits = Decision::Wait { why: Refusal::NetworkGone, until: Some(at(16)) };
+        assert_eq!(decided(&case(), &gone, 1), waits);
+        let waiting = applied(&case(), &waits, 1);
+        assert!(matches!(decided(&waiting, &gone, 180), Decision::Wait { .. }));
+        let Decision::GiveUp { since: Some(reason) } = decided(&waiting, &gone, 181) else { panic!("gives up") };
         assert!(reason.ends_with("docker compose -p shop up -d web"), "{reason}");
         let gave_up = applied(&case(), &Decision::GiveUp { since: Some(reason.clone()) }, 1);
         assert_eq!(gave_up.incident.refusal, Some(Refusal::NetworkGone));
@@ -512,10 +517,45 @@ mod waiting_for_others {
         assert!(matches!(decided(&gave_up, &recreated, 500), Decision::Close { outcome: Outcome::Gone, .. }));
     }
 
+    fn dead_network(began: i64) -> crate::dependencies::DeadNetwork {
+        crate::dependencies::DeadNetwork { owner: "shop-vpn-1".into(), began_at: wall(began) }
+    }
+
+    #[test]
+    fn our_own_restart_is_the_better_proof_when_the_clock_was_set_back() {
+        // Both were started before this container by the wall clock, which is an hour behind what it was then.
+        let mut case = case();
+        let mut joined = attempt(1, "c1", at(-100));
+        joined.attempt.started_at_after = wall(-100);
+        joined.attempt.outcome = Some(AttemptOutcome::Helped);
+        joined.memory.network_began_at = wall(3_500);
+        case.attempts.push(joined);
+        case.memory.follows =
+            Some(Follows { service: ServiceKey::new("shop", "vpn"), restarted_at: at(3_500).wall, chain: Vec::new() });
+        let mut facts = well();
+        facts.containers[0].dead_network = Some(dead_network(3_500));
+        assert_eq!(decided(&case, &facts, 1), Decision::Stabilise);
+        // It was started once more since.
+        facts.containers[0].dead_network = Some(dead_network(3_600));
+        assert_eq!(decided(&case, &facts, 100), restart("c1"));
+    }
+
+    #[test]
+    fn what_is_well_and_was_restarted_too_often_to_follow_is_let_go() {
+        let mut case = case();
+        case.memory.carried = [("c1".to_owned(), 6)].into();
+        case.memory.follows =
+            Some(Follows { service: ServiceKey::new("shop", "db"), restarted_at: at(-50).wall, chain: Vec::new() });
+        let Decision::Close { outcome: Outcome::RecoveredByItself, .. } = decided(&case, &well(), 1) else {
+            panic!("closes")
+        };
+        assert_eq!(decided(&case, &permitted(), 1), Decision::GiveUp { since: None });
+    }
+
     #[test]
     fn a_dead_network_is_an_illness_whatever_its_health() {
         let mut facts = well();
-        facts.containers[0].dead_network = Some("shop-vpn-1".into());
+        facts.containers[0].dead_network = Some(dead_network(-50));
         assert!(admit(&facts, None).unwrap().problem.contains("shop-vpn-1"));
         assert_eq!(decided(&case(), &facts, 1), restart("c1"));
     }

@@ -157,6 +157,8 @@ impl Worker {
         facts.network_gone = network_gone;
         let diagnosis = diagnosis::diagnose(&gathered.findings, now.wall);
         facts.says_it_is_starting = diagnosis.cause == Cause::SlowStart && diagnosis.confidence >= Confidence::Likely;
+        // What can't be read may say it: a disk that is busy with a recovery is slow to give the log.
+        facts.says_it_is_starting |= gathered.log_is_unread;
         let decision = decide::decide(case, &facts, &self.parts.policy, &now);
         if !is_restart_of(&decision, container_id) {
             tracing::debug!(
@@ -164,7 +166,10 @@ impl Worker {
                 "decided otherwise on a second look"
             );
             match &decision {
-                Decision::Wait { why: Refusal::Silenced | Refusal::DependencyDoubtful, until: Some(until) } => {
+                Decision::Wait {
+                    why: Refusal::Silenced | Refusal::DependencyDoubtful | Refusal::NetworkGone,
+                    until: Some(until),
+                } => {
                     self.hold.insert(key.clone(), until.clone());
                     self.carry_out(key, &decision, &facts, &now).await;
                 }
@@ -182,6 +187,12 @@ impl Worker {
         let stop_timeout = act::stop_timeout(&container, &self.parts.policy.healing);
         let mut changed = transition::intend(case, &container, stop_timeout, &now);
         changed.case.memory.last_words = gathered.last_words.clone();
+        let network_began_at = dependencies::network_parent(&container)
+            .and_then(|parent| snapshot.containers.get(parent))
+            .and_then(|parent| parent.container.started_at);
+        if let Some(open) = changed.case.open_attempt_mut() {
+            open.memory.network_began_at = network_began_at;
+        }
         changed.diagnosed(diagnosis, &now);
         let incident = changed.case.incident.id;
         let Some(attempt) = changed.case.open_attempt().map(|attempt| attempt.attempt.clone()) else { return };
