@@ -297,7 +297,10 @@ fn disk_interval(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::path::Path;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -414,5 +417,29 @@ mod tests {
     fn help_is_no_mistake_and_subcommands_take_the_flags() {
         assert!(matches!(parse(&["--help"]), Err(Refusal::Answered(text)) if text.contains("thermal_zone")));
         assert_eq!(parse(&["healthcheck", "--web.listen-address=:1"]).unwrap().action, Action::Healthcheck);
+    }
+
+    proptest! {
+        #[test]
+        fn values_of_flags_never_panic_and_read_back(
+            text in any::<String>(), likely in "[:\\[\\]0-9a-f.]{0,20}", (ip, port) in any::<(IpAddr, u16)>(), number in 1..=u32::MAX
+        ) {
+            for text in [&text, &likely] {
+                _ = duration(text);
+                _ = disk_interval(text);
+                if let Ok(found) = listen_address(text) {
+                    prop_assert_eq!(listen_address(&found.to_string()), Ok(found));
+                }
+                if let Ok(path) = telemetry_path(text) {
+                    prop_assert_eq!(&path, text);
+                }
+            }
+            let address = SocketAddr::new(ip, port);
+            prop_assert_eq!(listen_address(&address.to_string()), Ok(address));
+            let unit = |unit: &str| duration(&format!("{number}{unit}"));
+            let milliseconds = Duration::from_millis(number.into());
+            prop_assert_eq!((unit("ms"), unit("s")), (Ok(milliseconds), Ok(milliseconds * 1000)));
+            prop_assert_eq!((unit("m"), unit("h")), (Ok(milliseconds * 60_000), Ok(milliseconds * 3_600_000)));
+        }
     }
 }

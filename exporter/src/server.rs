@@ -103,7 +103,44 @@ fn landing(telemetry_path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::collect::{Calls, DockerState, Roots};
+    use crate::config::Config;
+    use crate::gather::Gatherer;
+    use crate::settings::Settings;
+
+    /// The router panics on two routes that are the same to it, and on what it takes for a pattern.
+    #[test]
+    fn each_path_that_the_flag_takes_makes_a_server() {
+        let nowhere = PathBuf::new;
+        let roots = Roots { procfs: nowhere(), sysfs: nowhere(), rootfs: nowhere(), udev_data: nowhere() };
+        let gatherer = Gatherer::new(roots, Settings::defaults(), Calls::REAL, Box::new(DockerState::default));
+        let (scraper, _) = Scraper::start(gatherer, None).unwrap();
+        proptest!(|(path in "/{1,2}[a-z.~/:*{}-]{0,12}|/[ -~]{0,12}")| {
+            if let Ok(config) = Config::parse(["nexus-exporter", &format!("--web.telemetry-path={path}")]) {
+                prop_assert_eq!(&config.telemetry_path, &path);
+                _ = app(scraper.clone(), Selection::NONE, &path, 0);
+            }
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn queries_never_panic_and_name_what_is_enabled(
+            pairs in proptest::collection::vec(("(collect|exclude)\\[\\]|.{0,9}", "cpu|time|gpu|netdev|.{0,9}"), 0..6)
+        ) {
+            let enabled = Selection::NONE.with(Collector::Cpu).with(Collector::Time);
+            match selection(&pairs, enabled) {
+                Ok(picked) => prop_assert!(picked.iter().all(|collector| enabled.contains(collector))),
+                // It is answered as a line of text.
+                Err(why) => prop_assert_eq!(why.find('\n'), Some(why.len() - 1)),
+            }
+        }
+    }
 
     #[test]
     fn collect_selects_and_refuses_what_there_is_not() {

@@ -83,6 +83,7 @@ fn serve(mut stream: UnixStream) {
 fn check_error(error: &DockerError) {
     let told = error.to_string();
     assert!(told.len() < 2000, "{} bytes", told.len());
+    assert!(!told.contains(['\n', '\r']), "{told:?}");
     assert!(!matches!(error, DockerError::TimedOut { .. }), "{error}");
 }
 

@@ -316,7 +316,7 @@ fn classify(action: &str, socket: &Path, error: bollard::errors::Error) -> Docke
     let action = action.to_owned();
     match error {
         Error::DockerResponseServerError { status_code, message } => {
-            DockerError::Refused { action, status: status_code, message: cut(message.trim(), 512) }
+            DockerError::Refused { action, status: status_code, message: one_line(&message) }
         }
         Error::SocketNotFoundError(_) => DockerError::Unreachable {
             socket: socket.to_owned(),
@@ -339,6 +339,11 @@ fn message(body: &[u8]) -> String {
         Ok(Told { message }) => message,
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
+    one_line(&text)
+}
+
+/// For messages, which are told within one line.
+fn one_line(text: &str) -> String {
     cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 512)
 }
 
@@ -356,6 +361,20 @@ fn cut(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_engine_says_is_told_on_one_line() {
+        let error = bollard::errors::Error::DockerResponseServerError {
+            status_code: 500,
+            message: " no space\n\tleft on  device\r\n".to_owned(),
+        };
+        let told = classify("list its images", Path::new("/x"), error).to_string();
+        assert_eq!(told, "docker refused to list its images: no space left on device (status 500)");
+        assert_eq!(message(br#"{"message": "no\nspace"}"#), "no space");
+        assert_eq!(message(b"<html>\n<h1>403</h1>\n</html>"), "<html> <h1>403</h1> </html>");
+        assert_eq!(one_line(&"\u{e4}".repeat(300)).len(), 512);
+        assert_eq!(one_line(&format!("x{}", "\u{e4}".repeat(300))).len(), 511);
+    }
 
     #[test]
     fn a_moment_is_told_as_the_engine_reads_it() {

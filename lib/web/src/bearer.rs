@@ -31,6 +31,7 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
 mod tests {
     use axum::body::Body;
     use axum::routing::get;
+    use proptest::prelude::*;
     use tower::ServiceExt;
 
     use super::*;
@@ -55,5 +56,18 @@ mod tests {
         check(Some("Bearer "), StatusCode::UNAUTHORIZED).await;
         check(Some("Basic abc"), StatusCode::UNAUTHORIZED).await;
         check(Some("abc"), StatusCode::UNAUTHORIZED).await;
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_takes_the_token_whole(header in proptest::collection::vec(any::<u8>(), 0..40), token in "[!-~]{1,40}") {
+            if let Some(found) = bearer(&header) {
+                prop_assert!(header.len() >= 7 && header[7..].trim_ascii() == found);
+            }
+            let right = format!("bEaReR {token} ");
+            prop_assert_eq!(bearer(right.as_bytes()), Some(token.as_bytes()));
+            let without_space = format!("Bearer{token}");
+            prop_assert_eq!(bearer(without_space.as_bytes()), None);
+        }
     }
 }

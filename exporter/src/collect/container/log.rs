@@ -122,6 +122,8 @@ fn is_rotation(rest: &str) -> bool {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A host's root with one container's folder.
@@ -234,6 +236,43 @@ mod tests {
             ("1", false),
         ] {
             assert_eq!(is_rotation(rest), expected, "{rest}");
+        }
+    }
+
+    proptest! {
+        /// Whatever path Docker tells: what is found is the path itself below the root, and no link was on the way.
+        #[test]
+        fn no_path_leads_out_of_the_root(told in "(/|//)?((a|b|up|\\.|\\.\\.|f|ä)(/|//)?){0,6}", odd in any::<String>()) {
+            let outside = tempfile::tempdir().unwrap();
+            fs::create_dir_all(outside.path().join("a/b")).unwrap();
+            fs::write(outside.path().join("f"), "secret").unwrap();
+            let host = tempfile::tempdir().unwrap();
+            let root = host.path().canonicalize().unwrap();
+            fs::create_dir_all(root.join("a/b/a/b")).unwrap();
+            fs::write(root.join("a/f"), "log").unwrap();
+            symlink(outside.path(), root.join("up")).unwrap();
+            symlink(outside.path(), root.join("a/up")).unwrap();
+            symlink(outside.path().join("f"), root.join("a/b/f")).unwrap();
+            for told in [told.clone(), odd.clone(), format!("/{odd}"), format!("/a/{told}")] {
+                if let Some(here) = locate(&root, Path::new(&told)) {
+                    let below = here.strip_prefix(&root).unwrap().components();
+                    prop_assert!(below.clone().all(|name| matches!(name, Component::Normal(_))), "{told:?}");
+                    prop_assert!(below.eq(Path::new(&told).components().skip(1)), "{told:?}");
+                    if here != root {
+                        let folder = here.parent().unwrap();
+                        prop_assert_eq!(folder.canonicalize().unwrap(), folder, "{:?}", told);
+                    }
+                }
+                let found = LogFile::default().bytes_at(told.clone().into(), None, &root);
+                prop_assert!(found.is_none_or(|bytes| bytes == 3), "{told:?}: {found:?}");
+            }
+        }
+
+        #[test]
+        fn rotations_never_panic(rest in any::<String>(), number in any::<u64>(), suffix in "(\\.gz)?") {
+            is_rotation(&rest);
+            let rotated = format!(".{number}{suffix}");
+            prop_assert!(is_rotation(&rotated));
         }
     }
 }
