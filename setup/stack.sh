@@ -196,7 +196,7 @@ logs() {
         asked+=("$1")
         case $1 in
         # Their value is the next word.
-        --tail | -n | --since | --until | --index)
+        --tail | -n | -[a-z]*n | --since | --until | --index)
             if [ $# -gt 1 ]; then
                 asked+=("$2")
                 shift

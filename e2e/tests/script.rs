@@ -62,6 +62,8 @@ fn logs_of_a_service_that_there_is_not_name_those_that_there_are() {
     check(&["-f"], Ok("logs --tail 100 -f"));
     check(&["healer", "prometheus"], Ok("logs --tail 100 healer prometheus"));
     check(&["-n", "5", "--since=1h", "--until", "10m", "healer"], Ok("-n 5 --since=1h --until 10m healer"));
+    check(&["-fn", "5", "healer"], Ok("-fn 5 healer"));
+    check(&["-tn5", "healer"], Ok("-tn5 healer"));
     check(&["--tail"], Ok("logs --tail 100 --tail"));
     check(&["nosuch"], Err("nexus: no service is called \"nosuch\"; there are healer, prometheus"));
     check(&["healer", "-f", "heal"], Err("nexus: no service is called \"heal\"; there are healer, prometheus"));

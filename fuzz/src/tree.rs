@@ -195,3 +195,23 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::scratch;
+
+    /// A collector without a file that matters would never be fed by the target `collectors`.
+    #[test]
+    fn each_collector_that_reads_files_has_some_that_matter() {
+        let copies = scratch();
+        let trees = trees(copies.path());
+        let fed: BTreeSet<_> = matters(&trees).iter().map(|matter| matter.collector.name()).collect();
+        let missing: BTreeSet<_> =
+            Collector::ALL.iter().map(|collector| collector.name()).filter(|name| !fed.contains(name)).collect();
+        // Docker, a bus, files of others and a call of the kernel: targets of their own, or nothing to parse.
+        assert_eq!(missing, ["docker", "docker_disk", "systemd", "textfile", "timex"].into());
+    }
+}
