@@ -197,10 +197,8 @@ fn standing(
             doubt = Some((Refusal::DependencyStarting, "started a moment ago".to_owned()));
             continue;
         }
-        match doubtful(&seen.container, world.fresh, trouble) {
-            None => return None,
-            Some(problem) => doubt = Some((Refusal::DependencyDoubtful, problem)),
-        }
+        let problem = doubtful(&seen.container, world.fresh, trouble)?;
+        doubt = Some((Refusal::DependencyDoubtful, problem));
     }
     if doubt.is_some() {
         return doubt;
