@@ -347,6 +347,10 @@ mod tests {
         Container { health: Health::Unhealthy, failing_streak: 3, ..container }
     }
 
+    fn probe(seconds: i64, exit_code: i64) -> Probe {
+        Probe { start: wall(seconds), end: wall(seconds), exit_code, output: String::new() }
+    }
+
     fn snapshot(containers: impl IntoIterator<Item = Container>) -> Snapshot {
         let watched = |container: Container| Watched {
             container: container.into(),
@@ -442,12 +446,6 @@ mod tests {
 
     #[test]
     fn a_good_probe_counts_only_when_it_is_younger_than_the_trouble() {
-        let probe = |seconds, exit_code| nexus_docker::Probe {
-            start: wall(seconds),
-            end: wall(seconds),
-            exit_code,
-            output: String::new(),
-        };
         let check = |probed: i64, expected: &[(String, Refusal)]| {
             let mut web = ill(healthy("web", "db:service_started:false"));
             web.probes = vec![probe(-50, 1), probe(-40, 0), probe(-30, 1), probe(-20, 1)];
@@ -464,12 +462,6 @@ mod tests {
 
     #[test]
     fn who_has_not_been_probed_since_its_need_came_back_may_be_well() {
-        let probe = |seconds, exit_code| nexus_docker::Probe {
-            start: wall(seconds),
-            end: wall(seconds),
-            exit_code,
-            output: String::new(),
-        };
         let check = |probed: i64, expected: &[(String, Refusal)]| {
             let mut web = ill(healthy("web", "db:service_started:false"));
             web.probes = vec![probe(-50, 0), probe(-40, 1), probe(probed, 1)];
