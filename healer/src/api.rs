@@ -206,8 +206,9 @@ fn views(
         services.insert(key, containers);
     }
     let outlook = app.outlook.borrow().clone();
+    let policy = Arc::clone(&app.policy.borrow());
     let view = |(key, containers): (ServiceKey, Vec<ContainerFacts>)| {
-        let mode = facts::mode_of(&key, &containers, switches, &app.policy);
+        let mode = facts::mode_of(&key, &containers, switches, &policy);
         let refusal = if app.is_own(&key) {
             Some(Refusal::OwnStack)
         } else if containers.iter().all(|seen| seen.container.is_one_off()) {

@@ -15,7 +15,7 @@ use crate::{
     case::{Case, Try},
     dependencies::{Follows, Needed},
     facts::{self, Condition, ContainerFacts, Facts, condition},
-    policy::{Healing, Policy},
+    policy::Healing,
     tell::word as shell_word,
     verify::{self, Verdict},
 };
@@ -164,11 +164,11 @@ fn follow(facts: &Facts, follows: Follows) -> Result<Admission, Refusal> {
 }
 
 /// What comes next for an open incident. To be asked again after each decision but [`Decision::Wait`].
-pub fn decide(case: &Case, facts: &Facts, policy: &Policy, now: &Now) -> Decision {
+pub fn decide(case: &Case, facts: &Facts, now: &Now) -> Decision {
     if !facts.docker_up {
         return Decision::Wait { why: Refusal::DockerUnavailable, until: None };
     }
-    let healing = &policy.healing;
+    let healing = &facts.healing;
     let service = Service::of(facts, Some(case));
     if let Some(attempt) = case.open_attempt() {
         return if case.is_restarting() {

@@ -11,7 +11,7 @@ use crate::{
     case::Case,
     dependencies::{self, DeadNetwork, Needed},
     modes::{self, Effective, Switches},
-    policy::Policy,
+    policy::{Healing, Policy},
 };
 
 /// Everything that a decision about one service rests on.
@@ -21,6 +21,8 @@ pub struct Facts {
     /// It belongs to the stack that the healer is part of.
     pub own_stack: bool,
     pub mode: Effective,
+    /// How hard to try, as policy and labels say it for this service.
+    pub healing: Healing,
     /// By name.
     pub containers: Vec<ContainerFacts>,
     pub host: HostFacts,

@@ -122,6 +122,11 @@ impl Policy {
         self.projects.get(&key.project)?.services.get(&key.service).copied()
     }
 
+    /// How hard to try with a service.
+    pub fn healing_of(&self, _key: &ServiceKey) -> Healing {
+        self.healing.clone()
+    }
+
     pub fn project_mode(&self, project: &str) -> Option<Mode> {
         self.projects.get(project)?.mode
     }

@@ -124,7 +124,7 @@ impl Settings {
         let Settings { config, policy, webhook_token, api_token, database } = self;
         let host = config.host();
         let (journal, journal_thread) = Journal::open(&config.journal).map_err(anyhow::Error::from)?;
-        let policy = Arc::new(policy);
+        let (_policy, policy_seen) = watch::channel(Arc::new(policy));
         let metrics = Arc::new(Metrics::new(Parts {
             postgres: database.is_some(),
             alertmanager: config.alertmanager_url().is_some(),
@@ -198,7 +198,7 @@ impl Settings {
             watcher: watcher.clone(),
             alertmanager: asked,
             journal: journal.clone(),
-            policy: Arc::clone(&policy),
+            policy: policy_seen.clone(),
             metrics: Arc::clone(&metrics),
             prompts: Arc::clone(&prompts),
             switches: switches_seen,
@@ -218,7 +218,7 @@ impl Settings {
             stack: config.stack.clone(),
             journal: journal.clone(),
             watcher,
-            policy,
+            policy: policy_seen,
             metrics,
             prompts,
             switches,

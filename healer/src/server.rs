@@ -53,7 +53,7 @@ pub struct AppParts {
     pub stack: String,
     pub journal: Journal,
     pub watcher: Watcher,
-    pub policy: Arc<Policy>,
+    pub policy: watch::Receiver<Arc<Policy>>,
     pub metrics: Arc<Metrics>,
     /// Tells the worker that prompts wait in the journal.
     pub prompts: Arc<Notify>,
@@ -186,7 +186,7 @@ mod tests {
             stack: "nexus".to_owned(),
             journal: journal.clone(),
             watcher: Watcher::spawn(Arc::new(docker), "nexus".to_owned()),
-            policy: Arc::new(Policy::default()),
+            policy: watch::channel(Arc::new(Policy::default())).1,
             metrics: Arc::new(Metrics::new(Parts { postgres: false, alertmanager: false })),
             prompts: Arc::new(Notify::new()),
             switches: watch::Sender::new(Arc::new(Switches::default())),

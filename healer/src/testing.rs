@@ -9,6 +9,7 @@ use crate::{
     case::{Case, Memory, Try, TryMemory},
     facts::{ContainerFacts, Facts, HostFacts},
     modes::Effective,
+    policy::Healing,
 };
 
 pub fn key() -> ServiceKey {
@@ -92,6 +93,7 @@ pub fn seen(container: Container) -> ContainerFacts {
 /// Everything speaks for a restart.
 pub fn permitted() -> Facts {
     Facts {
+        healing: Healing::default(),
         docker_up: true,
         own_stack: false,
         mode: Effective { mode: Mode::Heal, source: ModeSource::Label, protected: false },

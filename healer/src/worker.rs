@@ -74,7 +74,7 @@ pub struct Parts {
     /// Asked for silences before a restart, and for prompts as soon as something is seen to be ill.
     pub alertmanager: Option<Alertmanager>,
     pub journal: Journal,
-    pub policy: Arc<Policy>,
+    pub policy: watch::Receiver<Arc<Policy>>,
     pub metrics: Arc<Metrics>,
     pub prompts: Arc<Notify>,
     pub switches: watch::Receiver<Arc<Switches>>,
@@ -114,7 +114,7 @@ impl Worker {
     pub async fn resume(parts: Parts) -> Result<Self, JournalError> {
         let clock = Clock::new();
         // More than the brake lets through in an hour, which is six times its own window.
-        let limit = parts.policy.healing.restarts_per_10_minutes.saturating_add(1).saturating_mul(6);
+        let limit = parts.policy.borrow().healing.restarts_per_10_minutes.saturating_add(1).saturating_mul(6);
         let now = clock.now();
         let (cases, stops, restarts) = parts
             .journal
@@ -152,6 +152,7 @@ impl Worker {
         let mut stop = std::pin::pin!(stop);
         let mut snapshots = self.parts.watcher.subscribe();
         let mut switches = self.parts.switches.clone();
+        let mut policy = self.parts.policy.clone();
         let prompts = Arc::clone(&self.parts.prompts);
         loop {
             self.look().await;
@@ -161,9 +162,10 @@ impl Worker {
                 () = &mut stop => break,
                 finished = finished(&mut self.busy) => self.take_up(finished).await,
                 () = prompts.notified() => self.prompts_wait = true,
-                // Both senders live as long as the process; if one is gone the heartbeat still turns the loop.
+                // The senders live as long as the process; if one is gone the heartbeat still turns the loop.
                 Ok(()) = snapshots.changed() => (),
                 Ok(()) = switches.changed() => (),
+                Ok(()) = policy.changed() => (),
                 () = tokio::time::sleep(pause) => (),
             }
         }
@@ -317,7 +319,7 @@ impl Worker {
             let Some(case) = self.cases.get(key) else { return };
             let facts = self.facts(key, snapshot);
             let now = self.clock.now();
-            let decision = decide::decide(case, &facts, &self.parts.policy, &now);
+            let decision = decide::decide(case, &facts, &now);
             if let Decision::Restart { container_id } = decision {
                 self.due.remove(key);
                 self.examine(key, container_id);
@@ -339,7 +341,7 @@ impl Worker {
     /// Carries out a decision on paper. Says whether there may be more to decide.
     async fn carry_out(&mut self, key: &ServiceKey, decision: &Decision, facts: &Facts, now: &Now) -> bool {
         let Some(case) = self.cases.get(key) else { return false };
-        let healing = &self.parts.policy.healing;
+        let healing = &facts.healing;
         if let Decision::Block { why: Refusal::DependencyStarting, .. } = decision {
             // No event tells that it has run for long enough.
             self.due.insert(key.clone(), now.after(dependencies::SETTLES));
@@ -381,6 +383,11 @@ impl Worker {
         dependencies::followers(key, &self.parts.watcher.snapshot()).into_iter().map(prompt).collect()
     }
 
+    /// The policy of this moment.
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.parts.policy.borrow())
+    }
+
     fn facts(&self, key: &ServiceKey, snapshot: &Snapshot) -> Facts {
         self.facts_with(key, snapshot, &BTreeSet::new())
     }
@@ -389,12 +396,13 @@ impl Worker {
     fn facts_with(&self, key: &ServiceKey, snapshot: &Snapshot, fresh: &BTreeSet<String>) -> Facts {
         let now = self.clock.now().wall;
         let world = World { snapshot, stops: &self.stops, cases: &self.cases, fresh, now };
+        let policy = self.policy();
         let needed = dependencies::not_well(key, &world, |other, containers| {
             let switches = self.parts.switches.borrow();
-            facts::mode_of(other, containers, &switches, &self.parts.policy).mode
+            facts::mode_of(other, containers, &switches, &policy).mode
         });
         let containers = facts::containers_of(snapshot, key, &self.stops);
-        let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &self.parts.policy);
+        let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &policy);
         let now = self.clock.now();
         let (recent_restarts, room_at) = self.restarts.on_host(&now);
         let others_restart = self.cases.iter().any(|(other, case)| other != key && case.is_restarting());
@@ -402,6 +410,7 @@ impl Worker {
             docker_up: snapshot.up,
             own_stack: key.project == self.parts.stack,
             mode,
+            healing: policy.healing_of(key),
             containers,
             host: HostFacts {
                 restart_under_way: others_restart

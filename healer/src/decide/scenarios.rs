@@ -477,6 +477,7 @@ impl Healer {
         let busy = |one: &Service| one.restarting_until.is_some();
         let own = scenario.index(&key.service);
         Facts {
+            healing: self.policy.healing.clone(),
             docker_up: true,
             own_stack: false,
             mode: Effective { mode: Mode::Heal, source: ModeSource::Label, protected: false },
@@ -530,7 +531,7 @@ impl Healer {
         for _ in 0..16 {
             let Some(case) = self.cases.get(key).cloned() else { return };
             let mut facts = self.facts(key, scenario, snapshot, false);
-            let mut decision = decide(&case, &facts, &self.policy, &now);
+            let mut decision = decide(&case, &facts, &now);
             if let Decision::Restart { container_id } = &decision {
                 let id = container_id.clone();
                 if self.held.get(key).is_some_and(|until| now.until(until) > SignedDuration::ZERO) {
@@ -538,7 +539,7 @@ impl Healer {
                 }
                 // The last look before the act.
                 facts = self.facts(key, scenario, snapshot, true);
-                decision = decide(&case, &facts, &self.policy, &now);
+                decision = decide(&case, &facts, &now);
                 if matches!(decision, Decision::Restart { .. }) {
                     let at = scenario.index(&key.service);
                     let container = &snapshot.containers[&id].container;

@@ -13,6 +13,7 @@ use crate::{
     budget::{self, BUDGET_WINDOW, Restarts},
     facts::HostFacts,
     modes::Effective,
+    policy::Policy,
     testing::{at, container},
     transition::{self, Changed},
 };
@@ -248,7 +249,7 @@ impl World {
     }
 
     fn due(&self, it: usize) -> Option<Now> {
-        match decide(self.cases.get(&it)?, &self.facts(it), &self.policy, &self.now) {
+        match decide(self.cases.get(&it)?, &self.facts(it), &self.now) {
             Decision::Wait { until, .. } => until,
             _ => None,
         }
@@ -265,6 +266,7 @@ impl World {
         let (recent_restarts, room_at) = self.budget.on_host(&self.now);
         let restarting = self.cases.iter().any(|(&other, case)| other != it && case.is_restarting());
         Facts {
+            healing: self.policy.healing.clone(),
             docker_up: self.docker_up,
             own_stack: false,
             mode: Effective { mode: fake.mode, source: ModeSource::Label, protected: false },
@@ -308,7 +310,7 @@ impl World {
                 assert!(round < 16, "decisions go round in circles: {:?}", self.cases[&it]);
                 let Some(case) = self.cases.get(&it).cloned() else { break };
                 let facts = self.facts(it);
-                let decision = decide(&case, &facts, &self.policy, &self.now);
+                let decision = decide(&case, &facts, &self.now);
                 if let Decision::Restart { container_id } = &decision {
                     self.restart(it, &case, container_id, &facts);
                     break;

@@ -6,9 +6,14 @@ use nexus_model::labels;
 use super::*;
 use crate::{
     case::Try,
+    policy::Policy,
     testing::{at, attempt, case, container, exited, permitted, seen, wall},
     transition,
 };
+
+fn decide(case: &Case, facts: &Facts, policy: &Policy, now: &Now) -> Decision {
+    super::decide(case, &Facts { healing: policy.healing.clone(), ..facts.clone() }, now)
+}
 
 fn wait(why: Refusal) -> Decision {
     Decision::Wait { why, until: None }

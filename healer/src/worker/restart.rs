@@ -76,10 +76,10 @@ impl Worker {
         let incident = self.cases.get(key).map(|case| case.incident.clone());
         let silence = self.parts.alertmanager.clone().zip(incident);
         let needed = dependencies::containers_needed(key, &snapshot);
-        let (now, healing) = (self.clock.now(), &self.parts.policy.healing);
+        let now = self.clock.now();
         let facts = self.facts(key, &snapshot);
         let needs_its_log =
-            facts.container(&container_id).is_some_and(|seen| decide::its_log_decides(seen, healing, &now));
+            facts.container(&container_id).is_some_and(|seen| decide::its_log_decides(seen, &facts.healing, &now));
         let task = tokio::spawn(async move {
             let look = async {
                 let container = docker.inspect(&container_id).await?;
@@ -146,7 +146,7 @@ impl Worker {
         needed.push(Arc::clone(&container));
         let mut facts = self.facts_with(key, &with_fresh(snapshot, needed), &fresh);
         // What the watcher has heard meanwhile counts as well: it knows who stopped a container, and inspect does not.
-        if !is_restart_of(&decide::decide(case, &self.facts(key, snapshot), &self.parts.policy, &now), container_id) {
+        if !is_restart_of(&decide::decide(case, &self.facts(key, snapshot), &now), container_id) {
             self.hold_off(key);
             return;
         }
@@ -159,7 +159,7 @@ impl Worker {
         facts.says_it_is_starting = diagnosis.cause == Cause::SlowStart && diagnosis.confidence >= Confidence::Likely;
         // What can't be read may say it: a disk that is busy with a recovery is slow to give the log.
         facts.says_it_is_starting |= gathered.log_is_unread;
-        let decision = decide::decide(case, &facts, &self.parts.policy, &now);
+        let decision = decide::decide(case, &facts, &now);
         if !is_restart_of(&decision, container_id) {
             tracing::debug!(
                 host = self.parts.host, project = key.project, service = key.service, reason = ?decision,
@@ -184,7 +184,7 @@ impl Worker {
             }
             return;
         }
-        let stop_timeout = act::stop_timeout(&container, &self.parts.policy.healing);
+        let stop_timeout = act::stop_timeout(&container, &facts.healing);
         let mut changed = transition::intend(case, &container, stop_timeout, &now);
         changed.case.memory.last_words = gathered.last_words.clone();
         let network_began_at = dependencies::network_parent(&container)

@@ -18,7 +18,7 @@ impl Worker {
         }
         let found = {
             let switches = self.parts.switches.borrow();
-            sight::look(snapshot, &self.stops, &switches, &self.parts.policy, &self.parts.stack)
+            sight::look(snapshot, &self.stops, &switches, &self.policy(), &self.parts.stack)
         };
         let now = self.clock.now().wall;
         let (sights, left_out) = sight::follow(&self.sights, &found, |key| self.cases.contains_key(key), now);

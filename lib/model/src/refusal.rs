@@ -51,6 +51,18 @@ pub enum Refusal {
     Verifying,
     /// The incident's attempts are spent.
     BudgetSpent,
+    /// The policy names the service as one that is never touched.
+    ProtectedService,
+    /// A maintenance window of the policy holds: its owner is at work on it.
+    MaintenanceWindow,
+    /// Somebody has paused healing for the service, its project or everything, for a while.
+    HealingPaused,
+    /// The restarts that one day allows for the container are spent.
+    DayBudgetSpent,
+    /// Many services failed together: the trouble is the machine's, and restarts would add to it.
+    HostHold,
+    /// What would help is a remedy that the policy does not allow.
+    RemedyNotAllowed,
     /// Another restart runs, or the limit of restarts for the whole host is reached.
     HostLimit,
     /// Docker does not answer, so the facts are unknown.
@@ -61,7 +73,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, for documentation and for exporting each metric label from the start.
-    pub const ALL: [Refusal; 26] = [
+    pub const ALL: [Refusal; 32] = [
         Refusal::AlreadyWell,
         Refusal::ShadowMode,
         Refusal::OptedOut,
@@ -85,6 +97,12 @@ impl Refusal {
         Refusal::CoolingDown,
         Refusal::Verifying,
         Refusal::BudgetSpent,
+        Refusal::ProtectedService,
+        Refusal::MaintenanceWindow,
+        Refusal::HealingPaused,
+        Refusal::DayBudgetSpent,
+        Refusal::HostHold,
+        Refusal::RemedyNotAllowed,
         Refusal::HostLimit,
         Refusal::DockerUnavailable,
         Refusal::JournalUnavailable,
@@ -116,6 +134,12 @@ impl Refusal {
             Refusal::CoolingDown => "cooling_down",
             Refusal::Verifying => "verifying",
             Refusal::BudgetSpent => "budget_spent",
+            Refusal::ProtectedService => "protected_service",
+            Refusal::MaintenanceWindow => "maintenance_window",
+            Refusal::HealingPaused => "healing_paused",
+            Refusal::DayBudgetSpent => "day_budget_spent",
+            Refusal::HostHold => "host_hold",
+            Refusal::RemedyNotAllowed => "remedy_not_allowed",
             Refusal::HostLimit => "host_limit",
             Refusal::DockerUnavailable => "docker_unavailable",
             Refusal::JournalUnavailable => "journal_unavailable",
