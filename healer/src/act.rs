@@ -17,10 +17,11 @@ pub enum Answer {
     Lost(String),
 }
 
-/// How long the container gets to stop: its own word, otherwise the policy's. Docker takes whole seconds, and the socket
-/// proxy three digits of them.
+/// How long the container gets to stop: what the policy says for this very service, otherwise its own word, otherwise what the
+/// policy says for others as well. Docker takes whole seconds, and the socket proxy three digits of them.
 pub fn stop_timeout(container: &Container, healing: &Healing) -> SignedDuration {
-    let given = container.stop_timeout.and_then(|own| SignedDuration::try_from(own).ok());
+    let own = container.stop_timeout.filter(|_| !healing.stop_timeout_wins);
+    let given = own.and_then(|own| SignedDuration::try_from(own).ok());
     let seconds = given.unwrap_or(healing.stop_timeout).as_secs();
     SignedDuration::from_secs(seconds.clamp(0, 999))
 }
@@ -53,5 +54,8 @@ mod tests {
         assert_eq!(with(Some(0)), 0);
         assert_eq!(with(Some(120)), 120);
         assert_eq!(with(Some(86_400)), 999);
+        let named = Healing { stop_timeout_wins: true, ..Healing::default() };
+        let container = Container { stop_timeout: Some(Duration::from_secs(120)), ..container() };
+        assert_eq!(stop_timeout(&container, &named).as_secs(), 10);
     }
 }

@@ -213,10 +213,8 @@ fn views(
             Some(Refusal::OwnStack)
         } else if containers.iter().all(|seen| seen.container.is_one_off()) {
             Some(Refusal::OneOff)
-        } else if mode.protected {
-            Some(Refusal::ProtectedImage)
         } else {
-            None
+            mode.protected
         };
         ServiceView {
             mode: mode.mode,

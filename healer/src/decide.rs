@@ -263,6 +263,9 @@ fn under_judgement(
 
 /// Something is ill, and may be healed.
 fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, now: &Now) -> Decision {
+    if let Some(until) = facts.maintenance_until.as_ref().filter(|_| case.incident.state != IncidentState::GaveUp) {
+        return Decision::Wait { why: Refusal::MaintenanceWindow, until: Some(until.clone()) };
+    }
     if case.incident.state == IncidentState::GaveUp {
         if case.memory.gave_up_since.is_some() {
             return Decision::Wait { why: Refusal::NetworkGone, until: None };
@@ -382,7 +385,11 @@ fn network_gone(case: &Case) -> String {
 
 /// Something is ill, and is only watched: the same schedule as healing, on paper.
 fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, now: &Now) -> Decision {
-    let why = if facts.mode.protected { Refusal::ProtectedImage } else { Refusal::ShadowMode };
+    let why = facts.mode.protected.unwrap_or(Refusal::ShadowMode);
+    // Healing would wait, so this does.
+    if let Some(until) = &facts.maintenance_until {
+        return Decision::Wait { why: Refusal::MaintenanceWindow, until: Some(until.clone()) };
+    }
     if case.memory.would_be >= healing.attempts {
         return Decision::Wait { why, until: None };
     }

@@ -11,7 +11,7 @@ use crate::{
     case::Case,
     dependencies::{self, DeadNetwork, Needed},
     modes::{self, Effective, Switches},
-    policy::{Healing, Policy},
+    policy::{Healing, Policy, Worn},
 };
 
 /// Everything that a decision about one service rests on.
@@ -25,6 +25,8 @@ pub struct Facts {
     pub healing: Healing,
     /// By name.
     pub containers: Vec<ContainerFacts>,
+    /// The end of the maintenance that holds at this moment.
+    pub maintenance_until: Option<Now>,
     pub host: HostFacts,
     /// A restart that this very process asked for has not come back yet.
     pub act_under_way: bool,
@@ -119,7 +121,12 @@ pub fn stop_of(watched: &Watched, stops: &Stops) -> StopCause {
 }
 
 pub fn mode_of(key: &ServiceKey, containers: &[ContainerFacts], switches: &Switches, policy: &Policy) -> Effective {
-    modes::effective(key, containers.iter().map(|seen| &*seen.container), switches, policy)
+    modes::effective(key, worn(containers), switches, policy)
+}
+
+/// What the containers of a service wear, for the policy.
+pub fn worn(containers: &[ContainerFacts]) -> impl Iterator<Item = Worn<'_>> + Clone {
+    containers.iter().map(|seen| Worn { image: &seen.container.image, labels: &seen.container.labels })
 }
 
 /// How a container is doing. With a case, its own recorded intents are taken into account: they win over what the

@@ -24,9 +24,7 @@ pub mod findings;
 pub mod images;
 pub mod journal;
 pub mod metrics;
-pub mod modes;
 pub mod notify;
-pub mod policy;
 pub mod record;
 pub mod redact;
 pub mod run;
@@ -37,6 +35,8 @@ pub mod transition;
 pub mod verify;
 pub mod webhook;
 pub mod worker;
+
+pub use nexus_policy::{self as policy, modes};
 
 #[cfg(test)]
 mod testing;

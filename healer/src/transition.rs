@@ -206,6 +206,7 @@ impl Changed {
                 | Refusal::AlreadyWell
                 | Refusal::ShadowMode
                 | Refusal::ProtectedImage
+                | Refusal::ProtectedService
                 | Refusal::BudgetSpent
         ) {
             self.tell(now, "refused", format!("not now: {why}"));
@@ -262,7 +263,9 @@ impl Changed {
         let key = self.case.key();
         let mut detail = format!("would have restarted {name} (attempt {number})");
         if why == Refusal::ProtectedImage {
-            detail.push_str(&format!("; a database is only healed when it is named itself: nexus heal on {key}"));
+            detail.push_str(&format!(
+                "; an image like this is only healed when the service is named itself: nexus heal on {key}"
+            ));
         }
         self.tell(now, "would_restart", detail);
         if number == healing.attempts {

@@ -404,14 +404,18 @@ impl Worker {
         let containers = facts::containers_of(snapshot, key, &self.stops);
         let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &policy);
         let now = self.clock.now();
+        let terms = policy.terms(key, facts::worn(&containers));
+        let maintenance_until =
+            policy.maintenance_until(&terms.windows, now.wall).map(|end| now.after(end.duration_since(now.wall)));
         let (recent_restarts, room_at) = self.restarts.on_host(&now);
         let others_restart = self.cases.iter().any(|(other, case)| other != key && case.is_restarting());
         Facts {
             docker_up: snapshot.up,
             own_stack: key.project == self.parts.stack,
             mode,
-            healing: policy.healing_of(key),
+            healing: terms.healing,
             containers,
+            maintenance_until,
             host: HostFacts {
                 restart_under_way: others_restart
                     || self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key != *key),

@@ -480,7 +480,8 @@ impl Healer {
             healing: self.policy.healing.clone(),
             docker_up: true,
             own_stack: false,
-            mode: Effective { mode: Mode::Heal, source: ModeSource::Label, protected: false },
+            mode: Effective { mode: Mode::Heal, source: ModeSource::Label, protected: None },
+            maintenance_until: None,
             containers: facts::containers_of(snapshot, key, &stops),
             host: HostFacts {
                 restart_under_way: scenario.services.iter().any(|one| one.name != key.service && busy(one)),

@@ -269,7 +269,8 @@ impl World {
             healing: self.policy.healing.clone(),
             docker_up: self.docker_up,
             own_stack: false,
-            mode: Effective { mode: fake.mode, source: ModeSource::Label, protected: false },
+            mode: Effective { mode: fake.mode, source: ModeSource::Label, protected: None },
+            maintenance_until: None,
             containers: vec![ContainerFacts {
                 container: fake.container.clone().into(),
                 stop: fake.stop,

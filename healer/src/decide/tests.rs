@@ -139,6 +139,8 @@ mod acting {
             1,
             Decision::Wait { why: Refusal::Silenced, until: Some(at(61)) },
         );
+        let maintenance = Facts { maintenance_until: Some(at(600)), ..permitted() };
+        check(&case, &maintenance, 1, Decision::Wait { why: Refusal::MaintenanceWindow, until: Some(at(600)) });
         check(&case, &one(|it| it.health = Health::Starting), 1, wait(Refusal::Starting));
         check(&case, &one(|it| it.status = Status::Restarting), 1, wait(Refusal::DockerRestarting));
         check(&case, &stopped(1, StopCause::Unknown), 1, wait(Refusal::StoppedByUnknown));
@@ -636,8 +638,15 @@ mod shadow {
         let would = |why| Decision::WouldRestart { container_id: "c1".into(), why };
         assert_eq!(decide(&case, &facts, &policy, &at(1)), would(Refusal::ShadowMode));
         let mut protected = facts.clone();
-        protected.mode.protected = true;
+        protected.mode.protected = Some(Refusal::ProtectedImage);
         assert_eq!(decide(&case, &protected, &policy, &at(1)), would(Refusal::ProtectedImage));
+        protected.mode.protected = Some(Refusal::ProtectedService);
+        assert_eq!(decide(&case, &protected, &policy, &at(1)), would(Refusal::ProtectedService));
+        let maintenance = Facts { maintenance_until: Some(at(600)), ..facts.clone() };
+        assert_eq!(
+            decide(&case, &maintenance, &policy, &at(1)),
+            Decision::Wait { why: Refusal::MaintenanceWindow, until: Some(at(600)) }
+        );
         (case.memory.would_be, case.memory.would_be_due) = (1, Some(at(50)));
         assert_eq!(
             decide(&case, &facts, &policy, &at(49)),

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use bollard::query_parameters::{
     EventsOptions, InspectContainerOptions, ListContainersOptions, LogsOptions, RestartContainerOptions,
+    StartContainerOptions, StopContainerOptions,
 };
 use futures_util::{Stream, StreamExt};
+use hyper::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,6 +23,13 @@ use crate::plain::{self, PlainError};
 
 /// How long a restart may take beyond the stop time-out of the container: starting takes seconds on a busy SD card.
 const RESTART_MARGIN: Duration = Duration::from_secs(60);
+
+/// Only images that have no tag and that no container uses: what a new pull or build left behind. Written out, since the
+/// socket proxy lets pass these very bytes and no others.
+const DANGLING_IMAGES: &str = "/images/prune?filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D";
+
+/// Without a word more: what builds may use again and nothing uses now.
+const UNUSED_BUILD_CACHE: &str = "/build/prune";
 
 /// Longest log line kept, in bytes; a line that is longer is cut.
 const LOG_LINE_LIMIT: usize = 8 * 1024;
@@ -216,6 +225,45 @@ impl Docker {
         answer.map_err(|error| error.of_container(id))
     }
 
+    /// `POST /containers/{id}/stop?t=SECONDS`: signal, `stop_timeout`, SIGKILL. Nothing happens to one that does not run.
+    pub async fn stop(&self, id: &str, stop_timeout: Duration) -> Result<(), DockerError> {
+        let limit = stop_timeout + RESTART_MARGIN;
+        let client = self.client().await?.with_timeout(limit + RESTART_MARGIN);
+        let seconds = i32::try_from(stop_timeout.as_secs()).unwrap_or(i32::MAX);
+        let call = client.stop_container(id, Some(StopContainerOptions { t: Some(seconds), ..Default::default() }));
+        let answer = self.within(&format!("stop container {id}"), limit, call).await;
+        answer.map_err(|error| error.of_container(id))
+    }
+
+    /// `POST /containers/{id}/start`. Nothing happens to one that runs.
+    pub async fn start(&self, id: &str) -> Result<(), DockerError> {
+        let client = self.client().await?.with_timeout(RESTART_MARGIN + RESTART_MARGIN);
+        let call = client.start_container(id, None::<StartContainerOptions>);
+        let answer = self.within(&format!("start container {id}"), RESTART_MARGIN, call).await;
+        answer.map_err(|error| error.of_container(id))
+    }
+
+    /// `POST /images/prune` of dangling images alone; gives the bytes that the engine says it freed. It deletes files, which
+    /// may take minutes on an SD card.
+    pub async fn prune_dangling_images(&self, timeout: Duration) -> Result<u64, DockerError> {
+        self.prune("delete dangling images", DANGLING_IMAGES, timeout).await
+    }
+
+    /// `POST /build/prune`; gives the bytes that the engine says it freed.
+    pub async fn prune_build_cache(&self, timeout: Duration) -> Result<u64, DockerError> {
+        self.prune("delete unused build cache", UNUSED_BUILD_CACHE, timeout).await
+    }
+
+    async fn prune(&self, action: &str, target: &str, timeout: Duration) -> Result<u64, DockerError> {
+        #[derive(Deserialize)]
+        struct Pruned {
+            #[serde(default, rename = "SpaceReclaimed")]
+            space_reclaimed: u64,
+        }
+        let pruned: Pruned = self.ask(Method::POST, action, target, timeout).await?;
+        Ok(pruned.space_reclaimed)
+    }
+
     /// `GET /system/df`: the engine walks its files for this, which may take minutes. bollard only knows how engines answer
     /// from API 1.52 on.
     pub async fn disk_usage(&self, timeout: Duration) -> Result<DiskUsage, DockerError> {
@@ -272,10 +320,20 @@ impl Docker {
 
     /// A `GET` whose answer is read here, not by bollard.
     async fn get<T: DeserializeOwned>(&self, action: &str, target: &str, limit: Duration) -> Result<T, DockerError> {
+        self.ask(Method::GET, action, target, limit).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        action: &str,
+        target: &str,
+        limit: Duration,
+    ) -> Result<T, DockerError> {
         let version = self.client().await?.client_version();
         let target = format!("/v{}.{}{target}", version.major_version, version.minor_version);
         let failed = |source| DockerError::Failed { action: action.to_owned(), source };
-        let (status, body) = match tokio::time::timeout(limit, plain::get(&self.socket, &target)).await {
+        let (status, body) = match tokio::time::timeout(limit, plain::ask(&self.socket, method, &target)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error @ (PlainError::Connect(_) | PlainError::Broken(_)))) => {
                 return Err(DockerError::Unreachable { socket: self.socket.clone(), source: Box::new(error) });

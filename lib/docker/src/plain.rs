@@ -1,5 +1,5 @@
-//! One `GET` over the engine's socket, for answers that bollard knows in one shape only: each on a connection of its
-//! own, with a bounded body.
+//! One call over the engine's socket, for answers that bollard knows in one shape only and for targets that must be exactly
+//! what the socket proxy lets pass: each on a connection of its own, with a bounded body.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use futures_util::future::join;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::HOST;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -28,11 +28,12 @@ pub(crate) enum PlainError {
     TooLarge,
 }
 
-/// Status and body. `target` is a path with its query.
-pub(crate) async fn get(socket: &Path, target: &str) -> Result<(u16, Vec<u8>), PlainError> {
+/// Status and body. `target` is a path with its query. Nothing is sent in the body.
+pub(crate) async fn ask(socket: &Path, method: Method, target: &str) -> Result<(u16, Vec<u8>), PlainError> {
     let stream = UnixStream::connect(socket).await.map_err(PlainError::Connect)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(PlainError::Broken)?;
-    let request = Request::get(target).header(HOST, "docker").body(String::new()).map_err(PlainError::Request)?;
+    let request = Request::builder().method(method).uri(target).header(HOST, "docker");
+    let request = request.body(String::new()).map_err(PlainError::Request)?;
     let exchange = async move {
         let response = sender.send_request(request).await.map_err(PlainError::Broken)?;
         let status = response.status().as_u16();

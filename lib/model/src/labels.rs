@@ -21,6 +21,27 @@ pub const STACK: &str = "nexus.stack";
 /// `true` or `false`: whether the container is expected to run, where the restart policy does not say it.
 pub const EXPECTED: &str = "nexus.expected";
 
+/// Restarts of one container, in one incident or within an hour, before the healer gives up.
+pub const ATTEMPTS: &str = "nexus.attempts";
+/// Restarts of one container within a day.
+pub const ATTEMPTS_PER_DAY: &str = "nexus.attempts_per_day";
+/// How long the container has to stop before it is killed.
+pub const STOP_TIMEOUT: &str = "nexus.stop_timeout";
+/// How long it is left alone from its start on while it is not healthy yet.
+pub const START_PATIENCE: &str = "nexus.start_patience";
+/// How long it must stay well before an incident is closed.
+pub const STABLE_FOR: &str = "nexus.stable_for";
+/// Delay after the first failed attempt.
+pub const BASE_DELAY: &str = "nexus.base_delay";
+/// The delay grows no further.
+pub const MAX_DELAY: &str = "nexus.max_delay";
+/// Granted on top of what the health check allows for getting well.
+pub const VERIFY_MARGIN: &str = "nexus.verify_margin";
+/// `sat,sun 02:00-04:00; daily 12:00-12:30`: when its owner is at work on it and nothing is healed.
+pub const MAINTENANCE: &str = "nexus.maintenance";
+/// `true` or `false`: whether it may be stopped when disk or memory is about to run out.
+pub const EXPENDABLE: &str = "nexus.expendable";
+
 /// The name of a stack that was given none.
 pub const DEFAULT_STACK: &str = "nexus";
 
