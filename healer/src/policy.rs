@@ -11,6 +11,8 @@ use nexus_model::{Mode, ServiceKey};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use crate::budget;
+
 /// A policy file larger than this is not one.
 const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -51,6 +53,8 @@ pub struct Healing {
     pub stop_timeout: SignedDuration,
     /// Restarts on the whole host within any ten minutes.
     pub restarts_per_10_minutes: u32,
+    /// Restarts of one container within any 24 hours, over all incidents, before giving up.
+    pub attempts_per_day: u32,
 }
 
 impl Default for Healing {
@@ -66,6 +70,7 @@ impl Default for Healing {
             start_patience: SignedDuration::from_mins(3),
             stop_timeout: SignedDuration::from_secs(10),
             restarts_per_10_minutes: 10,
+            attempts_per_day: 20,
         }
     }
 }
@@ -166,6 +171,7 @@ struct RawHealing {
     start_patience: Option<Spanned<String>>,
     stop_timeout: Option<Spanned<String>>,
     restarts_per_10_minutes: Option<Spanned<String>>,
+    attempts_per_day: Option<Spanned<String>>,
 }
 
 /// Turns raw values into checked ones; exists to carry the file's name into each error.
@@ -242,6 +248,13 @@ impl Reader<'_> {
                 given.restarts_per_10_minutes,
                 1,
                 1000,
+            )?,
+            attempts_per_day: self.number(
+                "healing.attempts_per_day",
+                &raw.attempts_per_day,
+                given.attempts_per_day,
+                1,
+                budget::MOST_A_DAY,
             )?,
         })
     }
@@ -358,6 +371,7 @@ mod tests {
         check("default: maybe\n", &["line 1", "default", "maybe", "heal, shadow or off"]);
         check("\nhealing:\n  attempts: 0\n", &["line 3", "healing.attempts", "1 to 20"]);
         check("healing:\n  attempts: 2\n  told_after: 3\n", &["line 3", "healing.told_after", "1 to 2"]);
+        check("healing:\n  attempts_per_day: 201\n", &["line 2", "healing.attempts_per_day", "1 to 200"]);
         check("healing:\n  base_delay: 10\n", &["line 2", "healing.base_delay", "unit"]);
         check("healing:\n  stable_for: 2h\n", &["line 2", "healing.stable_for", "1s to 1h"]);
         check("healing:\n  base_delay: 1m\n  max_delay: 5s\n", &["line 3", "healing.max_delay", "1m to 24h"]);

@@ -99,6 +99,7 @@ pub fn permitted() -> Facts {
         mode: Effective { mode: Mode::Heal, source: ModeSource::Label, protected: false },
         containers: vec![seen(container())],
         host: HostFacts { restart_under_way: false, recent_restarts: 0, room_at: None },
+        spent_today: Default::default(),
         act_under_way: false,
         journal_writable: true,
         silenced: false,
