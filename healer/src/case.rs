@@ -42,6 +42,8 @@ pub struct Memory {
     pub follows: Option<Follows>,
     /// Why it was given up, where that is not its budget.
     pub gave_up_since: Option<String>,
+    /// It was given up since a day allows for no more restarts of these containers: so many there were within one.
+    pub day_spent: BTreeMap<String, u32>,
     /// In shadow mode: restarts that would have been made, and when the next would be.
     pub would_be: u32,
     pub would_be_due: Option<Now>,

@@ -28,6 +28,8 @@ pub struct Facts {
     /// The end of the maintenance that holds at this moment.
     pub maintenance_until: Option<Now>,
     pub host: HostFacts,
+    /// Restarts of its containers within the last day that count; those without any are left out.
+    pub spent_today: BTreeMap<String, u32>,
     /// A restart that this very process asked for has not come back yet.
     pub act_under_way: bool,
     pub journal_writable: bool,
@@ -89,6 +91,11 @@ pub type Stops = BTreeMap<String, (Option<Timestamp>, Stopper)>;
 impl Facts {
     pub fn container(&self, id: &str) -> Option<&ContainerFacts> {
         self.containers.iter().find(|seen| seen.container.id == id)
+    }
+
+    /// Whether a day allows for no more restarts of a container.
+    pub fn day_is_spent(&self, id: &str) -> bool {
+        self.spent_today.get(id).is_some_and(|spent| *spent >= self.healing.attempts_per_day)
     }
 }
 
