@@ -80,6 +80,17 @@ pub struct TryMemory {
     /// who stopped it.
     #[serde(default)]
     pub left_stopped: bool,
+    /// When its outcome was known, to measure from whatever the wall clock does.
+    #[serde(default)]
+    pub finished: Option<Now>,
+}
+
+impl TryMemory {
+    /// Whether it was under way at a moment that was told by the wall clock as it stood at the intent.
+    fn was_under_way(&self, at: Timestamp) -> bool {
+        let ended = self.finished.as_ref().map(|finished| self.intended.after(finished.since(&self.intended)).wall);
+        ended.is_some_and(|ended| (self.intended.wall..=ended).contains(&at))
+    }
 }
 
 impl Case {
@@ -126,7 +137,10 @@ impl Case {
         self.attempts_on(container_id).filter(|attempt| attempt.attempt.started_at_before == started_at).any(
             |attempt| {
                 let stopped_later = match (stop, attempt.attempt.finished_at) {
-                    (StopCause::Requested { at }, Some(finished_at)) => at > finished_at,
+                    // The clock may have been set back in between: then the stop of our own restart is told by the old one.
+                    (StopCause::Requested { at }, Some(finished_at)) => {
+                        at > finished_at && !attempt.memory.was_under_way(at)
+                    }
                     _ => false,
                 };
                 attempt.attempt.outcome.is_none() || (attempt.memory.left_stopped && !stopped_later)

@@ -318,6 +318,13 @@ mod tests {
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts[0].attempt.finished_at = Some(at(2).wall);
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
+        // The clock was set back by an hour while it was under way: the stop is still that of our restart, but for one that
+        // came after it by the new clock.
+        case.attempts[0].attempt.finished_at = Some(at(2 - 3_600).wall);
+        case.attempts[0].memory.finished = Some(nexus_model::Now { wall: at(2 - 3_600).wall, ..at(2) });
+        assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
+        let by_human = ContainerFacts { stop: StopCause::Requested { at: at(-600).wall }, ..stopped.clone() };
+        assert_eq!(condition(&by_human, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         // Once it has started anew, a later stop is somebody else's again.
         let later = with(exited(0), |it| it.started_at = wall(5));
         let stopped =

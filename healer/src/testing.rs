@@ -165,6 +165,7 @@ pub fn attempt(number: u32, container_id: &str, intended: Now) -> Try {
             network_began_at: None,
             retry: None,
             left_stopped: false,
+            finished: None,
         },
     }
 }

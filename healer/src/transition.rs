@@ -124,6 +124,7 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
             network_began_at: None,
             retry: None,
             left_stopped: false,
+            finished: None,
         },
     });
     case.memory.containers.insert(container.id.clone());
@@ -352,6 +353,7 @@ impl Changed {
         };
         open.attempt.outcome = Some(outcome);
         open.attempt.finished_at = Some(now.wall);
+        open.memory.finished = Some(now.clone());
         open.attempt.detail = Some(detail.to_owned());
         open.attempt.revision += 1;
         let (number, container_id) = (open.attempt.number, open.attempt.container_id.clone());
