@@ -596,9 +596,12 @@ impl World {
         let needed = dependencies::not_well(&key, &world, |key, containers| mode(key, containers).mode);
         let containers = facts::containers_of(snapshot, &key, &self.stops);
         let (recent_restarts, room_at) = self.restarts.on_host(&self.now);
+        let spent_today =
+            self.restarts.spent_today(containers.iter().map(|seen| seen.container.id.as_str()), &self.now);
         let others_restart = self.cases.iter().any(|(other, case)| *other != key && case.is_restarting());
         Facts {
-            healing: self.policy.healing_of(&key),
+            healing: self.policy.terms(&key, facts::worn(&containers)).healing,
+            spent_today,
             docker_up: self.docker_up,
             mode: mode(&key, &containers),
             containers,
@@ -720,8 +723,8 @@ impl World {
             return Ok(true);
         }
         assert!(case.attempts.iter().all(|attempt| attempt.attempt.outcome.is_some()), "closed with an open attempt");
+        self.restarts.close(&case.incident, &case.memory);
         if budget::begins_anew(&case.incident, &case.memory) {
-            self.restarts.forgive(&case.memory.containers);
             self.charged.retain(|(_, id)| !case.memory.containers.contains(id));
         }
         self.cases.remove(&key(it));
