@@ -55,6 +55,8 @@ pub struct Healing {
     pub restarts_per_10_minutes: u32,
     /// Restarts of one container within any 24 hours, over all incidents, before giving up.
     pub attempts_per_day: u32,
+    /// So many services that fall ill together, and at least a third of all, put healing on hold for the whole host.
+    pub hold_when_ill: u32,
 }
 
 impl Default for Healing {
@@ -71,6 +73,7 @@ impl Default for Healing {
             stop_timeout: SignedDuration::from_secs(10),
             restarts_per_10_minutes: 10,
             attempts_per_day: 20,
+            hold_when_ill: 5,
         }
     }
 }
@@ -172,6 +175,7 @@ struct RawHealing {
     stop_timeout: Option<Spanned<String>>,
     restarts_per_10_minutes: Option<Spanned<String>>,
     attempts_per_day: Option<Spanned<String>>,
+    hold_when_ill: Option<Spanned<String>>,
 }
 
 /// Turns raw values into checked ones; exists to carry the file's name into each error.
@@ -256,6 +260,7 @@ impl Reader<'_> {
                 1,
                 budget::MOST_A_DAY,
             )?,
+            hold_when_ill: self.number("healing.hold_when_ill", &raw.hold_when_ill, given.hold_when_ill, 2, 1000)?,
         })
     }
 

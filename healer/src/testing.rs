@@ -98,7 +98,7 @@ pub fn permitted() -> Facts {
         own_stack: false,
         mode: Effective { mode: Mode::Heal, source: ModeSource::Label, protected: false },
         containers: vec![seen(container())],
-        host: HostFacts { restart_under_way: false, recent_restarts: 0, room_at: None },
+        host: HostFacts { restart_under_way: false, recent_restarts: 0, room_at: None, hold_until: None },
         spent_today: Default::default(),
         act_under_way: false,
         journal_writable: true,
