@@ -43,6 +43,7 @@ healing:
   verify_margin: 5s
   start_patience: 2s
   stop_timeout: 2s
+  hold_when_ill: 1000
   restarts_per_10_minutes: 1000
 ";
 

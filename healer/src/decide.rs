@@ -330,6 +330,9 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
     if let Some(wait) = wait_for_the_start(facts, id, healing, now) {
         return wait;
     }
+    if let Some(until) = &facts.host.hold_until {
+        return Decision::Wait { why: Refusal::HostHold, until: Some(until.clone()) };
+    }
     if facts.host.restart_under_way {
         return Decision::Wait { why: Refusal::HostLimit, until: None };
     }
@@ -413,6 +416,9 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
     let left = case.memory.would_be_due.as_ref().map_or(SignedDuration::ZERO, |due| now.until_at_most(due, longest));
     if left > SignedDuration::ZERO {
         return Decision::Wait { why, until: Some(now.after(left)) };
+    }
+    if let Some(until) = &facts.host.hold_until {
+        return Decision::Wait { why: Refusal::HostHold, until: Some(until.clone()) };
     }
     match service.ill.first() {
         Some((seen, _)) => match wait_for_the_start(facts, &seen.container.id, healing, now) {

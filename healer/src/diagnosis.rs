@@ -475,7 +475,7 @@ fn short(image_id: &str) -> String {
 }
 
 /// One sentence, as far as it needs no figures.
-fn meaning(cause: Cause) -> &'static str {
+pub fn meaning(cause: Cause) -> &'static str {
     match cause {
         Cause::Unknown => "nothing says why",
         Cause::OutOfMemory => "it ran out of memory",

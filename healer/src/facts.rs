@@ -63,6 +63,8 @@ pub struct HostFacts {
     /// Restarts within the last ten minutes, and when the oldest of them falls out.
     pub recent_restarts: u32,
     pub room_at: Option<Now>,
+    /// Many services have failed together: nothing is restarted until then.
+    pub hold_until: Option<Now>,
 }
 
 /// How one container is doing, as far as healing is concerned.

@@ -21,6 +21,7 @@ pub mod diagnosis;
 pub mod evidence;
 pub mod facts;
 pub mod findings;
+pub mod hold;
 pub mod images;
 pub mod journal;
 pub mod metrics;

@@ -64,6 +64,7 @@ pub struct Metrics {
     webhook_requests: Family<CodeLabel, Count>,
     pub pending_rows: Level,
     pub journal_writable: Level,
+    pub on_hold: Level,
     pub postgres_up: Level,
     pub postgres_refused_rows: Count,
     pub docker_up: Level,
@@ -112,6 +113,12 @@ impl Metrics {
             "nexus_healer_journal_writable",
             "Whether the last write to the journal reached the disk",
             journal_writable.clone(),
+        );
+        let on_hold = Level::default();
+        registry.register(
+            "nexus_healer_on_hold",
+            "1 while nothing is restarted since many services fell ill together",
+            on_hold.clone(),
         );
         let docker_up = Level::default();
         registry.register("nexus_healer_docker_up", "Whether Docker answers", docker_up.clone());
@@ -178,6 +185,7 @@ impl Metrics {
             refusals,
             webhook_requests,
             pending_rows,
+            on_hold,
             journal_writable,
             postgres_up,
             postgres_refused_rows,

@@ -99,7 +99,7 @@ pub fn permitted() -> Facts {
         mode: Effective { mode: Mode::Heal, source: ModeSource::Label, protected: None },
         containers: vec![seen(container())],
         maintenance_until: None,
-        host: HostFacts { restart_under_way: false, recent_restarts: 0, room_at: None },
+        host: HostFacts { restart_under_way: false, recent_restarts: 0, room_at: None, hold_until: None },
         spent_today: Default::default(),
         act_under_way: false,
         journal_writable: true,

@@ -7,6 +7,7 @@
 mod restart;
 mod see;
 mod show;
+mod trouble;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,8 +31,9 @@ use crate::{
     dependencies::{self, World},
     evidence::{Places, chain},
     facts::{self, Facts, HostFacts, Stopper, Stops},
+    hold::{Hold, Illnesses},
     images::Images,
-    journal::{Change, Journal, JournalError, Prompt},
+    journal::{Change, Journal, JournalError, Memo, Prompt},
     metrics::Metrics,
     modes::Switches,
     notify::Told,
@@ -105,6 +107,9 @@ pub struct Worker {
     images: Images,
     /// What is ill at this moment, by our own eyes.
     sights: Vec<Sight>,
+    /// What is ill of the whole host, and whether healing is on hold for it.
+    illnesses: Illnesses,
+    host_hold: Option<Hold>,
     /// More was ill than alerts are posted for: told once.
     too_much_to_see: bool,
 }
@@ -117,9 +122,12 @@ impl Worker {
         let limit = parts.policy.borrow().healing.restarts_per_10_minutes.saturating_add(1).saturating_mul(144);
         let limit = limit.min(budget::MOST_KEPT as u32);
         let now = clock.now();
-        let (cases, stops, restarts) = parts
+        let (cases, stops, restarts, host_hold) = parts
             .journal
-            .read(move |store| Ok((store.open_cases()?, store.stops()?, store.recent_restarts(limit, &now)?)))
+            .read(move |store| {
+                let restarts = store.recent_restarts(limit, &now)?;
+                Ok((store.open_cases()?, store.stops()?, restarts, store.memo(Memo::Hold)?))
+            })
             .await?;
         for case in &cases {
             tracing::info!(
@@ -140,6 +148,8 @@ impl Worker {
             hold: BTreeMap::new(),
             images: Images::default(),
             sights: Vec::new(),
+            illnesses: Illnesses::default(),
+            host_hold,
             too_much_to_see: false,
             parts,
         };
@@ -184,6 +194,7 @@ impl Worker {
         // First, so that Alertmanager is under way while the rest is done.
         self.see(&snapshot);
         self.remember_stops(&snapshot).await;
+        self.watch_the_host(&snapshot).await;
         if self.prompts_wait {
             self.look_into_prompts(&snapshot).await;
         }
@@ -410,7 +421,10 @@ impl Worker {
             policy.maintenance_until(&terms.windows, now.wall).map(|end| now.after(end.duration_since(now.wall)));
         let (recent_restarts, room_at) = self.restarts.on_host(&now);
         let spent_today = self.restarts.spent_today(containers.iter().map(|seen| seen.container.id.as_str()), &now);
-        let others_restart = self.cases.iter().any(|(other, case)| other != key && case.is_restarting());
+        let asks_for_care = self.host_hold.as_ref().is_some_and(|hold| hold.asks_for_care(&now));
+        let occupies =
+            |case: &Case| case.is_restarting() || (asks_for_care && case.incident.state == IncidentState::Verifying);
+        let others_restart = self.cases.iter().any(|(other, case)| other != key && occupies(case));
         Facts {
             docker_up: snapshot.up,
             own_stack: key.project == self.parts.stack,
@@ -423,6 +437,7 @@ impl Worker {
                     || self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key != *key),
                 recent_restarts,
                 room_at,
+                hold_until: self.host_hold.as_ref().and_then(|hold| hold.until(&now)),
             },
             spent_today,
             act_under_way: self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key == *key),

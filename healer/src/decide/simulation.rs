@@ -1,17 +1,19 @@
 //! The decisions in a world of virtual time: services that fall ill, mend, are stopped by people and recreated, a healer
 //! that is killed, a disk that fills, a Docker that goes away, clocks that jump. Whatever the order, the promises hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_docker::{Health, Status, StopCause};
-use nexus_model::{IncidentState, api::ModeSource};
+use nexus_docker::{Health, Snapshot, Status, StopCause, Watched};
+use nexus_model::{IncidentState, api::ModeSource, labels};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     budget::{self, BUDGET_WINDOW, DAY, Restarts},
-    facts::HostFacts,
+    dependencies,
+    facts::{HostFacts, Stops},
+    hold::{self, Hold, Illnesses},
     modes::Effective,
     policy::Policy,
     testing::{at, container},
@@ -22,6 +24,8 @@ const SERVICES: usize = 3;
 const MOST: u32 = 6;
 /// Within reach of a play.
 const MOST_A_DAY: u32 = 9;
+/// All of them.
+const HOLD_WHEN_ILL: u32 = 3;
 /// How long Docker takes for a restart: longer than the shortest backoff, shorter than what an intent is granted.
 const RESTART_TAKES: SignedDuration = SignedDuration::from_secs(15);
 
@@ -105,6 +109,9 @@ struct World {
     /// The same for the budget of a day.
     charged_today: Vec<(Now, String)>,
     call: Option<Call>,
+    /// What is ill, which a healer that is killed forgets, and the hold, which it does not.
+    illnesses: Illnesses,
+    hold: Option<Hold>,
     randomness: u32,
 }
 
@@ -116,6 +123,9 @@ impl World {
                 name: format!("shop-s{index}-1"),
                 health: Health::Healthy,
                 started_at: Some(at(-100).wall),
+                labels: [(labels::COMPOSE_PROJECT, "shop"), (labels::COMPOSE_SERVICE, &*format!("s{index}"))]
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
                 ..container()
             },
             stop: StopCause::Unknown,
@@ -137,6 +147,8 @@ impl World {
             charged: Vec::new(),
             charged_today: Vec::new(),
             call: None,
+            illnesses: Illnesses::default(),
+            hold: None,
             randomness: 1,
         }
     }
@@ -183,6 +195,7 @@ impl World {
             // Without room on the disk the webhook answers 503 and Alertmanager keeps the alert.
             Step::Alert(it) => self.prompts[it] |= self.disk_ok,
             Step::Crash(docker_heard) => {
+                self.illnesses = Illnesses::default();
                 if let Some(call) = &mut self.call {
                     call.waited_for = false;
                     if !docker_heard {
@@ -197,6 +210,7 @@ impl World {
                 self.now.wall += SignedDuration::from_mins(minutes.into());
                 self.now.boottime = SignedDuration::from_secs(20);
                 self.now.boot_id.push('+');
+                self.illnesses = Illnesses::default();
                 // Docker comes back with the boot, and starts what was running.
                 self.call = None;
                 for it in 0..SERVICES {
@@ -269,7 +283,10 @@ impl World {
     fn facts(&self, it: usize) -> Facts {
         let fake = &self.fakes[it];
         let (recent_restarts, room_at) = self.budget.on_host(&self.now);
-        let restarting = self.cases.iter().any(|(&other, case)| other != it && case.is_restarting());
+        let asks_for_care = self.hold.as_ref().is_some_and(|hold| hold.asks_for_care(&self.now));
+        let occupies =
+            |case: &Case| case.is_restarting() || (asks_for_care && case.incident.state == IncidentState::Verifying);
+        let restarting = self.cases.iter().any(|(&other, case)| other != it && occupies(case));
         Facts {
             healing: self.policy.healing.clone(),
             docker_up: self.docker_up,
@@ -282,7 +299,12 @@ impl World {
                 has_been_healthy: true,
                 dead_network: None,
             }],
-            host: HostFacts { restart_under_way: restarting, recent_restarts, room_at },
+            host: HostFacts {
+                restart_under_way: restarting,
+                recent_restarts,
+                room_at,
+                hold_until: self.hold.as_ref().and_then(|hold| hold.until(&self.now)),
+            },
             spent_today: self.budget.spent_today([fake.container.id.as_str()].into_iter(), &self.now),
             act_under_way: self.call.as_ref().is_some_and(|call| call.service == it && call.waited_for),
             journal_writable: self.disk_ok,
@@ -293,8 +315,39 @@ impl World {
         }
     }
 
+    fn watch_the_host(&mut self) {
+        if !self.docker_up {
+            return;
+        }
+        let watched = |fake: &Fake| Watched {
+            container: fake.container.clone().into(),
+            stop: fake.stop,
+            has_been_healthy: true,
+            oom_events: 0,
+        };
+        let all = self.fakes.iter().map(|fake| (fake.container.id.clone(), watched(fake)));
+        let snapshot = Snapshot { up: true, containers: all.collect(), ..Snapshot::default() };
+        let (stops, fresh) = (Stops::new(), BTreeSet::new());
+        let cases = self.cases.values().map(|case| (case.key(), case.clone())).collect();
+        let world = dependencies::World {
+            snapshot: &snapshot,
+            stops: &stops,
+            cases: &cases,
+            fresh: &fresh,
+            now: self.now.wall,
+        };
+        let seen = hold::look(&world, &self.illnesses, "nexus", |_, _| Mode::Heal);
+        self.illnesses.follow(&seen, &self.now);
+        let healing = &self.policy.healing;
+        let next = hold::next(self.hold.as_ref(), &mut self.illnesses, &world, "nexus", healing, &self.now);
+        if self.disk_ok {
+            self.hold = next;
+        }
+    }
+
     /// The worker's loop, once everything has been decided.
     fn settle(&mut self) {
+        self.watch_the_host();
         for it in 0..SERVICES {
             if self.prompts[it] && !self.cases.contains_key(&it) {
                 match admit(&self.facts(it), None) {
@@ -370,6 +423,12 @@ impl World {
         assert_eq!(fake.container.id, container_id);
         assert_eq!(fake.mode, Mode::Heal, "switched off or to shadow");
         assert!(self.docker_up && self.disk_ok);
+        if let Some(hold) = &self.hold {
+            assert!(hold.over.is_some(), "healing is on hold");
+            let others = self.cases.iter().filter(|(other, _)| **other != it);
+            let judged = others.filter(|(_, case)| case.incident.state == IncidentState::Verifying).count();
+            assert!(!hold.asks_for_care(&self.now) || judged == 0, "the one before has not proved itself");
+        }
         let unhealthy = fake.container.status == Status::Running && fake.container.health == Health::Unhealthy;
         let down = fake.container.status == Status::Exited;
         assert!(unhealthy || down, "it is not ill: {:?}", fake.container.status);
@@ -430,7 +489,7 @@ impl World {
 }
 
 fn policy() -> Policy {
-    let healing = Healing { attempts_per_day: MOST_A_DAY, ..Healing::default() };
+    let healing = Healing { attempts_per_day: MOST_A_DAY, hold_when_ill: HOLD_WHEN_ILL, ..Healing::default() };
     Policy { healing, ..Policy::default() }
 }
 
@@ -539,5 +598,34 @@ proptest! {
         world.take(&Step::Alert(0));
         world.take(&Step::Pass(every));
         prop_assert_eq!(world.restarts, MOST_A_DAY as usize + 1);
+    }
+
+    #[test]
+    fn what_fails_together_is_left_alone_and_healed_one_by_one_afterwards(
+        lasts in 30..550_u16,
+        gap in 1..25_u16,
+        crash in any::<bool>(),
+    ) {
+        let mut world = World::new(policy());
+        // What is ill at the first look may have been so for long.
+        world.take(&Step::Pass(1));
+        for it in 0..SERVICES {
+            world.take(&Step::FallIll(it));
+            world.take(&Step::Pass(gap));
+        }
+        for it in 0..SERVICES {
+            world.take(&Step::Alert(it));
+        }
+        if crash {
+            world.take(&Step::Crash(false));
+        }
+        world.take(&Step::Pass(lasts));
+        prop_assert_eq!(world.restarts, 0);
+        prop_assert!(world.cases.values().all(|case| case.incident.refusal == Some(Refusal::HostHold)));
+        // It does not pass: after ten minutes each is restarted, and has to prove itself first.
+        world.take(&Step::Pass(700));
+        prop_assert_eq!(world.restarts, SERVICES);
+        world.hours(1);
+        prop_assert!(world.cases.is_empty() && world.restarts == SERVICES);
     }
 }

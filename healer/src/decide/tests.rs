@@ -273,6 +273,22 @@ mod acting {
     }
 
     #[test]
+    fn on_hold_nothing_is_restarted_or_said_to_have_been() {
+        let held = || {
+            let mut facts = permitted();
+            facts.host.hold_until = Some(at(500));
+            facts
+        };
+        let on_hold = Decision::Wait { why: Refusal::HostHold, until: Some(at(500)) };
+        check(&case(), &held(), 1, on_hold.clone());
+        let mut watched = case();
+        (watched.incident.mode, watched.incident.state) = (Mode::Shadow, IncidentState::Watching);
+        let mut facts = held();
+        facts.mode.mode = Mode::Shadow;
+        check(&watched, &facts, 1, on_hold);
+    }
+
+    #[test]
     fn a_restart_that_helped_is_followed_by_a_pause_as_well() {
         let mut case = case();
         case.incident.state = IncidentState::Stabilising;

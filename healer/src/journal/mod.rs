@@ -5,6 +5,7 @@
 //! refused. A file that turns out to be damaged ends the thread, and with it the healer: its next start says what to do, and
 //! until then nothing pretends that it heals. What this does not do: decide anything, or copy to Postgres ([`crate::record`]).
 
+mod memos;
 mod read;
 mod store;
 
@@ -20,6 +21,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use memos::{Memo, body as memo_body};
 pub use read::{Filter, MAX_LISTED, Pending};
 pub use store::{Change, Prompt, Store, Table, Waiting};
 

@@ -605,7 +605,7 @@ impl World {
             docker_up: self.docker_up,
             mode: mode(&key, &containers),
             containers,
-            host: HostFacts { restart_under_way: others_restart, recent_restarts, room_at },
+            host: HostFacts { restart_under_way: others_restart, recent_restarts, room_at, hold_until: None },
             act_under_way: self.waits_for == Some(it),
             journal_writable: !self.disk_full,
             needed,

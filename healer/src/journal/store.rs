@@ -9,16 +9,16 @@ use jiff::Timestamp;
 use nexus_model::{Evidence, IncidentEvent, Mode};
 use rusqlite::{Connection, ErrorCode, params};
 
-use super::JournalError;
+use super::{JournalError, memos::Memo};
 use crate::{
     case::{Case, Try},
     facts::Stopper,
 };
 
 /// Grows with the schema. A journal of a newer healer is refused, never guessed at.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
 CREATE TABLE incidents (
     id TEXT PRIMARY KEY,
     project TEXT NOT NULL,
@@ -107,6 +107,13 @@ CREATE TABLE selftests (
 CREATE TABLE probe (id INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 ";
 
+/// What turns a journal of each version into one of the next. A new journal is made of the first schema and all of these.
+const UPGRADES: [(i64, &str); 1] = [(
+    1,
+    "-- What is noted for the next start: see memos.rs.
+    CREATE TABLE memos (name TEXT PRIMARY KEY, body TEXT NOT NULL);",
+)];
+
 /// Services that may wait to be looked into. Far more than a host can run: whoever fills it sends nonsense.
 const MAX_PROMPTS: i64 = 10_000;
 /// Self-tests remembered.
@@ -191,6 +198,11 @@ pub enum Change {
         rows: Vec<(String, i64)>,
         at: Timestamp,
     },
+    /// Noted for the next start; `None` forgets it.
+    Memo {
+        memo: Memo,
+        body: Option<String>,
+    },
     /// Changes nothing that matters: whether the disk takes it is the point.
     Probe,
     /// Forgets what is old, some of it at once. With `copies_wanted`, only what Postgres has, as long as there is room.
@@ -243,10 +255,17 @@ impl Store {
         // The exclusive lock is taken by the first write, here.
         let transaction = connection.unchecked_transaction().map_err(opening)?;
         let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(opening)?;
-        match version {
-            0 => transaction.execute_batch(SCHEMA).map_err(opening)?,
-            SCHEMA_VERSION => (),
-            newer => return Err(JournalError::Newer { file: file(), found: newer, known: SCHEMA_VERSION }),
+        if !(0..=SCHEMA_VERSION).contains(&version) {
+            return Err(JournalError::Newer { file: file(), found: version, known: SCHEMA_VERSION });
+        }
+        if version == 0 {
+            transaction.execute_batch(SCHEMA).map_err(opening)?;
+        }
+        for (from, upgrade) in UPGRADES.iter().filter(|(from, _)| *from >= version) {
+            if version > 0 {
+                tracing::info!("the journal is taken over from schema version {from}");
+            }
+            transaction.execute_batch(upgrade).map_err(opening)?;
         }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(opening)?;
         transaction.commit().map_err(opening)?;
@@ -287,6 +306,7 @@ impl Store {
                 }
             }
             Change::Copied { table, rows, at } => self.put_copied(*table, rows, *at),
+            Change::Memo { memo, body } => self.put_memo(*memo, body.as_deref()),
             Change::Probe => self.execute(
                 "INSERT INTO probe (id, times) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET times = times + 1",
                 [],
@@ -295,7 +315,7 @@ impl Store {
         }
     }
 
-    fn execute(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), JournalError> {
+    pub(super) fn execute(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), JournalError> {
         self.connection
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(values))

@@ -281,7 +281,7 @@ async fn only_one_holds_it_and_only_what_is_a_journal_is_opened() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
-    check(Store::open(&path), "schema version 99, this healer knows 1");
+    check(Store::open(&path), "schema version 99, this healer knows 2");
     let mut bytes = std::fs::read(&path).unwrap();
     let length = bytes.len();
     bytes[4_096..length.min(40_000)].fill(0xFF);
@@ -458,6 +458,48 @@ async fn restarts_of_the_last_day_are_found_again_with_what_was_forgiven() {
     let found: Vec<_> =
         found.iter().map(|it| (it.container_id.as_str(), it.forgiven, it.forgiven_for_the_day)).collect();
     assert_eq!(found, [("well", false, false), ("stopped", true, true), ("stopped", false, false)]);
+}
+
+#[tokio::test]
+async fn a_journal_of_the_first_version_is_taken_over_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(super::store::SCHEMA).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let case = case();
+    let (row, memory) = (serde_json::to_string(&case.incident).unwrap(), r#"{"containers":["c1"]}"#);
+    old.execute(
+        "INSERT INTO incidents (id, project, service, state, opened_at, revision, row, memory)
+         VALUES (?, 'shop', 'web', 'suspect', 0, 1, ?, ?)",
+        rusqlite::params![case.incident.id.to_string(), row, memory],
+    )
+    .unwrap();
+    old.close().unwrap();
+    for _ in 0..2 {
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.open_cases().unwrap(), [case.clone()]);
+        store.apply(&Change::Memo { memo: Memo::Hold, body: Some("7".into()) }).unwrap();
+        store.close().unwrap();
+    }
+    let version = |connection: &rusqlite::Connection| -> i64 {
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(version(&rusqlite::Connection::open(&path).unwrap()), 2);
+}
+
+#[tokio::test]
+async fn what_is_noted_is_there_at_the_next_start() {
+    let opened = open();
+    let noted = |memo, body: Option<&str>| Change::Memo { memo, body: body.map(str::to_owned) };
+    opened.journal.commit(vec![noted(Memo::Hold, Some("[1,2]")), noted(Memo::Silences, Some("{"))]).await.unwrap();
+    let (_copy, store) = after_a_cut(&opened);
+    assert_eq!(store.memo::<Vec<u8>>(Memo::Hold).unwrap(), Some(vec![1, 2]));
+    assert_eq!(store.memo::<Vec<u8>>(Memo::Silences).unwrap(), None, "what nobody can read is nothing");
+    opened.journal.commit(vec![noted(Memo::Hold, None)]).await.unwrap();
+    assert_eq!(opened.journal.read(|store| store.memo::<Vec<u8>>(Memo::Hold)).await.unwrap(), None);
+    let huge = noted(Memo::Hold, Some(&"x".repeat(300_000)));
+    assert!(opened.journal.commit(vec![huge]).await.unwrap_err().to_string().contains("too large"));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use nexus_model::{Refusal, ServiceKey};
 
 use super::{Outlook, Worker};
-use crate::{case::Case, decide::Decision, sight, tell};
+use crate::{case::Case, decide::Decision, hold, sight, tell};
 
 impl Worker {
     /// Counts what has become of an incident and its attempts.
@@ -38,6 +38,8 @@ impl Worker {
     /// Shows the open incidents to metrics, API and the owner.
     pub(super) fn show(&self) {
         self.parts.metrics.show_open(self.cases.values());
+        let on_hold = self.host_hold.as_ref().is_some_and(|hold| hold.over.is_none());
+        self.parts.metrics.on_hold.set(i64::from(on_hold));
         let states = self.cases.iter().map(|(key, case)| (key.clone(), case.incident.state)).collect();
         self.parts.outlook.send_replace(Arc::new(Outlook { states }));
         self.tell();
@@ -47,7 +49,11 @@ impl Worker {
     pub(super) fn tell(&self) {
         let for_people = self.cases.values().filter_map(tell::alert);
         let prompts = self.sights.iter().map(|sight| sight::alert(sight, &self.parts.host));
-        let told: Vec<tell::Alert> = for_people.chain(prompts).collect();
+        let on_hold = self
+            .host_hold
+            .as_ref()
+            .and_then(|hold| hold::alert(hold, hold::common_cause(hold, &self.cases), &self.parts.host));
+        let told: Vec<tell::Alert> = for_people.chain(on_hold).chain(prompts).collect();
         self.parts.told.send_if_modified(|before| {
             let changed = **before != told;
             if changed {

@@ -29,6 +29,8 @@ pub struct Healing {
     pub stop_timeout_wins: bool,
     /// Restarts on the whole host within any ten minutes.
     pub restarts_per_10_minutes: u32,
+    /// So many services that fall ill together, and at least a third of all, put healing on hold for the whole host.
+    pub hold_when_ill: u32,
 }
 
 impl Default for Healing {
@@ -46,6 +48,7 @@ impl Default for Healing {
             stop_timeout: SignedDuration::from_secs(10),
             stop_timeout_wins: false,
             restarts_per_10_minutes: 10,
+            hold_when_ill: 5,
         }
     }
 }
@@ -64,6 +67,7 @@ pub enum Term {
     StartPatience,
     StopTimeout,
     RestartsPer10Minutes,
+    HoldWhenIll,
 }
 
 /// The value of one.
@@ -87,7 +91,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 impl Term {
-    pub const ALL: [Term; 11] = [
+    pub const ALL: [Term; 12] = [
         Term::Attempts,
         Term::AttemptsPerDay,
         Term::ToldAfter,
@@ -99,6 +103,7 @@ impl Term {
         Term::StartPatience,
         Term::StopTimeout,
         Term::RestartsPer10Minutes,
+        Term::HoldWhenIll,
     ];
 
     /// The key in healer.yml.
@@ -115,6 +120,7 @@ impl Term {
             Term::StartPatience => "start_patience",
             Term::StopTimeout => "stop_timeout",
             Term::RestartsPer10Minutes => "restarts_per_10_minutes",
+            Term::HoldWhenIll => "hold_when_ill",
         }
     }
 
@@ -134,13 +140,13 @@ impl Term {
             Term::VerifyMargin => Some(labels::VERIFY_MARGIN),
             Term::StartPatience => Some(labels::START_PATIENCE),
             Term::StopTimeout => Some(labels::STOP_TIMEOUT),
-            Term::ToldAfter | Term::WellAfterGivingUp | Term::RestartsPer10Minutes => None,
+            Term::ToldAfter | Term::WellAfterGivingUp | Term::RestartsPer10Minutes | Term::HoldWhenIll => None,
         }
     }
 
     /// Whether it is one for the whole host, which a project or a service can't have for itself.
     pub fn is_of_the_host(self) -> bool {
-        self == Term::RestartsPer10Minutes
+        matches!(self, Term::RestartsPer10Minutes | Term::HoldWhenIll)
     }
 
     /// The least and the most that can be meant.
@@ -156,13 +162,18 @@ impl Term {
             // The socket proxy lets three digits through.
             Term::StopTimeout => times(SECOND, SignedDuration::from_secs(999)),
             Term::RestartsPer10Minutes => (Amount::Count(1), Amount::Count(1000)),
+            Term::HoldWhenIll => (Amount::Count(2), Amount::Count(1000)),
         }
     }
 
     /// Of two amounts the one that does less, or takes more time over it: replicas whose labels differ get it.
     pub fn more_careful(self, one: Amount, other: Amount) -> Amount {
         match self {
-            Term::Attempts | Term::AttemptsPerDay | Term::ToldAfter | Term::RestartsPer10Minutes => one.min(other),
+            Term::Attempts
+            | Term::AttemptsPerDay
+            | Term::ToldAfter
+            | Term::RestartsPer10Minutes
+            | Term::HoldWhenIll => one.min(other),
             _ => one.max(other),
         }
     }
@@ -181,6 +192,9 @@ impl Term {
             Term::StartPatience => format!("is left alone for {amount} from its start on while not healthy yet"),
             Term::StopTimeout => format!("has {amount} to stop before it is killed"),
             Term::RestartsPer10Minutes => format!("the whole machine: at most {} within ten minutes", restarts(amount)),
+            Term::HoldWhenIll => {
+                format!("the whole machine: waits when {amount} services and a third of all fall ill within a minute")
+            }
         }
     }
 }
@@ -207,6 +221,7 @@ impl Healing {
             Term::StartPatience => Amount::Time(self.start_patience),
             Term::StopTimeout => Amount::Time(self.stop_timeout),
             Term::RestartsPer10Minutes => Amount::Count(self.restarts_per_10_minutes),
+            Term::HoldWhenIll => Amount::Count(self.hold_when_ill),
         }
     }
 
@@ -224,6 +239,7 @@ impl Healing {
             (Term::StartPatience, Amount::Time(time)) => self.start_patience = time,
             (Term::StopTimeout, Amount::Time(time)) => self.stop_timeout = time,
             (Term::RestartsPer10Minutes, Amount::Count(count)) => self.restarts_per_10_minutes = count,
+            (Term::HoldWhenIll, Amount::Count(count)) => self.hold_when_ill = count,
             _ => (),
         }
     }
