@@ -130,6 +130,22 @@ impl Healer {
         self.running = Some(Running { child, address, log });
     }
 
+    /// With settings of its environment: for the points at which it is to die, see `healer/src/fault.rs`.
+    pub async fn start_with(&mut self, settings: &[(&str, &str)]) {
+        let mut command = self.command();
+        command.envs(settings.iter().copied());
+        self.start_as(command).await;
+    }
+
+    /// Waits until it has been killed, by itself, at the point it was started for.
+    pub async fn dies(&mut self) {
+        use std::os::unix::process::ExitStatusExt;
+        let running = self.running.as_mut().unwrap();
+        let status = eventually("the end of the healer", async || running.child.try_wait().unwrap()).await;
+        assert_eq!(status.signal(), Some(9), "{status}");
+        self.running = None;
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         let mut running = self.running.take().unwrap();
