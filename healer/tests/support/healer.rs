@@ -35,6 +35,8 @@ pub const POLICY: &str = "healing:\n  attempts: 3\n  told_after: 2\n  base_delay
 /// A folder with everything that a healer needs, and the healer while it runs.
 pub struct Healer {
     pub folder: tempfile::TempDir,
+    /// In the folder, unless the test wants it on another disk.
+    pub journal: PathBuf,
     socket: PathBuf,
     alertmanager: Option<String>,
     /// URL of the database, the password for it in the file `password`.
@@ -55,7 +57,8 @@ impl Healer {
         std::fs::write(folder.path().join("webhook"), WEBHOOK_TOKEN).unwrap();
         std::fs::write(folder.path().join("api"), API_TOKEN).unwrap();
         std::fs::write(folder.path().join("healer.yml"), POLICY).unwrap();
-        Self { folder, socket: engine.socket(), alertmanager: None, database: None, running: None }
+        let journal = folder.path().join("journal.db");
+        Self { folder, journal, socket: engine.socket(), alertmanager: None, database: None, running: None }
     }
 
     pub async fn started(engine: &Engine) -> Self {
@@ -88,7 +91,7 @@ impl Healer {
             .arg("--policy.file")
             .arg(file("healer.yml"))
             .arg("--journal.path")
-            .arg(file("journal.db"))
+            .arg(&self.journal)
             .arg("--docker.socket")
             .arg(&self.socket)
             .stderr(Stdio::piped())
@@ -123,6 +126,10 @@ impl Healer {
         });
         let address = eventually("the address of the healer", async || {
             let log = log.lock().unwrap();
+            // One that is killed at a point may be so right after its start.
+            if let Some(code) = child.try_wait().unwrap().and_then(|status| status.code()) {
+                panic!("the healer has ended with exit code {code}:\n{log}");
+            }
             let address = log.split(" started on ").nth(1)?;
             address.split_whitespace().next()?.parse().ok()
         });
