@@ -147,6 +147,8 @@ test_e2e() {
     e2e_settings NEXUS_E2E=1
     on_host nexus-e2e stack
     copy_to_postgres
+    # Here as root, who may mount the disk that it cuts the power of.
+    on_host nexus-healer power_cut
     "${as_docker[@]}" docker tag nexus-test/busybox:1 nexus-test/busybox
     bring_promtool
     settings+=("NEXUS_PROMTOOL=$cache/promtool")
@@ -176,8 +178,20 @@ copy_to_postgres() (
 test_soak() {
     test_arm64
     test_fuzz
+    test_faults
     e2e_settings NEXUS_E2E=soak
     on_host nexus-e2e stack
+}
+
+# The healer killed at random moments, its disk cut off at others, and more runs of the simulation; each says its seed.
+test_faults() {
+    settings=("NEXUS_KILLS=${NEXUS_KILLS:=25}" ${NEXUS_KILLS_SEED:+"NEXUS_KILLS_SEED=$NEXUS_KILLS_SEED"})
+    say "the healer is killed $NEXUS_KILLS times (NEXUS_KILLS)"
+    on_host nexus-healer faults killed_at_random --nocapture
+    settings=("NEXUS_POWER_CUTS=${NEXUS_POWER_CUTS:=100}")
+    say "its power is cut $NEXUS_POWER_CUTS times (NEXUS_POWER_CUTS)"
+    on_host nexus-healer power_cut
+    NEXUS_SIMULATION_RUNS=${NEXUS_SIMULATION_RUNS:-20000} run_cargo test --locked -p nexus-healer --lib journal::simulation -- --nocapture
 }
 
 # The exporter's parsers and golden scrapes on a Pi's processor, which qemu plays: slower by far, so with fewer random cases.
@@ -237,7 +251,7 @@ e2e_settings() {
     done
 }
 
-# on_host PACKAGE TEST: built wherever cargo is, run here and as root: on the host are the stack's ports and Docker's
+# on_host PACKAGE TEST [ARGUMENT...]: built wherever cargo is, run here and as root: on the host are the stack's ports and Docker's
 # socket, and the secrets are other users'.
 on_host() {
     local program log=$logs/build-of-$2.log
@@ -246,5 +260,5 @@ on_host() {
         die "the test $2 of $1 does not compile (all of it: $log)"
     }
     program=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$log")
-    (cd "$root" && "${as_root[@]}" env "${settings[@]}" "$program")
+    (cd "$root" && "${as_root[@]}" env "${settings[@]}" "$program" "${@:3}")
 }

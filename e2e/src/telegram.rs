@@ -3,6 +3,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `POST /bot<token>/sendMessage` | 200 and the message; 400 for another chat, bad HTML, an empty or a too long text |
+//! | the same, with a word for which it stumbles | the statuses that it was told, one after the other, then as above |
 //! | anything with another token | 401 |
 //! | anything else | 404 |
 
@@ -39,6 +40,8 @@ struct Bot {
     accepted: Mutex<Vec<Message>>,
     /// What the real one would have refused: each is a lost alert.
     refused: Mutex<Vec<String>>,
+    /// What it answers to messages with a word before it takes one.
+    stumbles: Mutex<Vec<(String, StatusCode)>>,
 }
 
 /// A running server.
@@ -51,8 +54,13 @@ pub struct Telegram {
 impl Telegram {
     /// Listens on every address, so that containers reach it through the bridge; nothing of it is worth protecting.
     pub async fn start(token: &str, chat_id: i64) -> Result<Telegram> {
-        let bot =
-            Arc::new(Bot { token: token.to_owned(), chat_id, accepted: Mutex::default(), refused: Mutex::default() });
+        let bot = Arc::new(Bot {
+            token: token.to_owned(),
+            chat_id,
+            accepted: Mutex::default(),
+            refused: Mutex::default(),
+            stumbles: Mutex::default(),
+        });
         let listener =
             tokio::net::TcpListener::bind(("0.0.0.0", 0)).await.context("cannot listen for Telegram messages")?;
         let address = listener.local_addr().context("cannot tell the address of the Telegram server")?;
@@ -70,6 +78,19 @@ impl Telegram {
         accepted.into_iter().filter(|message| message.text.contains(word)).collect()
     }
 
+    /// From now on the next messages with `word` are answered so, one after the other: by one that is too busy, minds what it
+    /// is sent, or is not well itself.
+    pub fn stumble(&self, word: &str, statuses: &[StatusCode]) {
+        if let Ok(mut stumbles) = self.bot.stumbles.lock() {
+            stumbles.extend(statuses.iter().map(|status| (word.to_owned(), *status)));
+        }
+    }
+
+    /// How often it is still to stumble over a word.
+    pub fn will_stumble(&self, word: &str) -> usize {
+        self.bot.stumbles.lock().map(|all| all.iter().filter(|(other, _)| other == word).count()).unwrap_or_default()
+    }
+
     pub fn refused(&self) -> Vec<String> {
         self.bot.refused.lock().map(|all| all.clone()).unwrap_or_default()
     }
@@ -84,6 +105,12 @@ struct SendMessage {
 }
 
 async fn answer(State(bot): State<Arc<Bot>>, method: Method, uri: Uri, body: Bytes) -> Response {
+    if let Some(status) = bot.stumble(&body) {
+        let description = status.canonical_reason().unwrap_or_default();
+        let answer = json!({"ok": false, "error_code": status.as_u16(), "description": description,
+            "parameters": {"retry_after": 1}});
+        return (status, Json(answer)).into_response();
+    }
     let (status, answer) = match bot.judge(&method, uri.path(), &body) {
         Ok(message) => {
             let result = json!({"message_id": 1, "date": message.at.as_second(), "text": message.text,
@@ -104,6 +131,13 @@ async fn answer(State(bot): State<Arc<Bot>>, method: Method, uri: Uri, body: Byt
 }
 
 impl Bot {
+    fn stumble(&self, body: &[u8]) -> Option<StatusCode> {
+        let text = String::from_utf8_lossy(body);
+        let mut stumbles = self.stumbles.lock().ok()?;
+        let next = stumbles.iter().position(|(word, _)| text.contains(word.as_str()))?;
+        Some(stumbles.remove(next).1)
+    }
+
     fn judge(&self, method: &Method, path: &str, body: &[u8]) -> Result<Message, (StatusCode, String)> {
         let bad = |description: String| (StatusCode::BAD_REQUEST, format!("Bad Request: {description}"));
         let Some((token, call)) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')) else {
@@ -140,8 +174,25 @@ impl Bot {
 mod tests {
     use super::*;
 
+    fn bot() -> Bot {
+        let (accepted, refused, stumbles) = Default::default();
+        Bot { token: "1:a".into(), chat_id: -100, accepted, refused, stumbles }
+    }
+
+    #[test]
+    fn it_stumbles_as_often_as_it_is_told() {
+        let bot = bot();
+        let word = |status| ("web".to_owned(), status);
+        *bot.stumbles.lock().unwrap() =
+            vec![word(StatusCode::TOO_MANY_REQUESTS), ("api".to_owned(), StatusCode::BAD_REQUEST)];
+        assert_eq!(bot.stumble(b"the db"), None);
+        assert_eq!(bot.stumble(b"the web"), Some(StatusCode::TOO_MANY_REQUESTS));
+        assert_eq!(bot.stumble(b"the web"), None);
+        assert_eq!(bot.stumble(b"the api"), Some(StatusCode::BAD_REQUEST));
+    }
+
     fn judge(path: &str, body: &str) -> Result<String, u16> {
-        let bot = Bot { token: "1:a".into(), chat_id: -100, accepted: Mutex::default(), refused: Mutex::default() };
+        let bot = bot();
         bot.judge(&Method::POST, path, body.as_bytes())
             .map(|message| message.text)
             .map_err(|(status, _)| status.as_u16())

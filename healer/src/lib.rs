@@ -20,6 +20,7 @@ pub mod dependencies;
 pub mod diagnosis;
 pub mod evidence;
 pub mod facts;
+pub mod fault;
 pub mod findings;
 pub mod hold;
 pub mod images;

@@ -149,7 +149,9 @@ impl Copier {
                 if rows.is_empty() {
                     break;
                 }
+                crate::fault::point("copy-begun");
                 let copied = self.copy(&client, table, rows).await?;
+                crate::fault::point("copy-not-marked");
                 let mark = Change::Copied { table, rows: copied, at: Timestamp::now() };
                 self.journal.commit(vec![mark]).await?;
             }

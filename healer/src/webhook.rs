@@ -114,6 +114,7 @@ pub async fn receive(State(app): State<App>, body: Bytes) -> Response {
     }
     match app.journal.commit_or_refuse(changes).await {
         Ok(()) => {
+            crate::fault::point("prompt-kept");
             app.prompts.notify_one();
             (StatusCode::OK, format!("{heard}\n")).into_response()
         }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{
-    engine::{Engine, Fake},
+    engine::{Engine, Fake, Temper},
     eventually,
-    healer::{API_TOKEN, Healer, POLICY, WEBHOOK_TOKEN, firing, payload},
+    healer::{API_TOKEN, Alertmanager, Healer, POLICY, WEBHOOK_TOKEN, firing, payload},
 };
 
 #[tokio::test]
@@ -202,6 +202,183 @@ async fn a_thousand_posts_at_once_are_all_taken() {
     let (private, _) = healer.resident();
     eprintln!("1000 posts at once answered in {took:?}; resident {private} KiB private");
     assert!(private < 40 * 1024, "{private} KiB");
+}
+
+#[tokio::test]
+async fn a_thousand_posts_on_a_slow_disk_are_answered_and_none_is_lost() {
+    let engine = Engine::start();
+    let mut healer = Healer::new(&engine);
+    // As an SD card: each commit takes 30 ms. Docker hangs, so that all of them wait.
+    engine.hang(true);
+    healer.start_with(&[("NEXUS_FAULT_COMMIT_MS", "30")]).await;
+    let posts = (0..1000).map(|number| {
+        let (healer, body) = (&healer, payload(&[firing("shop", &format!("s{number}"))]));
+        async move { healer.post(&body).await }
+    });
+    let began = Instant::now();
+    let answers = futures_util::future::join_all(posts).await;
+    let took = began.elapsed();
+    assert!(answers.iter().all(|(status, _)| *status == 200));
+    let (private, _) = healer.resident();
+    eprintln!("1000 posts at once with 30 ms a commit answered in {took:?}; resident {private} KiB private");
+    // One after the other they would take 30 s.
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(private < 40 * 1024, "{private} KiB");
+    healer.kill();
+    engine.hang(false);
+    healer.start().await;
+    eventually("all of them are looked into", async || {
+        healer.metric("nexus_healer_refusals_total{reason=\"gone\"}").await.filter(|gone| *gone == 1000.0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn those_who_send_slowly_keep_nobody_from_being_heard() {
+    use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web").ill());
+    let healer = Healer::started(&engine).await;
+    let whole = "POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"alerts\":";
+    let mut slow = Vec::new();
+    for number in 0..250 {
+        let mut stream = TcpStream::connect(healer.address()).await.unwrap();
+        // Nothing, half a head, or a head and half a body by somebody who has no token.
+        let sent = ["", &whole[..30], whole][number % 3];
+        // It may have made room for another already.
+        _ = stream.write_all(sent.as_bytes()).await;
+        slow.push(stream);
+    }
+    let began = Instant::now();
+    healer.alert("shop", "web").await;
+    // Alertmanager waits ten seconds. There is room for 128 connections; who sends nothing makes room after five seconds.
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    healer.incident("web", "the end of the incident", |it| it.incident.outcome.is_some()).await;
+    drop(slow);
+}
+
+#[tokio::test]
+async fn a_body_without_an_end_is_cut_off() {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    let engine = Engine::start();
+    let healer = Healer::started(&engine).await;
+    let stream = TcpStream::connect(healer.address()).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let head = format!(
+        "POST /webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {WEBHOOK_TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    writing.write_all(head.as_bytes()).await.unwrap();
+    let endless = tokio::spawn(async move {
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        let mut sent = 0_usize;
+        while writing.write_all(chunk.as_bytes()).await.is_ok() {
+            sent += chunk.len();
+        }
+        sent
+    });
+    let mut answer = [0; 12];
+    reading.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    // And then it is not listened to any more.
+    let sent = tokio::time::timeout(support::PATIENCE, endless).await.unwrap().unwrap();
+    assert!(sent < 64 << 20, "{sent} bytes were taken");
+    let (private, _) = healer.resident();
+    assert!(private < 40 * 1024, "{private} KiB");
+}
+
+#[tokio::test]
+async fn resolved_is_not_recovered_whether_it_comes_first_or_last() {
+    let engine = Engine::start();
+    engine.set("c1", Fake { temper: Temper::StaysIll, ..Fake::service("shop", "web").ill() });
+    let healer = Healer::started(&engine).await;
+    healer.sees("web", "running", "unhealthy").await;
+    let resolved = || {
+        let mut alert = firing("shop", "web");
+        (alert["status"], alert["endsAt"]) = ("resolved".into(), "2026-01-02T03:09:05Z".into());
+        let mut body = payload(&[alert]);
+        body["status"] = "resolved".into();
+        body
+    };
+    let (status, answer) = healer.post(&resolved()).await;
+    assert_eq!((status, answer.trim()), (200, "1 alerts: 0 services to look at, 1 ignored"));
+    assert_eq!(healer.incidents().await.incidents, []);
+    healer.alert("shop", "web").await;
+    healer.incident("web", "a failed attempt", |it| it.incident.failed_attempts >= 1).await;
+    assert_eq!(healer.post(&resolved()).await.0, 200);
+    engine.change("c1", |it| it.temper = Temper::Mends);
+    let detail = healer.incident("web", "the end of the incident", |it| it.incident.outcome.is_some()).await;
+    // It was restarted until Docker called it well, whatever the alert said.
+    assert!(detail.attempts.len() >= 2, "{detail:?}");
+    assert_eq!(healer.incidents().await.incidents.len(), 1);
+}
+
+#[tokio::test]
+async fn what_alertmanager_left_out_of_a_long_list_is_seen_by_the_healer_itself() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web").ill());
+    engine.set("c2", Fake::service("shop", "left-out").ill());
+    let alertmanager = Alertmanager::start().await;
+    let mut healer = Healer::new(&engine);
+    healer.tells(&alertmanager);
+    healer.start().await;
+    let mut body = payload(&[firing("shop", "web")]);
+    body["truncatedAlerts"] = json!(1);
+    assert_eq!(healer.post(&body).await.0, 200);
+    assert!(healer.log().contains("alertmanager left out 1 alerts"), "{}", healer.log());
+    for service in ["web", "left-out"] {
+        healer.incident(service, "the end of the incident", |it| it.incident.outcome.is_some()).await;
+    }
+    assert_eq!((engine.restarts("c1"), engine.restarts("c2")), (1, 1));
+}
+
+#[tokio::test]
+async fn no_secret_is_in_a_log_a_row_a_metric_or_a_message() {
+    let engine = Engine::start();
+    let log =
+        ["connecting to postgres://app:hunter2@db/app", "Authorization: Bearer abcdef0123456789", "PASSWORD=hunter2"];
+    let log: Vec<String> = log.map(str::to_owned).into();
+    // In its environment, its arguments, its probes, its log, and in Docker's refusal.
+    engine.set("c1", Fake { temper: Temper::Refuses, log: log.clone(), ..Fake::service("shop", "web").ill() });
+    engine.set("c2", Fake { temper: Temper::StaysIll, log, ..Fake::service("shop", "api").ill() });
+    let alertmanager = Alertmanager::start().await;
+    let mut healer = Healer::new(&engine);
+    healer.tells(&alertmanager);
+    healer.start().await;
+    let mut seen = String::new();
+    for service in ["web", "api"] {
+        healer.alert("shop", service).await;
+        let failed =
+            |it: &nexus_model::api::IncidentDetail| it.incident.failed_attempts >= 3 && it.evidence.len() >= 15;
+        let detail = healer.incident(service, "all attempts with their evidence", failed).await;
+        seen += &healer.api("GET", &format!("/api/v1/incidents/{}", detail.incident.id), "").await.1;
+    }
+    eventually("the owner is told", async || {
+        let told = alertmanager.told("HealerGaveUp");
+        (told.len() >= 2).then_some(told)
+    })
+    .await;
+    for name in ["HealerGaveUp", "HealingFailed", "HealerSawUnhealthy", "HealerSawDown"] {
+        seen += &serde_json::to_string(&alertmanager.told(name)).unwrap();
+    }
+    for route in ["/api/v1/incidents", "/api/v1/services", "/api/v1/status", "/metrics"] {
+        seen += &healer.request("GET", route, Some(API_TOKEN), "").await.1;
+    }
+    let (_, log) = healer.stop();
+    seen += &log;
+    let journal = std::fs::read(healer.folder.path().join("journal.db")).unwrap();
+    seen += &String::from_utf8_lossy(&journal);
+    assert!(seen.contains("PASSWORD=***") && seen.contains("restarting"), "it looks in the wrong places");
+    for secret in ["hunter2", "abcdef", WEBHOOK_TOKEN, API_TOKEN] {
+        let at = seen
+            .find(secret)
+            .map(|at| seen[seen.floor_char_boundary(at.saturating_sub(100))..].chars().take(200).collect::<String>());
+        assert_eq!(at, None, "{secret}");
+    }
 }
 
 #[tokio::test]

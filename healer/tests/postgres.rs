@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     case!(every_row_arrives_once_and_says_what_the_journal_says);
     case!(what_happens_while_postgres_is_away_arrives_when_it_is_back);
     case!(postgres_may_be_away_from_the_start_and_the_schema_come_late);
+    case!(killed_in_the_middle_of_a_copy_it_leaves_every_row_once);
     case!(a_row_that_postgres_never_takes_does_not_hold_up_the_others);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -308,6 +309,54 @@ async fn postgres_may_be_away_from_the_start_and_the_schema_come_late(url: &str)
     database.migrate().await;
     database.agrees(&detail).await;
     database.drop(healer).await;
+}
+
+async fn killed_in_the_middle_of_a_copy_it_leaves_every_row_once(url: &str) {
+    let database = Database::create(url).await;
+    database.migrate().await;
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web").ill());
+    let mut healer = database.healer(&engine).await;
+    healer.kill();
+    // Before Postgres has the rows, and when it has them and nobody has written that down: of the first table and of later ones.
+    for fault in ["copy-begun", "copy-not-marked", "copy-not-marked:2", "copy-not-marked:3", "copy-not-marked:4"] {
+        engine.change("c1", |it| it.health = Some("unhealthy"));
+        healer.start_with(&[("NEXUS_FAULT", fault)]).await;
+        // It may be dead before it has answered; then Alertmanager sends it again to the next.
+        _ = tokio::time::timeout(Duration::from_secs(5), post(&healer)).await;
+        healer.dies().await;
+    }
+    healer.start().await;
+    engine.change("c1", |it| it.health = Some("unhealthy"));
+    healer.alert("shop", "web").await;
+    eventually("all is over and copied", async || {
+        let over = healer.metric("nexus_healer_open_incidents").await == Some(0.0);
+        let copied = healer.metric("nexus_healer_journal_pending_rows").await == Some(0.0);
+        (over && copied && !healer.incidents().await.incidents.is_empty()).then_some(())
+    })
+    .await;
+    let all = healer.incidents().await.incidents;
+    assert_eq!(database.count("incidents").await, all.len() as i64);
+    for incident in all {
+        let (_, body) = healer.api("GET", &format!("/api/v1/incidents/{}", incident.id), "").await;
+        database.agrees(&serde_json::from_str(&body).unwrap()).await;
+    }
+    database.drop(healer).await;
+}
+
+/// An alert, whatever becomes of it.
+async fn post(healer: &Healer) {
+    let body = support::healer::payload(&[support::healer::firing("shop", "web")]).to_string();
+    let request = format!(
+        "POST /webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        support::healer::WEBHOOK_TOKEN,
+        body.len()
+    );
+    if let Ok(mut stream) = TcpStream::connect(healer.address()).await {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        _ = stream.write_all(request.as_bytes()).await;
+        _ = stream.read_to_end(&mut Vec::new()).await;
+    }
 }
 
 async fn a_row_that_postgres_never_takes_does_not_hold_up_the_others(url: &str) {

@@ -1,6 +1,7 @@
 //! A service that no restart helps.
 
 use anyhow::{Context, Result, ensure};
+use axum::http::StatusCode;
 use nexus_model::{AttemptOutcome, IncidentState};
 
 use crate::project::{Project, Service};
@@ -13,6 +14,9 @@ const BASE_DELAY: i64 = 2_000;
 pub async fn a_hopeless_service_is_retried_slower_and_slower_told_about_and_given_up(stack: &Stack) -> Result<()> {
     // A name that would break HTML which is not escaped can't be had, but the output of a health check can.
     let project = Project::up(stack, "hopeless", &[Service::new("web").heal("true").always_ill()]).await?;
+    // Telegram is too busy, minds the message, and is not well itself: it is told all the same, and once.
+    let stumbles = [StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE];
+    stack.telegram.stumble(&project.name, &stumbles);
     let incident = eventually("the healer opens an incident", seconds(60), async || {
         Ok(stack.incidents(&project.name).await?.into_iter().next())
     })
@@ -79,6 +83,7 @@ pub async fn a_hopeless_service_is_retried_slower_and_slower_told_about_and_give
     .await?;
     let texts: Vec<String> = stack.telegram.messages(&project.name).into_iter().map(|message| message.text).collect();
     ensure!(texts.len() == 2, "two messages would do, there were {}:\n{}", texts.len(), texts.join("\n---\n"));
+    ensure!(stack.telegram.will_stumble(&project.name) == 0, "Telegram did not stumble");
     ensure!(stack.telegram.refused().is_empty(), "Telegram refused: {:?}", stack.telegram.refused());
 
     // Taken away, it is nobody's problem any more, and the message about its end is the last.

@@ -1,5 +1,6 @@
-//! The guard of Docker's socket: images/haproxy/cases.tsv, row by row, on the real sockets.
+//! The guard of Docker's socket: images/haproxy/cases.tsv, row by row, on the real sockets, and every other call of Docker's API.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -32,6 +33,9 @@ pub async fn each_socket_lets_through_what_is_listed_and_nothing_else(stack: &St
     }
     ensure!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), wrong.len() + passed, wrong.join("\n"));
     ensure!(passed > 80, "only {passed} rows");
+    let whole = stack.root().join("images/haproxy/docker-api.tsv");
+    let whole = std::fs::read_to_string(&whole).with_context(|| format!("cannot read {}", whole.display()))?;
+    all_else_is_refused(stack, &table, &whole, &id).await?;
 
     // Neither program has a way around it.
     for service in ["exporter", "healer"] {
@@ -51,6 +55,63 @@ pub async fn each_socket_lets_through_what_is_listed_and_nothing_else(stack: &St
     ensure!(seen.starts_with("sees\n") && seen.contains("Permission denied"), "the exporter got: {seen}");
     project.down().await
 }
+
+/// What `cases.tsv` lets through, by socket, method and path. HEAD is GET without a body.
+fn let_through(cases: &str) -> BTreeSet<(String, String, String)> {
+    let mut found = BTreeSet::new();
+    for row in cases.lines().filter(|line| !line.starts_with('#')) {
+        let columns: Vec<&str> = row.split('\t').collect();
+        let [socket, method, target, status] = columns.as_slice() else { continue };
+        let path = target.split('?').next().unwrap_or_default();
+        let path = path.strip_prefix("/v1.41").unwrap_or(path);
+        if *status != "403" {
+            let mut add = |method: &str| found.insert(((*socket).to_owned(), method.to_owned(), path.to_owned()));
+            add(method);
+            if *method == "GET" {
+                add("HEAD");
+            }
+        }
+    }
+    found
+}
+
+/// Each path of Docker's API with each method, but for what is let through.
+async fn all_else_is_refused(stack: &Stack, cases: &str, whole: &str, id: &str) -> Result<()> {
+    let passes = let_through(cases);
+    let mut paths = BTreeSet::new();
+    for row in whole.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (method, path) = row.split_once('\t').with_context(|| format!("docker-api.tsv: no two columns: {row}"))?;
+        ensure!(METHODS.contains(&method), "docker-api.tsv: there is no method {method}");
+        paths.insert(path);
+    }
+    ensure!(paths.len() > 90, "only {} paths", paths.len());
+    for (_, _, path) in &passes {
+        let known = paths.contains(path.as_str()) || path.contains("nosuchcontainer");
+        ensure!(known, "docker-api.tsv lacks {path}, which cases.tsv lets through");
+    }
+    let mut wrong = Vec::new();
+    for socket in ["read", "heal"] {
+        let at = socket_of(stack, socket).await?;
+        for path in &paths {
+            for method in METHODS {
+                if passes.contains(&(socket.to_owned(), method.to_owned(), (*path).to_owned())) {
+                    continue;
+                }
+                for version in ["", "/v1.41", "/v1.51"] {
+                    let target = format!("{version}{}", path.replace("{id}", id));
+                    let found = ask(&at, method, &target).await?;
+                    if found != 403 {
+                        wrong.push(format!("{socket}\t{method}\t{target}: answered {found}"));
+                    }
+                }
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{} calls got past the proxy:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Where the host finds the socket: in the volume that holds it.
 async fn socket_of(stack: &Stack, socket: &str) -> Result<PathBuf> {

@@ -165,6 +165,8 @@ struct World {
     fakes: Vec<Fake>,
     created: u32,
     docker_up: bool,
+    /// It does what it is asked for and says so.
+    docker_is_honest: bool,
     watcher_lags: bool,
     disk_full: bool,
     postgres: Postgres,
@@ -231,6 +233,7 @@ impl World {
             fakes: (0..SERVICES).map(fake).collect(),
             created: 0,
             docker_up: true,
+            docker_is_honest: false,
             watcher_lags: false,
             disk_full: false,
             postgres: Postgres::default(),
@@ -818,6 +821,7 @@ impl World {
     fn ask_docker(&mut self, it: usize, attempt: Uuid) {
         *self.asked.entry(attempt).or_default() += 1;
         let manner = match self.dice.below(100) {
+            _ if self.docker_is_honest => Manner::Done,
             0..=59 => Manner::Done,
             60..=69 => Manner::Mute,
             70..=79 => Manner::Ignored,
@@ -882,7 +886,10 @@ impl World {
         self.watcher_lags = false;
         self.postgres.away = false;
         self.docker(true);
+        self.docker_is_honest = true;
         self.disk(false);
+        // What Docker is at work on comes to its end.
+        self.pass(SignedDuration::from_mins(1));
         for it in 0..SERVICES {
             self.fakes[it].mends = true;
             self.human_starts(it);

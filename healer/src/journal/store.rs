@@ -485,10 +485,14 @@ impl Store {
     }
 
     pub(super) fn commit(&self) -> Result<(), rusqlite::Error> {
+        crate::fault::slow_disk();
+        crate::fault::point("commit-begun");
         self.connection.execute_batch("COMMIT").inspect_err(|_| {
             // Some failures have rolled back already; then this says so and changes nothing.
             _ = self.connection.execute_batch("ROLLBACK");
-        })
+        })?;
+        crate::fault::point("commit-done");
+        Ok(())
     }
 
     pub(super) fn savepoint(&self, work: impl FnOnce() -> Result<(), JournalError>) -> Result<(), JournalError> {

@@ -207,6 +207,7 @@ impl Worker {
             self.hold_off(key);
             return;
         }
+        crate::fault::point("intent-written");
         self.restarts.note(container_id, &now);
         if let Some(log) = gathered.late_log {
             let journal = self.parts.journal.clone();
@@ -226,6 +227,7 @@ impl Worker {
         let mut snapshots = self.parts.watcher.subscribe();
         let task = tokio::spawn(async move {
             let answer = act::restart(&docker, &id, stop_timeout).await;
+            crate::fault::point("docker-answered");
             if answer == Answer::Done {
                 // The watcher hears of the start at about the same moment. Until it has looked, its word is from before the
                 // restart, and after a long stop that would be taken for one that nobody carried out.

@@ -32,6 +32,8 @@ pub enum Temper {
     Ignores,
     /// The engine restarts it, and never answers.
     Mute,
+    /// The engine says that it was done, and does nothing.
+    Lies,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +59,8 @@ pub struct Fake {
     pub inspected_in: Duration,
     /// Answers no inspect.
     pub hangs: bool,
+    /// The engine removes it when it ends.
+    pub auto_remove: bool,
 }
 
 impl Fake {
@@ -84,6 +88,7 @@ impl Fake {
             logged_in: Duration::ZERO,
             inspected_in: Duration::ZERO,
             hangs: false,
+            auto_remove: false,
         }
     }
 
@@ -122,7 +127,7 @@ impl Fake {
             "Path": "sh", "Args": ["--password", "hunter2"], "State": state,
             "HostConfig": {
                 "NetworkMode": self.network_mode, "RestartPolicy": { "Name": self.restart_policy, "MaximumRetryCount": 0 },
-                "Memory": 0, "CgroupParent": "", "AutoRemove": false, "LogConfig": { "Type": "json-file" },
+                "Memory": 0, "CgroupParent": "", "AutoRemove": self.auto_remove, "LogConfig": { "Type": "json-file" },
             },
             "Config": {
                 "Image": self.image, "Env": ["PASSWORD=hunter2"], "Labels": self.labels, "StopTimeout": 1,
@@ -142,6 +147,10 @@ struct Known {
     most_at_once: u32,
     /// Answers nothing at all.
     hung: bool,
+    /// Answers to calls whose path ends so, instead of doing anything.
+    answers: BTreeMap<String, (u16, String)>,
+    /// What runs while the engine does: its listener, its connections, and what it is at work on.
+    running: Vec<tokio::task::AbortHandle>,
 }
 
 #[derive(Clone)]
@@ -155,15 +164,44 @@ pub struct Engine {
 impl Engine {
     pub fn start() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
         let engine = Self { folder, known: Arc::default(), told: Arc::default(), events: broadcast::channel(256).0 };
-        let serving = engine.clone();
-        tokio::spawn(async move {
+        engine.come_back();
+        engine
+    }
+
+    /// The daemon ends: its socket is gone, and what it was at work on is left as it is.
+    pub fn leave(&self) {
+        let mut known = self.known.lock().unwrap();
+        known.running.drain(..).for_each(|task| task.abort());
+        known.under_way = 0;
+        std::fs::remove_file(self.socket()).unwrap();
+    }
+
+    /// Another daemon takes its place.
+    pub fn come_back(&self) {
+        let listener = UnixListener::bind(self.socket()).unwrap();
+        let serving = self.clone();
+        let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serving.clone().answer(stream));
+                serving.runs(tokio::spawn(serving.clone().answer(stream)).abort_handle());
             }
         });
-        engine
+        self.runs(accepting.abort_handle());
+    }
+
+    fn runs(&self, task: tokio::task::AbortHandle) {
+        let running = &mut self.known.lock().unwrap().running;
+        running.retain(|task| !task.is_finished());
+        running.push(task);
+    }
+
+    /// From now on calls whose path ends so get this answer, and nothing is done; or it does as always.
+    pub fn answers(&self, end: &str, answer: Option<(u16, &str)>) {
+        let answers = &mut self.known.lock().unwrap().answers;
+        match answer {
+            Some((status, message)) => _ = answers.insert(end.to_owned(), (status, message.to_owned())),
+            None => _ = answers.remove(end),
+        }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -201,6 +239,9 @@ impl Engine {
     pub fn exit(&self, id: &str, code: i64) {
         let attributes = self.stop_at(id, code);
         self.event(id, "die", attributes);
+        if self.container(id).auto_remove {
+            self.remove(id);
+        }
     }
 
     /// `docker stop`, by a person.
@@ -268,6 +309,13 @@ impl Engine {
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let path = target.strip_prefix("/v1.41").unwrap_or(target);
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let of_its_own = {
+            let known = self.known.lock().unwrap();
+            known.answers.iter().find(|(end, _)| path.ends_with(end.as_str())).map(|(_, answer)| answer.clone())
+        };
+        if let Some((status, message)) = of_its_own {
+            return send(stream, status, &json!({ "message": message })).await;
+        }
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let (status, body) = match (method, &parts[..]) {
             ("GET", ["version"] | [_, "version"]) => {
@@ -348,6 +396,10 @@ impl Engine {
                 known.restarts.push((id.to_owned(), Timestamp::now()));
                 return None;
             }
+            if fake.temper == Temper::Lies {
+                known.restarts.push((id.to_owned(), Timestamp::now()));
+                return Some((204, Value::Null));
+            }
             known.restarts.push((id.to_owned(), Timestamp::now()));
             known.under_way += 1;
             known.most_at_once = known.most_at_once.max(known.under_way);
@@ -357,7 +409,9 @@ impl Engine {
         let engine = self.clone();
         let name = id.to_owned();
         let work = tokio::spawn(async move { engine.carry_out(&name, fake).await });
-        work.await.unwrap()
+        self.runs(work.abort_handle());
+        // Unless the daemon itself ends.
+        work.await.unwrap_or(None)
     }
 
     async fn carry_out(&self, id: &str, fake: Fake) -> Option<(u16, Value)> {

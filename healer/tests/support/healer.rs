@@ -35,6 +35,8 @@ pub const POLICY: &str = "healing:\n  attempts: 3\n  told_after: 2\n  base_delay
 /// A folder with everything that a healer needs, and the healer while it runs.
 pub struct Healer {
     pub folder: tempfile::TempDir,
+    /// In the folder, unless the test wants it on another disk.
+    pub journal: PathBuf,
     socket: PathBuf,
     alertmanager: Option<String>,
     /// URL of the database, the password for it in the file `password`.
@@ -55,7 +57,8 @@ impl Healer {
         std::fs::write(folder.path().join("webhook"), WEBHOOK_TOKEN).unwrap();
         std::fs::write(folder.path().join("api"), API_TOKEN).unwrap();
         std::fs::write(folder.path().join("healer.yml"), POLICY).unwrap();
-        Self { folder, socket: engine.socket(), alertmanager: None, database: None, running: None }
+        let journal = folder.path().join("journal.db");
+        Self { folder, journal, socket: engine.socket(), alertmanager: None, database: None, running: None }
     }
 
     pub async fn started(engine: &Engine) -> Self {
@@ -88,7 +91,7 @@ impl Healer {
             .arg("--policy.file")
             .arg(file("healer.yml"))
             .arg("--journal.path")
-            .arg(file("journal.db"))
+            .arg(&self.journal)
             .arg("--docker.socket")
             .arg(&self.socket)
             .stderr(Stdio::piped())
@@ -123,11 +126,31 @@ impl Healer {
         });
         let address = eventually("the address of the healer", async || {
             let log = log.lock().unwrap();
+            // One that is killed at a point may be so right after its start.
+            if let Some(code) = child.try_wait().unwrap().and_then(|status| status.code()) {
+                panic!("the healer has ended with exit code {code}:\n{log}");
+            }
             let address = log.split(" started on ").nth(1)?;
             address.split_whitespace().next()?.parse().ok()
         });
         let address = address.await;
         self.running = Some(Running { child, address, log });
+    }
+
+    /// With settings of its environment: for the points at which it is to die, see `healer/src/fault.rs`.
+    pub async fn start_with(&mut self, settings: &[(&str, &str)]) {
+        let mut command = self.command();
+        command.envs(settings.iter().copied());
+        self.start_as(command).await;
+    }
+
+    /// Waits until it has been killed, by itself, at the point it was started for.
+    pub async fn dies(&mut self) {
+        use std::os::unix::process::ExitStatusExt;
+        let running = self.running.as_mut().unwrap();
+        let status = eventually("the end of the healer", async || running.child.try_wait().unwrap()).await;
+        assert_eq!(status.signal(), Some(9), "{status}");
+        self.running = None;
     }
 
     /// `kill -9`.
