@@ -7,7 +7,6 @@ use nexus_model::{Attempt, Confidence, Evidence, EvidenceKind, Incident, Inciden
 use serde_json::Value;
 
 use crate::failure::mistake;
-use crate::heal::refusal_words;
 use crate::home::Home;
 use crate::http::Part;
 use crate::text::{Paint, ago, clock, duration, local, plain, shorten, table};
@@ -118,7 +117,7 @@ pub fn detail_text(detail: &IncidentDetail, now: Timestamp, paint: Paint) -> Str
         line("next", format!("attempt in {}", duration(due.duration_since(now))));
     }
     if let Some(refusal) = incident.refusal {
-        line("not acting", refusal_words(refusal).to_owned());
+        line("not acting", refusal.words().to_owned());
     }
     if let Some(diagnosis) = &incident.diagnosis {
         let cause = match diagnosis.confidence {
@@ -279,6 +278,7 @@ pub mod tests {
             attempts: 2,
             failed_attempts: 1,
             next_attempt_at: None,
+            acknowledged_at: None,
             revision: 3,
             recorded_at: None,
         }

@@ -67,7 +67,9 @@ impl Restarts {
 /// Whether its containers begin anew after a closed incident: the owner has had a hand in it, or the healer had given up and
 /// they were well long enough to be forgiven.
 pub fn begins_anew(incident: &Incident, memory: &Memory) -> bool {
-    memory.gave_up_at.is_some() || matches!(incident.outcome, Some(Outcome::StoppedByHuman | Outcome::SwitchedOff))
+    memory.gave_up_at.is_some()
+        || memory.forgiven
+        || matches!(incident.outcome, Some(Outcome::StoppedByHuman | Outcome::SwitchedOff))
 }
 
 #[cfg(test)]

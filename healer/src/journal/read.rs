@@ -20,6 +20,7 @@ use crate::{
     case::{Case, Memory, Try, TryMemory},
     facts::{Stopper, Stops},
     modes::Switches,
+    pauses::{Covers, Pauses},
 };
 
 /// Incidents that one answer of the API holds at most.
@@ -132,6 +133,18 @@ impl Store {
             switches.set(&project, (!service.is_empty()).then_some(&service), Some(mode));
         }
         Ok(switches)
+    }
+
+    pub fn pauses(&self) -> Result<Pauses, JournalError> {
+        let rows: Vec<(String, String, String)> =
+            self.query("SELECT project, service, row FROM pauses", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        let name = |name: String| (!name.is_empty()).then_some(name);
+        let read = |(project, service, row): (String, String, String)| {
+            Ok((Covers { project: name(project), service: name(service) }, decode(&row)?))
+        };
+        rows.into_iter().map(read).collect::<Result<_, _>>().map(Pauses)
     }
 
     pub fn selftest(&self, nonce: &str) -> Result<Option<SelfTest>, JournalError> {
