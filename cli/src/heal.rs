@@ -6,7 +6,7 @@ use nexus_model::{Mode, Refusal};
 
 use crate::home::Home;
 use crate::http::Part;
-use crate::text::{plain, table};
+use crate::text::{local, plain, table};
 
 /// `PROJECT` or `PROJECT/SERVICE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +100,10 @@ fn list_of(services: &[ServiceView]) -> String {
                 name_of(service),
                 service.mode.to_string(),
                 source_words(service.mode_source).to_owned(),
-                service.refusal.map(Refusal::words).unwrap_or_default().to_owned(),
+                service.paused_until.map_or_else(
+                    || service.refusal.map(Refusal::words).unwrap_or_default().to_owned(),
+                    |until| format!("paused until {}", local(until)),
+                ),
             ]
         })
         .collect();
