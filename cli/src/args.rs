@@ -8,6 +8,7 @@ use nexus_model::IncidentState;
 
 use crate::heal::Target;
 use crate::init::Setting;
+use crate::owner::{OneService, PauseLength};
 
 /// Nexus: what runs here, how it is, and what was done about it.
 #[derive(Debug, Parser)]
@@ -53,6 +54,49 @@ pub enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Tell how a service is, why something or nothing is done about it, and what you can do
+    Why {
+        /// PROJECT/SERVICE
+        target: OneService,
+        /// Print the end of its log as well, secrets hidden
+        #[arg(long, value_name = "LINES", num_args = 0..=1, default_missing_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        logs: Option<u32>,
+        /// Print JSON, without the log
+        #[arg(long, conflicts_with = "logs")]
+        json: bool,
+    },
+    /// Acknowledge a service that was given up or that fails: nobody is told of it any more
+    ///
+    /// What was given up is left alone until it is well, was recreated, or --retry asks for another go.
+    Ack {
+        /// An incident's id, the end of it, or PROJECT/SERVICE
+        what: String,
+        /// Try again with a fresh budget
+        #[arg(long)]
+        retry: bool,
+        /// Kept in the story of the incident
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Pause healing of a service, a project or everything for a while
+    Pause {
+        /// PROJECT or PROJECT/SERVICE; without one everything
+        target: Option<Target>,
+        /// How long: 30m, 2h or 3d, 30d at most; an hour without it
+        #[arg(long = "for", value_name = "TIME")]
+        length: Option<PauseLength>,
+        /// What for: shown to who asks why nothing happens
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Only list the pauses that hold
+        #[arg(long, conflicts_with_all = ["target", "length", "reason"])]
+        list: bool,
+    },
+    /// End a pause before its time
+    Resume {
+        /// What was paused: PROJECT or PROJECT/SERVICE; without one the pause of everything
+        target: Option<Target>,
     },
     /// List the services found and the command that switches healing on
     Services,
@@ -104,6 +148,22 @@ pub enum Heal {
     Clear { target: Target },
     /// Show each service's mode and who decided it
     List,
+    /// Have one attempt made now, whatever delay, budget, pause or mode says
+    Now {
+        /// PROJECT/SERVICE
+        target: OneService,
+        /// Also when it is well or was stopped by somebody, or what it needs is not well
+        #[arg(long)]
+        force: bool,
+        /// Wait for the outcome; exit code 1 when it did not help
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Tell what would be done now, doing nothing
+    Plan {
+        /// PROJECT or PROJECT/SERVICE; without one all services
+        target: Option<Target>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,7 +10,6 @@ use nexus_model::{IncidentState, Mode};
 use serde::Deserialize;
 
 use crate::docker::{Event, Events, Project, docker};
-use crate::heal::refusal_words;
 use crate::home::Home;
 use crate::http::Part;
 use crate::incidents::short_id;
@@ -290,7 +289,7 @@ fn sights(seen: &Seen, broken_at: Timestamp) -> Vec<Sight> {
 fn lost(hop: Hop, seen: &Seen) -> String {
     let refusal = seen.incident.as_ref().and_then(|detail| detail.incident.refusal);
     match refusal {
-        Some(refusal) if hop == Hop::Restart => format!("{}: {}", hop.lost(), refusal_words(refusal)),
+        Some(refusal) if hop == Hop::Restart => format!("{}: {}", hop.lost(), refusal.words()),
         _ => format!("not seen within {} s: {}", hop.limit().as_secs(), hop.lost()),
     }
 }

@@ -6,7 +6,7 @@ use nexus_model::{Mode, Refusal};
 
 use crate::home::Home;
 use crate::http::Part;
-use crate::text::{plain, table};
+use crate::text::{local, plain, table};
 
 /// `PROJECT` or `PROJECT/SERVICE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +100,10 @@ fn list_of(services: &[ServiceView]) -> String {
                 name_of(service),
                 service.mode.to_string(),
                 source_words(service.mode_source).to_owned(),
-                service.refusal.map(refusal_words).unwrap_or_default().to_owned(),
+                service.paused_until.map_or_else(
+                    || service.refusal.map(Refusal::words).unwrap_or_default().to_owned(),
+                    |until| format!("paused until {}", local(until)),
+                ),
             ]
         })
         .collect();
@@ -126,44 +129,6 @@ pub fn source_words(source: ModeSource) -> &'static str {
     }
 }
 
-/// Why nothing is (or would be) done, for people.
-pub fn refusal_words(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::AlreadyWell => "it is well",
-        Refusal::ShadowMode => "watched only: healing is not switched on",
-        Refusal::OptedOut => "healing is switched off for it",
-        Refusal::Silenced => "its alerts are silenced in Alertmanager",
-        Refusal::ProtectedImage => "a database: needs its own yes",
-        Refusal::StoppedByHuman => "somebody stopped it",
-        Refusal::StoppedByUnknown => "stopped while nobody watched",
-        Refusal::Paused => "paused",
-        Refusal::OneOff => "a one-off container",
-        Refusal::OwnStack => "part of Nexus itself",
-        Refusal::NotCompose => "not started by Docker Compose",
-        Refusal::NotExpectedToRun => "its restart policy does not expect it to run",
-        Refusal::Gone => "its container is gone",
-        Refusal::DockerRestarting => "Docker is restarting it",
-        Refusal::Starting => "still starting",
-        Refusal::DependencyDown => "waiting for a service that it needs, which is not well",
-        Refusal::DependencyStarting => "waiting for a service that it needs, which is starting",
-        Refusal::DependencyDoubtful => "looking whether the services that it needs are well",
-        Refusal::DependencyRecovered => "what it needs is well again: giving it time to follow",
-        Refusal::NetworkGone => "its network is gone: a person must create it anew",
-        Refusal::CoolingDown => "waiting before the next attempt",
-        Refusal::Verifying => "judging the last restart",
-        Refusal::BudgetSpent => "gave up: all attempts are spent",
-        Refusal::ProtectedService => "protected by the policy: never touched",
-        Refusal::MaintenanceWindow => "in a maintenance window",
-        Refusal::HealingPaused => "healing is paused for it",
-        Refusal::DayBudgetSpent => "gave up: the day's restarts are spent",
-        Refusal::HostHold => "many services failed together: waiting for the machine",
-        Refusal::RemedyNotAllowed => "the policy does not allow what would help",
-        Refusal::HostLimit => "too many restarts on this machine just now",
-        Refusal::DockerUnavailable => "Docker does not answer",
-        Refusal::JournalUnavailable => "the journal can't be written",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +142,7 @@ mod tests {
             refusal,
             containers: Vec::new(),
             incident: None,
+            paused_until: None,
         }
     }
 

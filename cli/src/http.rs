@@ -42,6 +42,15 @@ impl HttpError {
     }
 }
 
+/// A name as one segment of a path (RFC 3986).
+pub fn segment(name: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    name.bytes().map(encode).collect()
+}
+
 /// Who answers a request that can't be met with a sentence for people.
 const HEALER: &str = "the healer";
 
@@ -114,6 +123,17 @@ impl Part {
 
     pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<(), HttpError> {
         self.send(Method::POST, path, &[], Some(body)).await.map(drop)
+    }
+
+    /// A `POST` whose answer says something.
+    pub async fn post_for<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, HttpError> {
+        let body = self.send(Method::POST, path, &[], Some(body)).await?;
+        serde_json::from_slice(&body).map_err(|error| self.nonsense(&error))
+    }
+
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, HttpError> {
+        let body = self.send(Method::DELETE, path, query, None::<&()>).await?;
+        serde_json::from_slice(&body).map_err(|error| self.nonsense(&error))
     }
 
     pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, HttpError> {

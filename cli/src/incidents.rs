@@ -7,7 +7,6 @@ use nexus_model::{Attempt, Confidence, Evidence, EvidenceKind, Incident, Inciden
 use serde_json::Value;
 
 use crate::failure::mistake;
-use crate::heal::refusal_words;
 use crate::home::Home;
 use crate::http::Part;
 use crate::text::{Paint, ago, clock, duration, local, plain, shorten, table};
@@ -33,14 +32,19 @@ pub async fn list(home: &Home, query: &Query) -> Result<IncidentList> {
 /// One incident by its id, or by the last characters of it that the list shows.
 pub async fn detail(home: &Home, id: &str) -> Result<IncidentDetail> {
     let healer = Part::healer(home)?;
-    let id = match id.parse::<uuid::Uuid>() {
-        Ok(id) => id,
+    let id = find(&healer, id).await?;
+    Ok(healer.get(&format!("/api/v1/incidents/{id}"), &[]).await?)
+}
+
+/// The whole id of an incident that is named by it or by its end.
+pub async fn find(healer: &Part, id: &str) -> Result<uuid::Uuid> {
+    match id.parse::<uuid::Uuid>() {
+        Ok(id) => Ok(id),
         Err(_) => {
             let known: IncidentList = healer.get("/api/v1/incidents", &[("limit", "1000")]).await?;
-            pick(&known.incidents, id)?
+            pick(&known.incidents, id)
         }
-    };
-    Ok(healer.get(&format!("/api/v1/incidents/{id}"), &[]).await?)
+    }
 }
 
 fn pick(known: &[Incident], ending: &str) -> Result<uuid::Uuid> {
@@ -114,11 +118,14 @@ pub fn detail_text(detail: &IncidentDetail, now: Timestamp, paint: Paint) -> Str
     if let Some(closed) = incident.closed_at {
         line("closed", format!("{} (after {})", local(closed), duration(closed.duration_since(incident.opened_at))));
     }
+    if let Some(known) = incident.acknowledged_at {
+        line("known", format!("acknowledged {}", local(known)));
+    }
     if let Some(due) = incident.next_attempt_at {
         line("next", format!("attempt in {}", duration(due.duration_since(now))));
     }
     if let Some(refusal) = incident.refusal {
-        line("not acting", refusal_words(refusal).to_owned());
+        line("not acting", refusal.words().to_owned());
     }
     if let Some(diagnosis) = &incident.diagnosis {
         let cause = match diagnosis.confidence {
@@ -279,6 +286,7 @@ pub mod tests {
             attempts: 2,
             failed_attempts: 1,
             next_attempt_at: None,
+            acknowledged_at: None,
             revision: 3,
             recorded_at: None,
         }

@@ -19,6 +19,7 @@ mod incidents;
 mod init;
 mod keys;
 mod migrate;
+mod owner;
 mod render;
 mod secrets;
 mod selftest;
@@ -125,6 +126,21 @@ fn run(cli: Cli) -> Result<ExitCode> {
             lines(&[runtime.block_on(migrate::migrate(&options))?])
         }
         Command::Selftest { timeout } => runtime.block_on(selftest::run(&open()?, timeout))?,
+        Command::Why { target, logs, json } => {
+            let home = open()?;
+            let detail = runtime.block_on(owner::detail(&home, &target))?;
+            let mut text = if json { as_json(&detail)? } else { owner::why_text(&detail, now, paint) };
+            if let Some(lines) = logs {
+                text.push_str(&runtime.block_on(owner::logs(&home, &target, lines))?);
+            }
+            text
+        }
+        Command::Ack { what, retry, note } => runtime.block_on(owner::acknowledge(&open()?, &what, retry, note))?,
+        Command::Pause { list: true, .. } => runtime.block_on(owner::pauses(&open()?, now))?,
+        Command::Pause { target, length, reason, list: false } => {
+            runtime.block_on(owner::pause(&open()?, target, length, reason, now))?
+        }
+        Command::Resume { target } => runtime.block_on(owner::resume(&open()?, target.as_ref(), now))?,
         Command::Services => runtime.block_on(heal::services(&open()?))?,
         Command::Heal(command) => {
             let home = open()?;
@@ -135,6 +151,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
                     Heal::Shadow { target } => heal::switch(&home, &target, Some(Mode::Shadow)).await,
                     Heal::Clear { target } => heal::switch(&home, &target, None).await,
                     Heal::List => heal::list(&home).await,
+                    Heal::Now { target, force, wait } => owner::heal_now(&home, &target, force, wait).await,
+                    Heal::Plan { target } => owner::plan(&home, target.as_ref()).await,
                 }
             })?
         }

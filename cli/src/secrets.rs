@@ -56,6 +56,10 @@ pub const SECRETS: &[Secret] = &[
         copies: &[(Reader::Healer, "healer/api_token"), (Reader::Owner, "cli/healer_api_token")],
     },
     Secret {
+        name: "API token for reading",
+        copies: &[(Reader::Healer, "healer/api_read_token"), (Reader::Owner, "cli/healer_api_read_token")],
+    },
+    Secret {
         name: "superuser's password",
         copies: &[(Reader::Postgres, "postgres/superuser_password"), (Reader::Migrate, "migrate/superuser_password")],
     },
@@ -333,6 +337,20 @@ mod tests {
             assert_eq!(again.unwrap(), ["cli/healer_api_token (API token)"]);
             assert_eq!(make(folder.path(), me, true).unwrap(), [""; 0]);
         }
+    }
+
+    #[test]
+    fn an_installation_from_before_gets_what_is_new_and_keeps_what_it_has() {
+        let (folder, me) = made();
+        let token = read(folder.path(), "healer/api_token");
+        for file in ["healer/api_read_token", "cli/healer_api_read_token"] {
+            fs::remove_file(folder.path().join(file)).unwrap();
+        }
+        let _ = make(folder.path(), me, is_root());
+        let new = read(folder.path(), "healer/api_read_token");
+        assert_eq!(read(folder.path(), "cli/healer_api_read_token"), new);
+        assert_ne!(new, token);
+        assert_eq!(read(folder.path(), "healer/api_token"), token);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use nexus_model::api::{HealerStatus, IncidentList, PartStatus, ServiceList, Serv
 use nexus_model::{Incident, IncidentState, Refusal};
 use serde::{Deserialize, Serialize};
 
-use crate::heal::refusal_words;
 use crate::home::Home;
 use crate::http::{HttpError, Part};
 use crate::incidents;
@@ -181,7 +180,7 @@ fn judge(answers: Answers) -> Report {
         let name = plain(&format!("{}/{}", incident.project, incident.service));
         found.push(match incident.state {
             IncidentState::GaveUp if incident.refusal == Some(Refusal::NetworkGone) => {
-                (Verdict::Critical, format!("{name}: {}", refusal_words(Refusal::NetworkGone)))
+                (Verdict::Critical, format!("{name}: {}", Refusal::NetworkGone.words()))
             }
             IncidentState::GaveUp => {
                 let tried = match incident.attempts {
@@ -192,7 +191,7 @@ fn judge(answers: Answers) -> Report {
                 (Verdict::Critical, format!("{name}: gave up{tried}"))
             }
             IncidentState::Blocked => {
-                let waits = incident.refusal.map_or("", refusal_words);
+                let waits = incident.refusal.map_or("", Refusal::words);
                 (Verdict::Degraded, format!("{name}: {}, {waits}", plain(&incident.problem)))
             }
             _ => (Verdict::Degraded, format!("{name}: {}", plain(&incident.problem))),
@@ -294,7 +293,7 @@ fn services_table(services: &[ServiceView]) -> String {
             if health == "none" { "-".to_owned() } else { health },
             if restarts == 0 { String::new() } else { restarts.to_string() },
             service.mode.to_string(),
-            service.refusal.map(refusal_words).unwrap_or_default().to_owned(),
+            service.refusal.map(Refusal::words).unwrap_or_default().to_owned(),
         ]);
     }
     table(&["PROJECT", "SERVICE", "STATE", "HEALTH", "RESTARTS", "MODE", "NOTE"], &rows)
@@ -345,6 +344,7 @@ mod tests {
                 journal_pending_rows: 0,
                 open_incidents: 0,
                 gave_up_incidents: 0,
+                pauses: Vec::new(),
             }),
             services: Some(Vec::new()),
             incidents: Some(Vec::new()),
@@ -384,6 +384,7 @@ mod tests {
                 restart_count: 0,
             }],
             incident,
+            paused_until: None,
         };
         let told = |service: ServiceView| judge(Answers { services: Some(vec![service]), ..well() }).reasons;
         assert_eq!(told(service("running", "healthy", None)), [""; 0]);

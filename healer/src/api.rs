@@ -1,23 +1,32 @@
 //! Handlers of the API: what people and agents ask the healer. Routes and status codes are in [`crate::server`].
 
+pub mod acknowledge;
+pub mod logs;
+pub mod openapi;
+pub mod pauses;
+pub mod plan;
+pub mod service;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{
         Path, Query, State,
-        rejection::{JsonRejection, QueryRejection},
+        rejection::{BytesRejection, QueryRejection},
     },
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
-use nexus_docker::Snapshot;
+use nexus_docker::{Container, Snapshot};
 use nexus_model::{
     Refusal, ServiceKey,
     api::{ContainerView, HealSwitch, HealerStatus, IncidentList, PartStatus, ServiceList, ServiceView},
+    control::NOTE_LIMIT,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
@@ -63,7 +72,7 @@ fn unknown_state(name: &str) -> Problem {
 }
 
 pub async fn incident(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let id: Uuid = id.parse().map_err(|_| Problem(StatusCode::BAD_REQUEST, "an incident's id is a UUID".to_owned()))?;
+    let id = incident_id(&id)?;
     match app.journal.read(move |store| store.incident(id)).await.map_err(unreadable)? {
         Some(detail) => Ok(Json(detail).into_response()),
         None => Err(Problem(StatusCode::NOT_FOUND, format!("there is no incident {id}"))),
@@ -76,9 +85,9 @@ pub async fn services(State(app): State<App>) -> Result<Response, Problem> {
     Ok(Json(ServiceList { services }).into_response())
 }
 
-pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRejection>) -> Result<Response, Problem> {
-    let Json(wanted) = body.map_err(|error| Problem(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let HealSwitch { project, service, mode } = wanted;
+pub async fn heal(State(app): State<App>, given: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let HealSwitch { project, service, mode } = body(given)?
+        .ok_or_else(|| Problem(StatusCode::BAD_REQUEST, "the body must say which project and which mode".to_owned()))?;
     if project.is_empty() || service.as_deref() == Some("") {
         return Err(Problem(StatusCode::BAD_REQUEST, "project and service must not be empty".to_owned()));
     }
@@ -103,19 +112,12 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
     let change = Change::Switch { project: project.clone(), service: service.clone(), mode, at };
     switches.set(&project, service.as_deref(), mode);
     let switches = Arc::new(switches);
-    // In a task of its own: whoever asked may go, and what is on the disk must be what is in force.
-    let (journal, in_force, switched) = (app.journal.clone(), app.switches.clone(), Arc::clone(&switches));
-    let made = tokio::spawn(async move {
+    let (journal, held, switched) = (app.journal.clone(), app.switches.clone(), Arc::clone(&switches));
+    in_force(async move {
         let _one_at_a_time = one_at_a_time;
-        journal.commit(vec![change]).await.map(|()| _ = in_force.send_replace(switched))
-    });
-    let made = tokio::time::timeout(SWITCH_TIMEOUT, made).await;
-    let refused = |why: String| Problem(StatusCode::SERVICE_UNAVAILABLE, why);
-    match made {
-        Ok(Ok(made)) => made.map_err(|error| refused(chain(&error)))?,
-        Ok(Err(_)) => return Err(refused("the task that switches broke down".to_owned())),
-        Err(_) => return Err(refused("the journal is slow; the switch takes effect when it is written".to_owned())),
-    }
+        journal.commit(vec![change]).await.map(|()| _ = held.send_replace(switched))
+    })
+    .await?;
     let word = mode.map_or("what label and policy say", nexus_model::Mode::as_str);
     tracing::info!(
         host = app.host,
@@ -125,6 +127,50 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
     );
     let services = views(&app, &snapshot, &switches, matches);
     Ok(Json(ServiceList { services }).into_response())
+}
+
+/// Makes a change durable and true in a task of its own: whoever asked may go, and what is on the disk must be what is in force.
+async fn in_force(made: impl Future<Output = Result<(), JournalError>> + Send + 'static) -> Result<(), Problem> {
+    let made = tokio::time::timeout(SWITCH_TIMEOUT, tokio::spawn(made)).await;
+    let refused = |why: String| Problem(StatusCode::SERVICE_UNAVAILABLE, why);
+    match made {
+        Ok(Ok(made)) => made.map_err(|error| refused(chain(&error))),
+        Ok(Err(_)) => Err(refused("the task that switches broke down".to_owned())),
+        Err(_) => Err(refused("the journal is slow; the switch takes effect when it is written".to_owned())),
+    }
+}
+
+/// The JSON of a request; `None` when there is no body.
+fn body<T: DeserializeOwned>(given: Result<Bytes, BytesRejection>) -> Result<Option<T>, Problem> {
+    let bytes = given.map_err(|error| Problem(error.status(), error.body_text()))?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    let wrong = |error| Problem(StatusCode::BAD_REQUEST, format!("the body is not understood: {error}"));
+    serde_json::from_slice(&bytes).map(Some).map_err(wrong)
+}
+
+fn incident_id(text: &str) -> Result<Uuid, Problem> {
+    text.parse().map_err(|_| Problem(StatusCode::BAD_REQUEST, "an incident's id is a UUID".to_owned()))
+}
+
+/// What somebody writes beside an act: bounded, on one line, and free of what steers a terminal or is a secret.
+fn note(name: &str, given: Option<String>) -> Result<Option<String>, Problem> {
+    let Some(text) = given else { return Ok(None) };
+    if text.chars().count() > NOTE_LIMIT {
+        return Err(Problem(StatusCode::BAD_REQUEST, format!("{name} must have {NOTE_LIMIT} characters at most")));
+    }
+    let text = crate::redact::line(text.trim());
+    Ok((!text.is_empty()).then_some(text))
+}
+
+fn busy(error: crate::asks::Busy) -> Problem {
+    Problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+}
+
+fn not_durable() -> Problem {
+    let why = "the journal can't be written, and without it nothing is done".to_owned();
+    Problem(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 fn nothing_matches(app: &App, project: &str, service: Option<&str>, snapshot: &Snapshot) -> String {
@@ -172,6 +218,7 @@ pub async fn status(State(app): State<App>) -> Result<Response, Problem> {
         journal_pending_rows: pending,
         open_incidents: outlook.states.len() as u32,
         gave_up_incidents: gave_up as u32,
+        pauses: app.pauses.borrow().holding(&app.clock.now()),
     })
     .into_response())
 }
@@ -207,6 +254,7 @@ fn views(
     }
     let outlook = app.outlook.borrow().clone();
     let policy = Arc::clone(&app.policy.borrow());
+    let (pauses, now) = (Arc::clone(&app.pauses.borrow()), app.clock.now());
     let view = |(key, containers): (ServiceKey, Vec<ContainerFacts>)| {
         let mode = facts::mode_of(&key, &containers, switches, &policy);
         let refusal = if app.is_own(&key) {
@@ -221,16 +269,16 @@ fn views(
             mode_source: mode.source,
             refusal,
             incident: outlook.states.get(&key).copied(),
+            paused_until: pauses.over(&key, &now).map(|(pause, _)| pause.until),
             project: key.project,
             service: key.service,
-            containers: containers.iter().map(container_view).collect(),
+            containers: containers.iter().map(|seen| container_view(&seen.container)).collect(),
         }
     };
     services.into_iter().map(view).collect()
 }
 
-fn container_view(seen: &ContainerFacts) -> ContainerView {
-    let container = &seen.container;
+fn container_view(container: &Container) -> ContainerView {
     ContainerView {
         name: container.name.clone(),
         image: container.image.clone(),

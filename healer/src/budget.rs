@@ -4,7 +4,7 @@
 //! it would be another incident. So the restarts of the last hour are carried into a new one. And one that falls ill every
 //! quarter of an hour would be restarted for ever: a day has a budget of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::SignedDuration;
 use nexus_model::{Incident, Now, Outcome};
@@ -42,8 +42,13 @@ impl Restart {
     pub fn close(&mut self, incident: &Incident, memory: &Memory) {
         if memory.containers.contains(&self.container_id) {
             self.forgiven |= begins_anew(incident, memory);
-            self.forgiven_for_the_day |= is_by_owner(incident);
+            self.forgiven_for_the_day |= memory.forgiven || is_by_owner(incident);
         }
+    }
+
+    /// It counts for the brake alone.
+    pub fn forgive(&mut self) {
+        (self.forgiven, self.forgiven_for_the_day) = (true, true);
     }
 }
 
@@ -68,6 +73,13 @@ impl Restarts {
     pub fn close(&mut self, incident: &Incident, memory: &Memory) {
         for restart in &mut self.0 {
             restart.close(incident, memory);
+        }
+    }
+
+    /// Their owner gives these containers a fresh budget.
+    pub fn forgive(&mut self, containers: &BTreeSet<String>) {
+        for restart in self.0.iter_mut().filter(|restart| containers.contains(&restart.container_id)) {
+            restart.forgive();
         }
     }
 
@@ -101,7 +113,7 @@ impl Restarts {
 /// Whether its containers begin anew after a closed incident: the owner has had a hand in it, or the healer had given up and
 /// they were well long enough to be forgiven.
 pub fn begins_anew(incident: &Incident, memory: &Memory) -> bool {
-    memory.gave_up_at.is_some() || is_by_owner(incident)
+    memory.gave_up_at.is_some() || memory.forgiven || is_by_owner(incident)
 }
 
 /// Whether an incident ended by the owner's hand. Only then does the day of its containers begin anew: what is well for ten

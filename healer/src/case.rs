@@ -7,7 +7,7 @@ use nexus_docker::StopCause;
 use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Now, ServiceKey};
 use serde::{Deserialize, Serialize};
 
-use crate::dependencies::Follows;
+use crate::{by_hand::ByHand, dependencies::Follows};
 
 /// An open incident with its attempts. What is in memory is what is on disk: a changed copy is made durable first and
 /// takes the place of the old one then.
@@ -44,6 +44,12 @@ pub struct Memory {
     pub gave_up_since: Option<String>,
     /// It was given up since a day allows for no more restarts of these containers: so many there were within one.
     pub day_spent: BTreeMap<String, u32>,
+    /// What its owner asked for and is not done yet.
+    pub by_hand: Option<ByHand>,
+    /// Number of the last attempt before its owner gave it a fresh budget; it and those before it count no more.
+    pub budget_from: u32,
+    /// Its owner gave it a fresh budget: what it spends is not carried into another incident.
+    pub forgiven: bool,
     /// In shadow mode: restarts that would have been made, and when the next would be.
     pub would_be: u32,
     pub would_be_due: Option<Now>,
@@ -112,10 +118,15 @@ impl Case {
         self.attempts.iter().filter(move |attempt| attempt.attempt.container_id == container_id)
     }
 
+    /// Attempts on one container since its budget began, oldest first.
+    pub fn counted_on<'a>(&'a self, container_id: &'a str) -> impl DoubleEndedIterator<Item = &'a Try> {
+        self.attempts_on(container_id).filter(|attempt| attempt.attempt.number > self.memory.budget_from)
+    }
+
     /// Restarts that count against the budget of one container. Each replica has a budget of its own.
     pub fn spent_on(&self, container_id: &str) -> u32 {
         let carried = self.memory.carried.get(container_id).copied().unwrap_or_default();
-        carried.saturating_add(self.attempts_on(container_id).count() as u32)
+        carried.saturating_add(self.counted_on(container_id).count() as u32)
     }
 
     /// Restarts from before the incident that count against its budgets.
@@ -127,7 +138,7 @@ impl Case {
     pub fn fruitless_on(&self, container_id: &str) -> u32 {
         let fruitless =
             |attempt: &&Try| attempt.attempt.outcome.is_some_and(|outcome| outcome != AttemptOutcome::Helped);
-        self.attempts_on(container_id).filter(fruitless).count() as u32
+        self.counted_on(container_id).filter(fruitless).count() as u32
     }
 
     /// Whether the run of a container that began at `started_at` was stopped by a restart of ours that has not started it

@@ -52,6 +52,10 @@ pub struct Config {
     )]
     pub api_token_file: PathBuf,
 
+    /// File with a second token of the API, which only reads; without it there is none
+    #[arg(long = "api.read-token-file", env = "NEXUS_HEALER_API_READ_TOKEN_FILE", value_name = "FILE")]
+    pub api_read_token_file: Option<PathBuf>,
+
     /// What the healer may do (healer.yml)
     #[arg(
         long = "policy.file",

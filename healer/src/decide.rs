@@ -11,7 +11,7 @@ use nexus_docker::{Container, Status};
 use nexus_model::{AttemptOutcome, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey};
 
 use crate::{
-    backoff,
+    backoff, by_hand,
     case::{Case, Try},
     dependencies::{Follows, Needed},
     facts::{self, Condition, ContainerFacts, Facts, condition},
@@ -64,6 +64,10 @@ pub enum Decision {
     /// Restart this container: evidence first, then the intent on disk, then the act.
     Restart {
         container_id: String,
+    },
+    /// What its owner asked for is not done any more.
+    Lapse {
+        detail: String,
     },
     /// In shadow mode: write down that this container would have been restarted.
     WouldRestart {
@@ -181,7 +185,14 @@ pub fn decide(case: &Case, facts: &Facts, now: &Now) -> Decision {
             under_judgement(case, attempt, facts, &service, healing, now)
         };
     }
+    if let Some(decision) = by_hand::next(case, facts, now) {
+        return decision;
+    }
     if facts.mode.mode == Mode::Off || facts.own_stack {
+        // It was healed by hand meanwhile: that is how it ended.
+        if service.is_well() && helped(case) {
+            return close(Outcome::Recovered, "well since the restart");
+        }
         return close(Outcome::SwitchedOff, "healing is switched off for it");
     }
     if !case.memory.containers.iter().any(|id| facts.container(id).is_some()) {
@@ -274,9 +285,15 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
         if case.memory.gave_up_since.is_some() {
             return Decision::Wait { why: Refusal::NetworkGone, until: None };
         }
+        if case.incident.acknowledged_at.is_some() {
+            return Decision::Wait { why: Refusal::BudgetSpent, until: None };
+        }
     } else {
         if let Some(wait) = wait_for_others(case, facts, service, now) {
             return wait;
+        }
+        if let Some(until) = &facts.paused_until {
+            return Decision::Wait { why: Refusal::HealingPaused, until: Some(until.clone()) };
         }
         if facts.network_gone {
             // `docker compose up` takes the old one away first, and creates what lives in it anew when the new one is well.
@@ -300,7 +317,7 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
             day_spent.insert(id.to_owned(), facts.spent_today.get(id).copied().unwrap_or_default());
             continue;
         }
-        let retry = case.attempts_on(id).next_back().and_then(|attempt| attempt.memory.retry.as_ref());
+        let retry = case.counted_on(id).next_back().and_then(|attempt| attempt.memory.retry.as_ref());
         // What it failed on was something else, if it had to wait for another service since.
         let retry = retry.filter(|_| case.memory.unblocked.is_none());
         let left = retry.map_or(SignedDuration::ZERO, |retry| now.until_at_most(retry, healing.max_delay));
@@ -458,12 +475,20 @@ fn well(case: &Case, healing: &Healing, now: &Now) -> Decision {
     if left > SignedDuration::ZERO {
         return Decision::Wait { why: Refusal::AlreadyWell, until: Some(now.after(left)) };
     }
-    let helped = case.attempts.last().is_some_and(|last| last.attempt.outcome == Some(AttemptOutcome::Helped));
-    if helped && case.incident.state != IncidentState::GaveUp {
+    if helped(case) && case.incident.state != IncidentState::GaveUp {
         close(Outcome::Recovered, "well since the restart")
     } else {
         close(Outcome::RecoveredByItself, "it became well without a restart of ours")
     }
+}
+
+fn helped(case: &Case) -> bool {
+    case.attempts.last().is_some_and(|last| last.attempt.outcome == Some(AttemptOutcome::Helped))
+}
+
+/// Why there is nothing to heal, of a service that is not ill.
+pub fn why_not(facts: &Facts, case: Option<&Case>) -> Refusal {
+    Service::of(facts, case).why_not()
 }
 
 fn ended(outcome: AttemptOutcome, detail: &str) -> Decision {

@@ -40,6 +40,8 @@ pub struct Facts {
     /// The container in whose network it lives does not exist any more, as far as Docker was asked: only before a restart
     /// is it.
     pub network_gone: bool,
+    /// Until when its owner wants nothing to be restarted.
+    pub paused_until: Option<Now>,
     /// A silence covers its alerts, as far as Alertmanager was asked: only before a restart is.
     pub silenced: bool,
 }

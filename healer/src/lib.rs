@@ -5,12 +5,15 @@
 //! Read [`worker`] first: it is the loop. What this crate does not do: serve pages, delete or create anything in Docker,
 //! act on a timer without an incident, or act on anything that is not a Compose service.
 
+pub mod acknowledge;
 pub mod act;
 pub mod alertmanager;
 pub mod alone;
 pub mod api;
+pub mod asks;
 pub mod backoff;
 pub mod budget;
+pub mod by_hand;
 pub mod case;
 pub mod cgroup;
 pub mod clock;
@@ -27,9 +30,12 @@ pub mod images;
 pub mod journal;
 pub mod metrics;
 pub mod notify;
+pub mod pauses;
+pub mod plan;
 pub mod record;
 pub mod redact;
 pub mod run;
+pub mod scopes;
 pub mod server;
 pub mod sight;
 pub mod tell;

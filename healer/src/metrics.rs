@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
-use nexus_model::{AttemptOutcome, IncidentState, Outcome, Refusal, ServiceKey};
+use nexus_model::{AttemptOutcome, IncidentState, Outcome, Refusal, ServiceKey, control::Pause};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
@@ -58,6 +58,7 @@ pub struct Metrics {
     gave_up: Family<ServiceLabels, Level>,
     failed_attempts: Family<ServiceLabels, Level>,
     open_incidents: Level,
+    paused: Family<ServiceLabels, Level>,
     incidents: Family<OutcomeLabel, Count>,
     restarts: Family<OutcomeLabel, Count>,
     refusals: Family<ReasonLabel, Count>,
@@ -81,7 +82,11 @@ impl Metrics {
         registry.register("nexus_healer_build", "The healer's version", version);
 
         let gave_up = Family::default();
-        registry.register("nexus_healer_gave_up", "1 while the healer has given up on a service", gave_up.clone());
+        registry.register(
+            "nexus_healer_gave_up",
+            "1 while the healer has given up on a service and nobody has acknowledged it",
+            gave_up.clone(),
+        );
         let failed_attempts = Family::default();
         registry.register(
             "nexus_healer_incident_failed_attempts",
@@ -90,6 +95,12 @@ impl Metrics {
         );
         let open_incidents = Level::default();
         registry.register("nexus_healer_open_incidents", "Incidents that are open", open_incidents.clone());
+        let paused = Family::default();
+        registry.register(
+            "nexus_healer_paused",
+            "1 while healing is paused: for a service, a project (no service) or everything (neither)",
+            paused.clone(),
+        );
         let incidents: Family<OutcomeLabel, Count> = Family::default();
         registry.register("nexus_healer_incidents", "Closed incidents by how they ended", incidents.clone());
         let restarts: Family<OutcomeLabel, Count> = Family::default();
@@ -180,6 +191,7 @@ impl Metrics {
             gave_up,
             failed_attempts,
             open_incidents,
+            paused,
             incidents,
             restarts,
             refusals,
@@ -217,6 +229,16 @@ impl Metrics {
         self.webhook_requests.get_or_create(&CodeLabel { code }).inc();
     }
 
+    /// The pauses that hold.
+    pub fn show_paused(&self, pauses: &[Pause]) {
+        self.paused.clear();
+        for pause in pauses {
+            let name = |name: &Option<String>| name.clone().unwrap_or_default();
+            let labels = ServiceLabels { project: name(&pause.project), service: name(&pause.service) };
+            self.paused.get_or_create(&labels).set(1);
+        }
+    }
+
     /// The open incidents, after one of them has changed.
     pub fn show_open<'a>(&self, cases: impl Iterator<Item = &'a Case>) {
         // On the one thread of the runtime and without an await: no scrape comes in between.
@@ -227,7 +249,7 @@ impl Metrics {
             open += 1;
             let labels = ServiceLabels::from(case.key());
             self.failed_attempts.get_or_create(&labels).set(i64::from(case.incident.failed_attempts));
-            if case.incident.state == IncidentState::GaveUp {
+            if case.incident.state == IncidentState::GaveUp && case.incident.acknowledged_at.is_none() {
                 self.gave_up.get_or_create(&labels).set(1);
             }
         }

@@ -7,7 +7,7 @@ use nexus_docker::{Docker, Watcher};
 use nexus_model::api::PartStatus;
 use nexus_web::{Limits, Secret};
 use tokio::{
-    sync::{Mutex, Notify, oneshot, watch},
+    sync::{Mutex, Notify, Semaphore, oneshot, watch},
     task::JoinHandle,
 };
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -15,6 +15,8 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 use crate::{
     alertmanager::Alertmanager,
     alone::{Alone, Sights},
+    api, asks,
+    clock::Clock,
     config::Config,
     evidence::Places,
     journal::Journal,
@@ -22,6 +24,7 @@ use crate::{
     notify::{Notifier, Told},
     policy::Policy,
     record::{Copier, Database},
+    scopes::Tokens,
     server::{self, App, AppParts},
     worker::{self, Outlook, Worker},
 };
@@ -90,8 +93,22 @@ pub struct Settings {
     config: Config,
     policy: Policy,
     webhook_token: Secret,
-    api_token: Secret,
+    tokens: Tokens,
     database: Option<Database>,
+}
+
+/// The tokens of the API. One that is for everything must not be handed out as one that only reads.
+fn tokens(config: &Config) -> Result<Tokens, Failure> {
+    let act = Secret::read(&config.api_token_file).map_err(wrong)?;
+    // An empty path comes from a compose file that passes an empty setting.
+    let file = config.api_read_token_file.as_ref().filter(|path| !path.as_os_str().is_empty());
+    let read = file.map(|path| Secret::read(path)).transpose().map_err(wrong)?;
+    if read.as_ref().is_some_and(|read| act.matches(read.expose().as_bytes())) {
+        return Err(wrong(anyhow!(
+            "--api.read-token-file holds the same token as --api.token-file: who may only read could do everything"
+        )));
+    }
+    Ok(Tokens { act, read })
 }
 
 impl Settings {
@@ -100,7 +117,7 @@ impl Settings {
         _ = rustls::crypto::ring::default_provider().install_default();
         let policy = Policy::read(&config.policy_file).map_err(wrong)?;
         let webhook_token = Secret::read(&config.webhook_token_file).map_err(wrong)?;
-        let api_token = Secret::read(&config.api_token_file).map_err(wrong)?;
+        let tokens = tokens(config)?;
         let database = config
             .database_url()
             .map(|url| Database::new(url, config.database_password_file.clone()))
@@ -112,7 +129,7 @@ impl Settings {
         if config.stack.trim().is_empty() {
             return Err(wrong(anyhow!("--stack.name must not be empty")));
         }
-        Ok(Self { config: config.clone(), policy, webhook_token, api_token, database })
+        Ok(Self { config: config.clone(), policy, webhook_token, tokens, database })
     }
 
     /// Serves on `listener` until `shutdown`.
@@ -121,7 +138,7 @@ impl Settings {
         listener: tokio::net::TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
-        let Settings { config, policy, webhook_token, api_token, database } = self;
+        let Settings { config, policy, webhook_token, tokens, database } = self;
         let host = config.host();
         let (journal, journal_thread) = Journal::open(&config.journal).map_err(anyhow::Error::from)?;
         let (_policy, policy_seen) = watch::channel(Arc::new(policy));
@@ -133,6 +150,9 @@ impl Settings {
         let watcher = Watcher::spawn(Arc::clone(&docker), config.stack.clone());
         let switches = journal.read(|store| store.switches()).await.map_err(anyhow::Error::from)?;
         let (switches, switches_seen) = watch::channel(Arc::new(switches));
+        let pauses = journal.read(|store| store.pauses()).await.map_err(anyhow::Error::from)?;
+        let (pauses, pauses_seen) = watch::channel(Arc::new(pauses));
+        let (asks, questions) = asks::channel();
         let (outlook, outlook_seen) = watch::channel(Arc::new(Outlook::default()));
         let (told, told_seen) = watch::channel(Told::default());
         let (sights, sights_seen) = watch::channel(Sights::default());
@@ -194,7 +214,7 @@ impl Settings {
                 // In a container this is on the file system that Docker keeps all of them on.
                 disk: "/".into(),
             },
-            docker,
+            docker: Arc::clone(&docker),
             watcher: watcher.clone(),
             alertmanager: asked,
             journal: journal.clone(),
@@ -202,6 +222,7 @@ impl Settings {
             metrics: Arc::clone(&metrics),
             prompts: Arc::clone(&prompts),
             switches: switches_seen,
+            pauses: pauses_seen,
             outlook,
             told,
             sights,
@@ -209,7 +230,7 @@ impl Settings {
         });
         let worker = worker.await.map_err(anyhow::Error::from)?;
         let (stop_worker, worker_stops) = oneshot::channel::<()>();
-        let mut worker = tokio::spawn(worker.run(async {
+        let mut worker = tokio::spawn(worker.run(questions, async {
             _ = worker_stops.await;
         }));
 
@@ -222,12 +243,17 @@ impl Settings {
             metrics,
             prompts,
             switches,
+            pauses,
             switching: Arc::new(Mutex::new(())),
+            asks,
+            clock: Clock::new(),
+            docker,
+            reading_logs: Arc::new(Semaphore::new(api::logs::AT_ONCE)),
             outlook: outlook_seen,
             postgres: postgres_seen,
             alertmanager: alertmanager_seen,
         }));
-        let router = server::router(app, webhook_token, api_token);
+        let router = server::router(app, webhook_token, tokens);
         let address = listener.local_addr().context("reading the listen address")?;
         let (version, stack) = (env!("CARGO_PKG_VERSION"), &config.stack);
         tracing::info!(host, "healer {version} of stack {stack} started on {address}");

@@ -6,15 +6,25 @@
 //! | `GET /healthz` | none | 200 while the process serves |
 //! | `GET /readyz` | none | 200 · 503 when the journal can't be written or its disk hangs |
 //! | `GET /metrics` | none | 200, OpenMetrics |
-//! | `GET /api/v1/incidents` | api | 200, newest first; query `project`, `service`, `state`, `limit` (≤ 1000) · 400 |
-//! | `GET /api/v1/incidents/{id}` | api | 200 with attempts, evidence and events · 400 · 404 |
-//! | `GET /api/v1/services` | api | 200, what Docker shows now · 503 while Docker has not answered |
-//! | `PUT /api/v1/heal` | api | 200 with the affected services · 400 · 404 lists what exists · 503 |
-//! | `GET /api/v1/selftest/{nonce}` | api | 200 · 404 not received (yet) |
-//! | `GET /api/v1/status` | api | 200, the healer about itself |
+//! | `GET /api/v1/openapi.json` | none | 200, this table and all types as OpenAPI 3.1: the same for every installation |
+//! | `GET /api/v1/incidents` | read | 200, newest first; query `project`, `service`, `state`, `limit` (≤ 1000) · 400 |
+//! | `GET /api/v1/incidents/{id}` | read | 200 with attempts, evidence and events · 400 · 404 |
+//! | `POST /api/v1/incidents/{id}/ack` | act | 200 with the incident · 400 · 404 · 409 nobody is told of it · 503 |
+//! | `GET /api/v1/services` | read | 200, what Docker shows now · 503 while Docker has not answered |
+//! | `GET /api/v1/services/{project}/{service}` | read | 200, how it is and why · 404 lists what exists · 503 |
+//! | `GET /api/v1/services/{project}/{service}/logs` | read | 200; query `tail` (≤ 1000), `since`, `container` · 400 · 404 · 503 |
+//! | `POST /api/v1/services/{project}/{service}/heal` | act | 202 with the incident · 400 · 404 · 409 with the reason · 503 |
+//! | `PUT /api/v1/heal` | act | 200 with the affected services · 400 · 404 lists what exists · 503 |
+//! | `GET /api/v1/pauses` | read | 200, those that hold |
+//! | `PUT /api/v1/pauses` | act | 200 with all that hold · 400 · 404 lists what exists · 409 too many · 503 |
+//! | `DELETE /api/v1/pauses` | act | 200 with those left; query `project`, `service` · 400 · 404 lists what is paused · 503 |
+//! | `GET /api/v1/plan` | read | 200, what it would do now; query `project`, `service` · 400 · 404 · 503 |
+//! | `GET /api/v1/selftest/{nonce}` | read | 200 · 404 not received (yet) |
+//! | `GET /api/v1/status` | read | 200, the healer about itself |
 //!
-//! API answers are the types of `nexus_model::api`; what is not a success carries `{"error": …}`, but for 401, 405, 413 and
-//! the 503 of a request that took too long, which are answered before a handler has its say.
+//! The token `act` is good for everything, `read` for `GET` alone: with it the others answer 403. API answers are the types of
+//! `nexus_model::api` and `nexus_model::control`; what is not a success carries `{"error": …}`, but for 401, 405 and the 503
+//! of a request that took too long, which are answered before a handler has its say.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -24,22 +34,26 @@ use axum::{
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
+    routing::{MethodRouter, get, post, put},
 };
-use nexus_docker::Watcher;
+use nexus_docker::{Docker, Watcher};
 use nexus_model::{
     ServiceKey,
     api::{ApiError, PartStatus},
 };
 use nexus_web::{Secret, require_bearer};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 
 use crate::{
     api,
+    asks::Asks,
+    clock::Clock,
     journal::{Journal, JournalError},
     metrics::Metrics,
     modes::Switches,
+    pauses::Pauses,
     policy::Policy,
+    scopes::{self, Tokens},
     webhook,
     worker::Outlook,
 };
@@ -58,8 +72,15 @@ pub struct AppParts {
     /// Tells the worker that prompts wait in the journal.
     pub prompts: Arc<Notify>,
     pub switches: watch::Sender<Arc<Switches>>,
-    /// One change of the switches at a time, so that memory and journal agree.
+    pub pauses: watch::Sender<Arc<Pauses>>,
+    /// One change of switches or pauses at a time, so that memory and journal agree.
     pub switching: Arc<Mutex<()>>,
+    /// To ask the worker.
+    pub asks: Asks,
+    pub clock: Clock,
+    /// Asked for logs, and for nothing else from here.
+    pub docker: Arc<Docker>,
+    pub reading_logs: Arc<Semaphore>,
     /// The worker's open incidents.
     pub outlook: watch::Receiver<Arc<Outlook>>,
     pub postgres: watch::Receiver<PartStatus>,
@@ -80,32 +101,53 @@ impl App {
     }
 }
 
-pub fn router(app: App, webhook_token: Secret, api_token: Secret) -> Router {
+pub fn router(app: App, webhook_token: Secret, tokens: Tokens) -> Router {
     let webhook = Router::new()
-        .route("/webhook", post(webhook::receive))
+        .route(WEBHOOK, post(webhook::receive))
         .layer(DefaultBodyLimit::max(webhook::MAX_BODY))
         .layer(middleware::from_fn(announced))
         .with_state(app.clone());
     let counted =
         require_bearer(webhook, webhook_token).layer(middleware::from_fn_with_state(Arc::clone(&app.metrics), count));
-    let api = Router::new()
-        .route("/api/v1/incidents", get(api::incidents))
-        .route("/api/v1/incidents/{id}", get(api::incident))
-        .route("/api/v1/services", get(api::services))
-        .route("/api/v1/heal", put(api::heal))
-        .route("/api/v1/selftest/{nonce}", get(api::selftest))
-        .route("/api/v1/status", get(api::status))
-        .layer(DefaultBodyLimit::max(16 * 1024))
-        .with_state(app.clone());
-    let open = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(app);
+    let with = |router: Router<App>, (path, routes): (&str, MethodRouter<App>)| router.route(path, routes);
+    let api = api_routes().into_iter().fold(Router::new(), with);
+    let api = api.layer(DefaultBodyLimit::max(16 * 1024)).with_state(app.clone());
+    let open = open_routes().into_iter().fold(Router::new(), with).with_state(app);
     counted
-        .merge(require_bearer(api, api_token))
+        .merge(scopes::require(api, tokens))
         .merge(open)
         .fallback(|| async { Problem(StatusCode::NOT_FOUND, NO_SUCH_ROUTE.to_owned()) })
+}
+
+/// The route of Alertmanager, with a token of its own.
+pub const WEBHOOK: &str = "/webhook";
+
+/// The routes that want a token of the API.
+pub fn api_routes() -> [(&'static str, MethodRouter<App>); 12] {
+    [
+        ("/api/v1/incidents", get(api::incidents)),
+        ("/api/v1/incidents/{id}", get(api::incident)),
+        ("/api/v1/incidents/{id}/ack", post(api::acknowledge::acknowledge)),
+        ("/api/v1/services", get(api::services)),
+        ("/api/v1/services/{project}/{service}", get(api::service::detail)),
+        ("/api/v1/services/{project}/{service}/logs", get(api::logs::logs)),
+        ("/api/v1/services/{project}/{service}/heal", post(api::service::heal_now)),
+        ("/api/v1/heal", put(api::heal)),
+        ("/api/v1/pauses", get(api::pauses::list).put(api::pauses::set).delete(api::pauses::lift)),
+        ("/api/v1/plan", get(api::plan::plan)),
+        ("/api/v1/selftest/{nonce}", get(api::selftest)),
+        ("/api/v1/status", get(api::status)),
+    ]
+}
+
+/// The routes that want none.
+pub fn open_routes() -> [(&'static str, MethodRouter<App>); 4] {
+    [
+        ("/healthz", get(|| async { "ok\n" })),
+        ("/readyz", get(readyz)),
+        ("/metrics", get(metrics)),
+        ("/api/v1/openapi.json", get(api::openapi::document)),
+    ]
 }
 
 /// The command line shows it as it is; this repository's own asks for what its healer has.
@@ -117,7 +159,7 @@ pub struct Problem(pub StatusCode, pub String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.0, Json(ApiError { error: self.1 })).into_response()
+        (self.0, Json(ApiError { error: self.1, reason: None })).into_response()
     }
 }
 
@@ -149,6 +191,7 @@ async fn readyz(State(app): State<App>) -> Response {
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 async fn metrics(State(app): State<App>) -> Response {
+    app.metrics.show_paused(&app.pauses.borrow().holding(&app.clock.now()));
     app.metrics.docker_up.set(app.watcher.snapshot().up.into());
     // A disk that hangs must not hide that it does: what does not answer can't be written either.
     let pending = tokio::time::timeout(JOURNAL_TIMEOUT, app.journal.read(|store| store.pending_count())).await;
@@ -172,25 +215,36 @@ async fn metrics(State(app): State<App>) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use nexus_docker::Docker;
-
+pub(crate) mod tests {
     use super::*;
     use crate::metrics::Parts;
 
+    /// One whose journal is closed: every handler has an answer, and none of them is about what is in it.
+    pub(crate) fn app_without_journal() -> App {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, thread) = Journal::open(&folder.path().join("journal.db")).unwrap();
+        drop(thread);
+        app(&journal)
+    }
+
     fn app(journal: &Journal) -> App {
         let part = PartStatus { state: "off".to_owned(), reason: None };
-        let docker = Docker::connect(std::path::Path::new("/nowhere/docker.sock"), Duration::from_secs(1));
+        let docker = Arc::new(Docker::connect(std::path::Path::new("/nowhere/docker.sock"), Duration::from_secs(1)));
         App(Arc::new(AppParts {
             host: "pi".to_owned(),
             stack: "nexus".to_owned(),
             journal: journal.clone(),
-            watcher: Watcher::spawn(Arc::new(docker), "nexus".to_owned()),
+            watcher: Watcher::spawn(Arc::clone(&docker), "nexus".to_owned()),
             policy: watch::channel(Arc::new(Policy::default())).1,
             metrics: Arc::new(Metrics::new(Parts { postgres: false, alertmanager: false })),
             prompts: Arc::new(Notify::new()),
             switches: watch::Sender::new(Arc::new(Switches::default())),
+            pauses: watch::Sender::new(Arc::new(Pauses::default())),
             switching: Arc::new(Mutex::new(())),
+            asks: crate::asks::channel().0,
+            clock: Clock::new(),
+            docker,
+            reading_logs: Arc::new(Semaphore::new(1)),
             outlook: watch::Sender::new(Arc::new(Outlook::default())).subscribe(),
             postgres: watch::Sender::new(part.clone()).subscribe(),
             alertmanager: watch::Sender::new(part).subscribe(),

@@ -22,7 +22,7 @@ pub struct Alert {
 /// What there is to tell about an incident.
 pub fn alert(case: &Case) -> Option<Alert> {
     let incident = &case.incident;
-    if incident.mode != Mode::Heal || !case.is_open() {
+    if incident.mode != Mode::Heal || !case.is_open() || incident.acknowledged_at.is_some() {
         return None;
     }
     let key = case.key();

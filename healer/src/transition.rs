@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     alone, backoff,
+    by_hand::ByHand,
     case::{Case, Memory, Try, TryMemory},
     decide::{Admission, Decision, would_be_delay},
     dependencies::Follows,
@@ -61,6 +62,7 @@ pub fn open(
         attempts: 0,
         failed_attempts: 0,
         next_attempt_at: None,
+        acknowledged_at: None,
         revision: 0,
         recorded_at: None,
     };
@@ -97,6 +99,18 @@ pub fn follows(case: &Case, follows: Follows, at: Timestamp) -> Changed {
     changed
 }
 
+/// Its owner wants one attempt on each of these containers, whatever else holds the healer back.
+pub fn heal_now(case: &Case, containers: &[String], force: bool, now: &Now) -> Changed {
+    let mut changed = Changed { case: case.clone(), events: Vec::new() };
+    let memory = &mut changed.case.memory;
+    let ids = containers.iter().cloned();
+    memory.containers.extend(ids.clone());
+    memory.by_hand = Some(ByHand { asked: now.clone(), force, containers: ids.collect() });
+    let forced = if force { ", whatever speaks against it" } else { "" };
+    changed.tell(now, "heal_now", format!("its owner asks for an attempt{forced}"));
+    changed.revised()
+}
+
 /// Writes the intent to restart a container.
 pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDuration, now: &Now) -> Changed {
     let mut changed = Changed { case: case.clone(), events: Vec::new() };
@@ -128,13 +142,22 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
         },
     });
     case.memory.containers.insert(container.id.clone());
+    let mut by_hand = "";
+    if let Some(asked) = &mut case.memory.by_hand {
+        if asked.containers.remove(&container.id) {
+            by_hand = ", by hand";
+        }
+        if asked.containers.is_empty() {
+            case.memory.by_hand = None;
+        }
+    }
     (case.memory.unblocked, case.memory.doubted) = (None, None);
     case.incident.attempts = case.attempts.len() as u32;
     case.incident.state = IncidentState::Restarting;
     // What every further prompt is answered with, written here so that it costs no commit of its own.
     case.incident.refusal = Some(Refusal::Verifying);
     case.incident.next_attempt_at = None;
-    changed.tell(now, "intent", format!("attempt {number}: restart {}", container.name));
+    changed.tell(now, "intent", format!("attempt {number}: restart {}{by_hand}", container.name));
     changed.revised()
 }
 
@@ -154,6 +177,10 @@ pub fn apply(
         Decision::Wait { why, until } => changed.wait(*why, until.as_ref(), now),
         Decision::Block { by, why, detail } => changed.block(by, *why, detail, now),
         Decision::Unblock => changed.unblock(now),
+        Decision::Lapse { detail } => {
+            changed.case.memory.by_hand = None;
+            changed.tell(now, "heal_now_over", format!("the attempt that was asked for is not made: {detail}"));
+        }
         Decision::WouldRestart { container_id, why } => changed.would_restart(container_id, *why, facts, healing, now),
         Decision::Follow { mode } => changed.follow(*mode, now),
         Decision::Verify { started_at, deadline } => changed.verify(*started_at, deadline, now),
@@ -293,6 +320,7 @@ impl Changed {
         self.case.memory.failing_since = None;
         self.case.memory.gave_up_at = None;
         self.case.memory.day_spent.clear();
+        self.case.incident.acknowledged_at = None;
         self.tell(now, "mode", format!("the mode is {mode} now"));
     }
 
@@ -385,6 +413,10 @@ impl Changed {
             incident.failed_attempts += 1;
         }
         incident.next_attempt_at = (!spent).then_some(retry.wall);
+        // Where only its owner's word has brought it about, none follows by itself.
+        if incident.mode != Mode::Heal {
+            (incident.state, incident.next_attempt_at) = (IncidentState::Watching, None);
+        }
         self.case.memory.well_since = None;
         self.tell(now, "attempt_failed", format!("attempt {number}: {outcome}: {detail}"));
         if self.case.incident.failed_attempts >= healing.told_after && self.case.memory.failing_since.is_none() {
@@ -412,6 +444,8 @@ impl Changed {
         incident.state = IncidentState::GaveUp;
         incident.refusal = Some(if since.is_some() { Refusal::NetworkGone } else { Refusal::BudgetSpent });
         incident.next_attempt_at = None;
+        // Who knows that it fails does not know yet that nothing more is tried.
+        incident.acknowledged_at = None;
         let attempts = incident.attempts;
         self.case.memory.gave_up_at = Some(now.wall);
         self.case.memory.gave_up_since = since.map(str::to_owned);
@@ -453,7 +487,7 @@ impl Changed {
         self.tell(now, "closed", format!("{outcome}: {detail}"));
     }
 
-    fn tell(&mut self, now: &Now, kind: &str, detail: String) {
+    pub fn tell(&mut self, now: &Now, kind: &str, detail: String) {
         let memory = &mut self.case.memory;
         // The end is always told.
         if memory.events >= MAX_EVENTS && kind != "closed" {
@@ -474,7 +508,7 @@ impl Changed {
         });
     }
 
-    fn revised(mut self) -> Self {
+    pub fn revised(mut self) -> Self {
         self.case.incident.revision += 1;
         self.case.incident.recorded_at = None;
         self

@@ -4,6 +4,7 @@
 //! is on the disk: a change is made durable first. What takes long (evidence, Docker's restart) runs beside the loop,
 //! once at a time for the whole host, and comes back as one more thing that happened.
 
+mod asked;
 mod restart;
 mod see;
 mod show;
@@ -18,12 +19,13 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{Container, Docker, Snapshot, Status, StopCause, Watcher};
 use nexus_model::{IncidentState, Mode, Now, Refusal, ServiceKey};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use self::restart::{Busy, finished};
 use crate::{
     alertmanager::Alertmanager,
     alone::Sights,
+    asks::Ask,
     budget::{self, Restarts},
     case::Case,
     clock::{self, Clock},
@@ -37,6 +39,7 @@ use crate::{
     metrics::Metrics,
     modes::Switches,
     notify::Told,
+    pauses::Pauses,
     policy::Policy,
     sight::Sight,
     transition::{self, Changed},
@@ -80,6 +83,7 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     pub prompts: Arc<Notify>,
     pub switches: watch::Receiver<Arc<Switches>>,
+    pub pauses: watch::Receiver<Arc<Pauses>>,
     pub outlook: watch::Sender<Arc<Outlook>>,
     pub told: watch::Sender<Told>,
     pub sights: watch::Sender<Sights>,
@@ -159,11 +163,12 @@ impl Worker {
 
     /// Runs until `stop`. A restart that Docker was asked for is not waited for: the intent is in the journal, and the
     /// next start finds out what came of it.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+    pub async fn run(mut self, mut asks: mpsc::Receiver<Ask>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut snapshots = self.parts.watcher.subscribe();
         let mut switches = self.parts.switches.clone();
         let mut policy = self.parts.policy.clone();
+        let mut pauses = self.parts.pauses.clone();
         let prompts = Arc::clone(&self.parts.prompts);
         loop {
             self.look().await;
@@ -177,6 +182,8 @@ impl Worker {
                 Ok(()) = snapshots.changed() => (),
                 Ok(()) = switches.changed() => (),
                 Ok(()) = policy.changed() => (),
+                Ok(()) = pauses.changed() => (),
+                Some(ask) = asks.recv() => self.answer(ask).await,
                 () = tokio::time::sleep(pause) => (),
             }
         }
@@ -445,6 +452,7 @@ impl Worker {
             needed,
             says_it_is_starting: false,
             network_gone: false,
+            paused_until: self.parts.pauses.borrow().over(key, &now).map(|(_, until)| until),
             silenced: false,
         }
     }

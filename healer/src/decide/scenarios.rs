@@ -518,6 +518,7 @@ impl Healer {
             says_it_is_starting: is_fresh && scenario.services[own].says_it_is_starting,
             network_gone: false,
             silenced: false,
+            paused_until: None,
         }
     }
 

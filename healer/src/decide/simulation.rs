@@ -309,6 +309,7 @@ impl World {
             act_under_way: self.call.as_ref().is_some_and(|call| call.service == it && call.waited_for),
             journal_writable: self.disk_ok,
             silenced: false,
+            paused_until: None,
             needed: Vec::new(),
             says_it_is_starting: false,
             network_gone: false,

@@ -20,6 +20,7 @@ use crate::{
     case::{Case, Memory, Try, TryMemory},
     facts::{Stopper, Stops},
     modes::Switches,
+    pauses::{Covers, Pauses},
 };
 
 /// Incidents that one answer of the API holds at most.
@@ -75,12 +76,23 @@ impl Store {
             self.query("SELECT row, memory FROM attempts ORDER BY rowid DESC LIMIT ?", params![limit], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
+        // What an incident that is still open had spent before its owner gave it a fresh budget.
+        let fresh_from: BTreeMap<Uuid, u32> = self
+            .open_cases()?
+            .into_iter()
+            .filter(|case| case.memory.forgiven)
+            .map(|case| (case.incident.id, case.memory.budget_from))
+            .collect();
         let mut restarts = Vec::new();
         for (row, memory) in rows.iter().rev() {
             let intended = decode::<TryMemory>(memory)?.intended;
             if now.since(&intended) < DAY {
-                let container_id = decode::<Attempt>(row)?.container_id;
-                restarts.push(Restart::new(&container_id, intended));
+                let attempt: Attempt = decode(row)?;
+                let mut restart = Restart::new(&attempt.container_id, intended);
+                if fresh_from.get(&attempt.incident_id).is_some_and(|last| attempt.number <= *last) {
+                    restart.forgive();
+                }
+                restarts.push(restart);
             }
         }
         let Some(oldest) = restarts.iter().map(|restart| restart.intended.wall).min() else { return Ok(restarts) };
@@ -130,6 +142,18 @@ impl Store {
             switches.set(&project, (!service.is_empty()).then_some(&service), Some(mode));
         }
         Ok(switches)
+    }
+
+    pub fn pauses(&self) -> Result<Pauses, JournalError> {
+        let rows: Vec<(String, String, String)> =
+            self.query("SELECT project, service, row FROM pauses", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        let name = |name: String| (!name.is_empty()).then_some(name);
+        let read = |(project, service, row): (String, String, String)| {
+            Ok((Covers { project: name(project), service: name(service) }, decode(&row)?))
+        };
+        rows.into_iter().map(read).collect::<Result<_, _>>().map(Pauses)
     }
 
     pub fn selftest(&self, nonce: &str) -> Result<Option<SelfTest>, JournalError> {

@@ -13,11 +13,13 @@ use super::{JournalError, memos::Memo};
 use crate::{
     case::{Case, Try},
     facts::Stopper,
+    pauses::{Covers, Held},
 };
 
 /// Grows with the schema. A journal of a newer healer is refused, never guessed at.
-const SCHEMA_VERSION: i64 = 2;
+pub(super) const SCHEMA_VERSION: i64 = 1 + UPGRADES.len() as i64;
 
+/// The first version, as it was. What came since is in [`UPGRADES`].
 pub(super) const SCHEMA: &str = "
 CREATE TABLE incidents (
     id TEXT PRIMARY KEY,
@@ -107,12 +109,18 @@ CREATE TABLE selftests (
 CREATE TABLE probe (id INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 ";
 
-/// What turns a journal of each version into one of the next. A new journal is made of the first schema and all of these.
-const UPGRADES: [(i64, &str); 1] = [(
-    1,
-    "-- What is noted for the next start: see memos.rs.
-    CREATE TABLE memos (name TEXT PRIMARY KEY, body TEXT NOT NULL);",
-)];
+/// What each version has beyond the one before, the second one's first. A new journal goes through all of them.
+const UPGRADES: [&str; 2] = [
+    // What is noted for the next start: see memos.rs.
+    "CREATE TABLE memos (name TEXT PRIMARY KEY, body TEXT NOT NULL);",
+    // What `nexus pause` has set; without a service the whole project, without a project everything.
+    "CREATE TABLE pauses (
+         project TEXT NOT NULL,
+         service TEXT NOT NULL,
+         row TEXT NOT NULL,
+         PRIMARY KEY (project, service)
+     );",
+];
 
 /// Services that may wait to be looked into. Far more than a host can run: whoever fills it sends nonsense.
 const MAX_PROMPTS: i64 = 10_000;
@@ -192,6 +200,14 @@ pub enum Change {
         mode: Option<Mode>,
         at: Timestamp,
     },
+    Pause {
+        covers: Covers,
+        held: Held,
+    },
+    /// Taken back, or over.
+    EndPause {
+        covers: Covers,
+    },
     /// Postgres has these rows, by id and revision.
     Copied {
         table: Table,
@@ -255,16 +271,15 @@ impl Store {
         // The exclusive lock is taken by the first write, here.
         let transaction = connection.unchecked_transaction().map_err(opening)?;
         let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(opening)?;
-        if !(0..=SCHEMA_VERSION).contains(&version) {
-            return Err(JournalError::Newer { file: file(), found: version, known: SCHEMA_VERSION });
-        }
-        if version == 0 {
-            transaction.execute_batch(SCHEMA).map_err(opening)?;
-        }
-        for (from, upgrade) in UPGRADES.iter().filter(|(from, _)| *from >= version) {
-            if version > 0 {
-                tracing::info!("the journal is taken over from schema version {from}");
+        let done = match version {
+            0 => {
+                transaction.execute_batch(SCHEMA).map_err(opening)?;
+                0
             }
+            known @ 1..=SCHEMA_VERSION => known.unsigned_abs() as usize - 1,
+            newer => return Err(JournalError::Newer { file: file(), found: newer, known: SCHEMA_VERSION }),
+        };
+        for upgrade in UPGRADES.iter().skip(done) {
             transaction.execute_batch(upgrade).map_err(opening)?;
         }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(opening)?;
@@ -305,6 +320,14 @@ impl Store {
                         .execute("DELETE FROM switches WHERE project = ? AND service = ?", params![project, service]),
                 }
             }
+            Change::Pause { covers, held } => self.execute(
+                "INSERT OR REPLACE INTO pauses (project, service, row) VALUES (?, ?, ?)",
+                params![named(&covers.project), named(&covers.service), json(held)?],
+            ),
+            Change::EndPause { covers } => self.execute(
+                "DELETE FROM pauses WHERE project = ? AND service = ?",
+                params![named(&covers.project), named(&covers.service)],
+            ),
             Change::Copied { table, rows, at } => self.put_copied(*table, rows, *at),
             Change::Memo { memo, body } => self.put_memo(*memo, body.as_deref()),
             Change::Probe => self.execute(
@@ -471,6 +494,11 @@ pub(super) fn stopper_name(stopper: Stopper) -> &'static str {
         Stopper::Itself => "itself",
         Stopper::Requested => "requested",
     }
+}
+
+/// No project and no service has an empty name.
+fn named(name: &Option<String>) -> &str {
+    name.as_deref().unwrap_or_default()
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<String, JournalError> {

@@ -8,6 +8,7 @@ use crate::{
     budget::Restart,
     case::Case,
     facts::Stopper,
+    pauses::{Covers, Held, Pauses},
     testing::{at, attempt, case},
 };
 
@@ -281,7 +282,7 @@ async fn only_one_holds_it_and_only_what_is_a_journal_is_opened() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
-    check(Store::open(&path), "schema version 99, this healer knows 2");
+    check(Store::open(&path), "schema version 99, this healer knows");
     let mut bytes = std::fs::read(&path).unwrap();
     let length = bytes.len();
     bytes[4_096..length.min(40_000)].fill(0xFF);
@@ -290,6 +291,53 @@ async fn only_one_holds_it_and_only_what_is_a_journal_is_opened() {
     std::fs::write(&path, "x".repeat(9_000)).unwrap();
     check(Store::open(&path), "damaged");
     check(Store::open(&opened.folder.path().join("none/journal.db")), "opening the journal");
+}
+
+#[tokio::test]
+async fn an_old_journal_is_taken_over_with_all_that_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(super::store::SCHEMA).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    // As the first healer wrote them: without the fields that have come since.
+    let (mut row, mut memory) =
+        (serde_json::to_value(case().incident).unwrap(), serde_json::to_value(case().memory).unwrap());
+    row.as_object_mut().unwrap().remove("acknowledged_at");
+    for later in ["by_hand", "budget_from", "forgiven"] {
+        memory.as_object_mut().unwrap().remove(later).unwrap();
+    }
+    connection
+        .execute(
+            "INSERT INTO incidents (id, project, service, state, opened_at, revision, row, memory)
+             VALUES (?, 'shop', 'web', 'suspect', 0, 1, ?, ?)",
+            rusqlite::params![case().incident.id.to_string(), row.to_string(), memory.to_string()],
+        )
+        .unwrap();
+    drop(connection);
+    for _ in 0..2 {
+        let store = Store::open(&path).unwrap();
+        let version: i64 = store.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, super::store::SCHEMA_VERSION);
+        assert_eq!(store.open_cases().unwrap(), [case()]);
+        assert_eq!(store.pauses().unwrap(), Pauses::default());
+    }
+}
+
+#[tokio::test]
+async fn a_pause_survives_until_it_is_taken_back() {
+    let opened = open();
+    let covers = |project: Option<&str>, service: Option<&str>| Covers {
+        project: project.map(str::to_owned),
+        service: service.map(str::to_owned),
+    };
+    let held = |seconds: u64| Held { since: at(0), seconds, reason: Some("moving the disk".into()) };
+    let set = |covers: &Covers, seconds: u64| Change::Pause { covers: covers.clone(), held: held(seconds) };
+    let (all, project, service) = (covers(None, None), covers(Some("shop"), None), covers(Some("shop"), Some("web")));
+    opened.journal.commit(vec![set(&all, 60), set(&project, 60), set(&service, 60), set(&all, 90)]).await.unwrap();
+    opened.journal.commit(vec![Change::EndPause { covers: project }]).await.unwrap();
+    let (_copy, store) = after_a_cut(&opened);
+    assert_eq!(store.pauses().unwrap(), Pauses([(all, held(90)), (service, held(60))].into()));
 }
 
 #[tokio::test]

@@ -85,6 +85,9 @@ impl Worker {
             }
             Decision::Unblock => tracing::info!(host, project, service, %incident, "what it needs is well"),
             Decision::Restart { .. } => (),
+            Decision::Lapse { detail } => {
+                tracing::info!(host, project, service, %incident, reason = detail, "the attempt asked for is not made");
+            }
             Decision::WouldRestart { container_id, why } => {
                 tracing::info!(host, project, service, %incident, reason = %why, "would have restarted {container_id}");
             }

@@ -22,10 +22,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{PATIENCE, engine::Engine, eventually};
+use super::{PATIENCE, contract, engine::Engine, eventually};
 
 pub const WEBHOOK_TOKEN: &str = "webhook-secret";
 pub const API_TOKEN: &str = "api-secret";
+pub const READ_TOKEN: &str = "read-secret";
 
 /// Fast enough for a test, and the budget small.
 pub const POLICY: &str = "healing:\n  attempts: 3\n  told_after: 2\n  base_delay: 1s\n  max_delay: 2s\n  stable_for: 1s\n  \
@@ -56,6 +57,7 @@ impl Healer {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("webhook"), WEBHOOK_TOKEN).unwrap();
         std::fs::write(folder.path().join("api"), API_TOKEN).unwrap();
+        std::fs::write(folder.path().join("api_read"), READ_TOKEN).unwrap();
         std::fs::write(folder.path().join("healer.yml"), POLICY).unwrap();
         let journal = folder.path().join("journal.db");
         Self { folder, journal, socket: engine.socket(), alertmanager: None, database: None, running: None }
@@ -88,6 +90,8 @@ impl Healer {
             .arg(file("webhook"))
             .arg("--api.token-file")
             .arg(file("api"))
+            .arg("--api.read-token-file")
+            .arg(file("api_read"))
             .arg("--policy.file")
             .arg(file("healer.yml"))
             .arg("--journal.path")
@@ -224,7 +228,13 @@ impl Healer {
         let answer = self.raw(request.as_bytes()).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         let status = head.split_whitespace().nth(1).and_then(|word| word.parse().ok());
-        (status.unwrap_or_else(|| panic!("no answer: {answer:?}")), body.to_owned())
+        let status = status.unwrap_or_else(|| panic!("no answer: {answer:?}"));
+        let kind = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-type").then(|| value.trim())
+        });
+        contract::check_answer(method, path, status, kind.unwrap_or_default(), body);
+        (status, body.to_owned())
     }
 
     pub async fn post(&self, body: &Value) -> (u16, String) {

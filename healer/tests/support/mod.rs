@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod contract;
 pub mod engine;
 pub mod healer;
 

@@ -45,6 +45,9 @@ pub struct ServiceView {
     pub containers: Vec<ContainerView>,
     /// State of its open incident, if there is one.
     pub incident: Option<IncidentState>,
+    /// Until when healing is paused for it, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<Timestamp>,
 }
 
 /// One container of a service.
@@ -99,6 +102,9 @@ pub struct HealerStatus {
     pub journal_pending_rows: u64,
     pub open_incidents: u32,
     pub gave_up_incidents: u32,
+    /// The pauses that hold now.
+    #[serde(default)]
+    pub pauses: Vec<crate::control::Pause>,
 }
 
 /// Whether something that the healer talks to answers, with the reason if not.
@@ -114,4 +120,7 @@ pub struct PartStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApiError {
     pub error: String,
+    /// The name of the reason, where something was asked for that is not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Refusal>,
 }

@@ -1,5 +1,5 @@
 //! An incident: one service in trouble, what was seen, what was decided and done, and how it ended.
-//! The fields are the columns of `migrations/V1__incidents.sql` and `V2__diagnosis.sql`.
+//! The fields are the columns of `migrations/V1__incidents.sql`, `V2__diagnosis.sql` and `V3__acknowledged.sql`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -241,6 +241,9 @@ pub struct Incident {
     pub failed_attempts: u32,
     /// Set in `Backoff`: when the next attempt is due.
     pub next_attempt_at: Option<Timestamp>,
+    /// When somebody said that they know of it: nobody is told any more, and what was given up stays so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<Timestamp>,
     /// Grows with each change of this row; a copy with a smaller one never overwrites a greater.
     pub revision: i64,
     /// When this revision was copied to Postgres; `None` while it waits, and always in Postgres itself.
@@ -314,7 +317,8 @@ pub struct IncidentEvent {
     pub id: Uuid,
     pub incident_id: Uuid,
     pub at: Timestamp,
-    /// `opened`, `alert`, `refused`, `blocked`, `unblocked`, `intent`, `restarted`, `verified`, `attempt_failed`, `told`, `gave_up`, `closed`, …
+    /// `opened`, `alert`, `refused`, `blocked`, `unblocked`, `intent`, `restarted`, `verified`, `attempt_failed`, `told`, `gave_up`, `heal_now`,
+    /// `acknowledged`, `closed`, …
     pub kind: String,
     /// For people.
     pub detail: String,

@@ -4,11 +4,13 @@
 //! in this crate on purpose.
 
 pub mod api;
+pub mod control;
 pub mod diagnosis;
 pub mod incident;
 pub mod labels;
 pub mod now;
 pub mod refusal;
+pub mod words;
 
 pub use diagnosis::{Cause, Confidence, Diagnosis};
 pub use incident::{

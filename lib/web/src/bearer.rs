@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::secret::Secret;
 
@@ -14,12 +14,17 @@ pub fn require_bearer(router: Router, token: Secret) -> Router {
 }
 
 async fn check(State(token): State<Secret>, request: Request, next: Next) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
+    let given = bearer_of(request.headers());
     if given.is_some_and(|given| token.matches(given)) {
         return next.run(request).await;
     }
     let challenge = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
     (StatusCode::UNAUTHORIZED, challenge, "a valid bearer token is required\n").into_response()
+}
+
+/// The token that a request brings, for who tells several apart.
+pub fn bearer_of(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer)
 }
 
 fn bearer(header: &[u8]) -> Option<&[u8]> {

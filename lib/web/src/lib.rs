@@ -19,7 +19,7 @@ mod serve;
 mod timed;
 mod tls;
 
-pub use bearer::require_bearer;
+pub use bearer::{bearer_of, require_bearer};
 pub use config::WebConfigError;
 pub use gate::Gate;
 pub use healthcheck::{HealthcheckError, healthcheck};

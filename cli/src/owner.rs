@@ -1,0 +1,415 @@
+//! What an owner asks of the healer about one service, and tells it to do: `nexus why`, `heal now`, `heal plan`, `ack`, `pause`
+//! and `resume`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use jiff::Timestamp;
+use nexus_model::api::{IncidentDetail, IncidentList};
+use nexus_model::control::{
+    Acknowledge, HealNow, HealNowAccepted, PAUSE_SECONDS_LIMIT, Pause, PauseList, PauseWanted, PlanList, ServiceDetail,
+    ServiceLogs,
+};
+use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Mode, Refusal};
+
+use crate::failure::mistake;
+use crate::heal::{Target, source_words};
+use crate::home::Home;
+use crate::http::{Part, segment};
+use crate::incidents;
+use crate::text::{Paint, ago, duration, local, plain, shorten, table};
+
+/// How long `heal now --wait` looks on: longer than a stop time-out and a slow start take.
+const WAIT: Duration = Duration::from_secs(15 * 60);
+/// Between two looks at the incident.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// `PROJECT/SERVICE`, and nothing less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneService {
+    pub project: String,
+    pub service: String,
+}
+
+impl std::str::FromStr for OneService {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<Target>() {
+            Ok(Target { project, service: Some(service) }) => Ok(OneService { project, service }),
+            _ => Err("must be PROJECT/SERVICE; `./nexus services` lists them".into()),
+        }
+    }
+}
+
+impl OneService {
+    fn path(&self) -> String {
+        format!("/api/v1/services/{}/{}", segment(&self.project), segment(&self.service))
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.project, self.service)
+    }
+}
+
+/// The length of a pause: `90s`, `30m`, `2h` or `3d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PauseLength(pub u64);
+
+impl std::str::FromStr for PauseLength {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+        let seconds = units.iter().find_map(|(unit, factor)| {
+            let number: u64 = text.strip_suffix(*unit)?.parse().ok()?;
+            number.checked_mul(*factor)
+        });
+        match seconds {
+            Some(seconds) if (1..=PAUSE_SECONDS_LIMIT).contains(&seconds) => Ok(PauseLength(seconds)),
+            _ => Err("must be a time such as 30m, 2h or 3d, and 30d at most".into()),
+        }
+    }
+}
+
+pub async fn detail(home: &Home, one: &OneService) -> Result<ServiceDetail> {
+    Ok(Part::healer(home)?.get(&one.path(), &[]).await?)
+}
+
+pub async fn logs(home: &Home, one: &OneService, lines: u32) -> Result<String> {
+    let lines = lines.to_string();
+    let path = format!("{}/logs", one.path());
+    let logs: ServiceLogs = Part::healer(home)?.get(&path, &[("tail", &lines)]).await?;
+    Ok(logs_text(&logs))
+}
+
+fn logs_text(logs: &ServiceLogs) -> String {
+    let mut out = String::new();
+    for log in &logs.containers {
+        let more = if log.truncated { ", the end of it" } else { "" };
+        out.push_str(&format!("\nLOG OF {}{more}\n", plain(&log.container.name)));
+        if let Some(error) = &log.error {
+            out.push_str(&format!("not to be had: {}\n", plain(error)));
+        } else if log.lines.is_empty() {
+            out.push_str("empty\n");
+        }
+        out.extend(log.lines.iter().map(|line| format!("{}\n", plain(line))));
+    }
+    out
+}
+
+/// The story of a service: how it is, why nothing or something is done, what comes next, what a person can do.
+pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String {
+    let view = &detail.service;
+    let name = format!("{}/{}", view.project, view.service);
+    let mut out = format!("{}\n", paint.bold(&plain(&verdict(detail, &name))));
+    let mut line = |label: &str, text: String| out.push_str(&format!("{label:<12}{}\n", plain(&text)));
+    for container in &view.containers {
+        let since = container.started_at.map_or_else(String::new, |at| format!(", started {}", ago(at, now)));
+        line("container", format!("{}: {}, health {}{since}", container.name, container.state, container.health));
+    }
+    line("mode", format!("{} ({})", view.mode, source_words(view.mode_source)));
+    if let Some(refusal) = view.refusal {
+        line("note", refusal.words().to_owned());
+    }
+    if let Some(incident) = &detail.incident {
+        let opened = ago(incident.opened_at, now);
+        line("incident", format!("{} {}: {}", incidents::short_id(incident), opened, incident.problem));
+        if let Some(diagnosis) = incident.diagnosis.as_ref().filter(|known| !known.summary.is_empty()) {
+            line("cause", diagnosis.summary.clone());
+        }
+        if let Some(at) = incident.acknowledged_at {
+            line("known", format!("acknowledged {}", ago(at, now)));
+        }
+    }
+    for obstacle in &detail.waits_for {
+        line("needs", format!("{}/{}, which is not well: {}", obstacle.project, obstacle.service, obstacle.problem));
+    }
+    for budget in detail.budgets.iter().filter(|budget| budget.spent > 0) {
+        line("budget", format!("{} of {} restarts of {} are spent", budget.spent, budget.of, budget.container));
+    }
+    if let Some(pause) = &detail.pause {
+        line("paused", pause_words(pause, now));
+    }
+    let due = detail
+        .plan
+        .until
+        .map_or_else(String::new, |at| format!(" (in {} at the latest)", duration(at.duration_since(now))));
+    line("next", format!("{}{due}", detail.plan.text));
+    if let Some(last) = &detail.last {
+        let outcome = last.outcome.map_or_else(String::new, |outcome| outcome.to_string().replace('_', " "));
+        let closed = last.closed_at.map_or_else(String::new, |at| format!("{}, ", ago(at, now)));
+        line("last time", format!("{closed}{outcome} ({})", last.problem));
+    }
+    for command in commands(detail, &name) {
+        line("to act", command);
+    }
+    out
+}
+
+fn verdict(detail: &ServiceDetail, name: &str) -> String {
+    match (&detail.incident, detail.waits_for.first()) {
+        (Some(incident), Some(root)) if incident.state == IncidentState::Blocked => {
+            format!("{name} is blocked: waits for {}/{} ({})", root.project, root.service, root.problem)
+        }
+        (Some(incident), _) => {
+            let why = incident.refusal.map_or_else(String::new, |why| format!(": {}", why.words()));
+            format!("{name} is {}{why}", incident.state.to_string().replace('_', " "))
+        }
+        (None, _) => match detail.plan.reason {
+            Some(Refusal::AlreadyWell) => format!("{name} is well"),
+            Some(why) => format!("{name} has no incident: {}", why.words()),
+            None => format!("{name} is ill, and no incident is open yet"),
+        },
+    }
+}
+
+/// What a person can type.
+fn commands(detail: &ServiceDetail, name: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    if detail.service.refusal == Some(Refusal::OwnStack) {
+        return commands;
+    }
+    if let Some(incident) = &detail.incident {
+        let id = incidents::short_id(incident);
+        commands.push(format!("./nexus incidents {id}"));
+        commands.push(format!("./nexus heal now {name}"));
+        if incident.state == IncidentState::GaveUp {
+            commands.push(format!("./nexus ack {id}, or with --retry for another go"));
+        }
+    }
+    if let Some(pause) = &detail.pause {
+        let target = pause.project.as_ref().map_or_else(String::new, |_| format!(" {}", pause.target()));
+        commands.push(format!("./nexus resume{target}"));
+    }
+    if detail.service.mode != Mode::Heal {
+        commands.push(format!("./nexus heal on {name}"));
+    }
+    commands
+}
+
+/// `nexus heal now`. With `wait`, until the attempt has an outcome: an error when it did not help.
+pub async fn heal_now(home: &Home, one: &OneService, force: bool, wait: bool) -> Result<String> {
+    let healer = Part::healer(home)?;
+    let accepted: HealNowAccepted = healer.post_for(&format!("{}/heal", one.path()), &HealNow { force }).await?;
+    let containers = accepted.containers.join(", ");
+    let id = accepted.incident;
+    if !wait {
+        return Ok(format!("{} is restarted next: ./nexus incidents {id}\n", plain(&containers)));
+    }
+    let began = Instant::now();
+    while began.elapsed() < WAIT {
+        let detail: IncidentDetail = healer.get(&format!("/api/v1/incidents/{id}"), &[]).await?;
+        if let Some(end) = ended(&detail, &accepted) {
+            return end.map(|text| format!("{}\n", plain(&text)));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    bail!("{}: no outcome within {} min; ./nexus incidents {id} tells how it goes", one.name(), WAIT.as_secs() / 60)
+}
+
+/// How the attempts that were asked for ended, once all have.
+fn ended(detail: &IncidentDetail, accepted: &HealNowAccepted) -> Option<Result<String>> {
+    let ours: Vec<&Attempt> =
+        detail.attempts.iter().filter(|attempt| attempt.number > accepted.attempts_before).collect();
+    let outcomes: Vec<AttemptOutcome> = ours.iter().filter_map(|attempt| attempt.outcome).collect();
+    let closed = detail.incident.state == IncidentState::Closed;
+    let over = detail.events.iter().rfind(|event| ["heal_now_over", "heal_now"].contains(&event.kind.as_str()));
+    let lapsed = over.filter(|event| event.kind == "heal_now_over");
+    if outcomes.len() < accepted.containers.len() && !closed && lapsed.is_none() {
+        return None;
+    }
+    if let Some(bad) = ours.iter().find(|attempt| attempt.outcome.is_some_and(|it| it != AttemptOutcome::Helped)) {
+        let why = bad.detail.as_deref().unwrap_or("nothing more is known");
+        return Some(Err(anyhow::anyhow!("attempt {} did not help: {why}", bad.number)));
+    }
+    if let Some(event) = lapsed {
+        return Some(Err(anyhow::anyhow!("{}", event.detail)));
+    }
+    if outcomes.is_empty() {
+        return Some(Err(anyhow::anyhow!("the incident ended before an attempt was made")));
+    }
+    Some(Ok(format!("it helped: {} restarted, and well since", accepted.containers.join(", "))))
+}
+
+pub async fn plan(home: &Home, target: Option<&Target>) -> Result<String> {
+    let mut query = Vec::new();
+    query.extend(target.map(|target| ("project", target.project.as_str())));
+    query.extend(target.and_then(|target| target.service.as_deref()).map(|service| ("service", service)));
+    let plans: PlanList = Part::healer(home)?.get("/api/v1/plan", &query).await?;
+    let rows: Vec<Vec<String>> = plans
+        .plans
+        .iter()
+        .filter(|plan| plan.reason != Some(Refusal::OwnStack))
+        .map(|plan| vec![format!("{}/{}", plan.project, plan.service), plan.text.clone()])
+        .collect();
+    let text = table(&["SERVICE", "WOULD NOW"], &rows);
+    Ok(if text.is_empty() { "No service is looked after here.\n".to_owned() } else { text })
+}
+
+/// `nexus ack`: by the id of an incident, the end of it, or the service that it is about.
+pub async fn acknowledge(home: &Home, what: &str, retry: bool, note: Option<String>) -> Result<String> {
+    let healer = Part::healer(home)?;
+    let id = match what.parse::<OneService>() {
+        Ok(one) => {
+            let query = [("project", one.project.as_str()), ("service", one.service.as_str()), ("limit", "1")];
+            let list: IncidentList = healer.get("/api/v1/incidents", &query).await?;
+            match list.incidents.into_iter().find(|incident| incident.state.is_open()) {
+                Some(incident) => incident.id,
+                None => return Err(mistake(format!("{what} has no open incident"))),
+            }
+        }
+        Err(_) => incidents::find(&healer, what).await?,
+    };
+    let incident: Incident =
+        healer.post_for(&format!("/api/v1/incidents/{id}/ack"), &Acknowledge { retry, note }).await?;
+    let name = plain(&format!("{}/{}", incident.project, incident.service));
+    Ok(match (retry, incident.state) {
+        (true, _) => format!("{name} is tried again with a fresh budget\n"),
+        (false, IncidentState::GaveUp) => {
+            format!(
+                "{name}: nobody is told any more, and it is left alone until it is well, recreated, or acknowledged with --retry\n"
+            )
+        }
+        (false, _) => format!("{name}: nobody is told any more, unless the healer gives up\n"),
+    })
+}
+
+pub async fn pause(
+    home: &Home,
+    target: Option<Target>,
+    length: Option<PauseLength>,
+    reason: Option<String>,
+    now: Timestamp,
+) -> Result<String> {
+    let (project, service) = target.map_or((None, None), |target| (Some(target.project), target.service));
+    let wanted = PauseWanted { project, service, for_seconds: length.map(|length| length.0), reason };
+    let list: PauseList = Part::healer(home)?.put("/api/v1/pauses", &wanted).await?;
+    Ok(pauses_text(&list, now))
+}
+
+pub async fn pauses(home: &Home, now: Timestamp) -> Result<String> {
+    let list: PauseList = Part::healer(home)?.get("/api/v1/pauses", &[]).await?;
+    Ok(pauses_text(&list, now))
+}
+
+pub async fn resume(home: &Home, target: Option<&Target>, now: Timestamp) -> Result<String> {
+    let mut query = Vec::new();
+    query.extend(target.map(|target| ("project", target.project.as_str())));
+    query.extend(target.and_then(|target| target.service.as_deref()).map(|service| ("service", service)));
+    let list: PauseList = Part::healer(home)?.delete("/api/v1/pauses", &query).await?;
+    Ok(pauses_text(&list, now))
+}
+
+fn pauses_text(list: &PauseList, now: Timestamp) -> String {
+    let row = |pause: &Pause| {
+        let left = duration(pause.until.duration_since(now));
+        vec![pause.target(), left, local(pause.until), shorten(pause.reason.as_deref().unwrap_or_default(), 60)]
+    };
+    let rows: Vec<Vec<String>> = list.pauses.iter().map(row).collect();
+    let text = table(&["PAUSED", "FOR", "UNTIL", "REASON"], &rows);
+    if text.is_empty() { "Nothing is paused.\n".to_owned() } else { text }
+}
+
+fn pause_words(pause: &Pause, now: Timestamp) -> String {
+    let reason = pause.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{} for {}{reason}", pause.target(), duration(pause.until.duration_since(now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use nexus_model::api::{ContainerView, ModeSource, ServiceView};
+    use nexus_model::control::{Budget, Obstacle, Plan, Step};
+
+    use super::*;
+    use crate::incidents::tests::incident;
+
+    fn blocked() -> ServiceDetail {
+        let mut open = incident(IncidentState::Blocked);
+        open.refusal = Some(Refusal::DependencyDown);
+        ServiceDetail {
+            service: ServiceView {
+                project: "photos".into(),
+                service: "web".into(),
+                mode: Mode::Heal,
+                mode_source: ModeSource::Label,
+                refusal: None,
+                containers: vec![ContainerView {
+                    name: "photos-web-1".into(),
+                    image: "web".into(),
+                    state: "running".into(),
+                    health: "unhealthy".into(),
+                    started_at: None,
+                    restart_count: 0,
+                }],
+                incident: Some(IncidentState::Blocked),
+                paused_until: None,
+            },
+            incident: Some(open),
+            waits_for: vec![Obstacle {
+                project: "photos".into(),
+                service: "db".into(),
+                problem: "exited\u{1b}[2J with code 1".into(),
+                reason: Refusal::DependencyDown,
+            }],
+            budgets: vec![Budget { container: "photos-web-1".into(), spent: 2, of: 6 }],
+            plan: Plan {
+                project: "photos".into(),
+                service: "web".into(),
+                step: Step::Block,
+                reason: Some(Refusal::DependencyDown),
+                until: None,
+                container: None,
+                text: "wait until photos/db is well".into(),
+                incident: Some(IncidentState::Blocked),
+            },
+            pause: None,
+            last: None,
+        }
+    }
+
+    #[test]
+    fn the_story_says_why_what_is_next_and_what_to_type() {
+        let text = why_text(&blocked(), Timestamp::UNIX_EPOCH, Paint::NONE);
+        for part in [
+            "photos/web is blocked: waits for photos/db (exited\u{fffd}[2J with code 1)\n",
+            "container   photos-web-1: running, health unhealthy\n",
+            "mode        heal (label nexus.heal)\n",
+            "budget      2 of 6 restarts of photos-web-1 are spent\n",
+            "next        wait until photos/db is well\n",
+            "to act      ./nexus heal now photos/web\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+        let mut well = blocked();
+        (well.incident, well.waits_for) = (None, Vec::new());
+        well.plan.reason = Some(Refusal::AlreadyWell);
+        assert!(why_text(&well, Timestamp::UNIX_EPOCH, Paint::NONE).starts_with("photos/web is well\n"));
+    }
+
+    #[test]
+    fn lengths_and_services_are_read_strictly() {
+        for (text, seconds) in [("90s", 90), ("30m", 1800), ("2h", 7200), ("30d", 2_592_000)] {
+            assert_eq!(text.parse(), Ok(PauseLength(seconds)));
+        }
+        for wrong in ["", "0h", "2", "31d", "-1h", "h", "99999999999999999999d", "18446744073709551615d"] {
+            assert!(wrong.parse::<PauseLength>().is_err(), "{wrong}");
+        }
+        assert_eq!("a/b".parse(), Ok(OneService { project: "a".into(), service: "b".into() }));
+        for wrong in ["a", "a/", "/b", "a/b/c", ""] {
+            assert!(wrong.parse::<OneService>().is_err(), "{wrong}");
+        }
+        let odd = OneService { project: "a b".into(), service: "c?d#%".into() };
+        assert_eq!(odd.path(), "/api/v1/services/a%20b/c%3Fd%23%25");
+    }
+
+    #[test]
+    fn pauses_are_listed_with_their_end() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let (project, reason) = (Some("photos".to_owned()), Some("moving".to_owned()));
+        let list = PauseList { pauses: vec![Pause { project, service: None, since: at(0), until: at(7260), reason }] };
+        let text = pauses_text(&list, at(0));
+        assert!(text.contains("photos  2 h") && text.trim_end().ends_with("moving"), "{text}");
+        assert_eq!(pauses_text(&PauseList { pauses: Vec::new() }, at(0)), "Nothing is paused.\n");
+    }
+}

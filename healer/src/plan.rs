@@ -1,0 +1,187 @@
+//! "What would you do now?": the decisions that the worker would make, on a copy that nobody keeps. Pure.
+//!
+//! It is what the worker would do with what is known at this moment. What it looks at only right before a restart (the log of one
+//! that may be starting, silences, a last probe of what it needs) may still hold it back then.
+
+use std::collections::BTreeMap;
+
+use nexus_model::{
+    Mode, Refusal, ServiceKey,
+    control::{Plan, Step},
+};
+
+use crate::{
+    case::Case,
+    decide::{self, Decision},
+    facts::Facts,
+    transition,
+};
+use nexus_model::Now;
+
+/// Decisions that follow on each other at once; the worker has the same bound.
+const MOST: u32 = 16;
+
+/// What would be done about a service. `carried` is what was spent on its containers before, should an incident be opened.
+pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTreeMap<String, u32>, now: &Now) -> Plan {
+    let mut plan = Plan {
+        project: key.project.clone(),
+        service: key.service.clone(),
+        step: Step::Nothing,
+        reason: None,
+        until: None,
+        container: None,
+        text: String::new(),
+        incident: case.map(|case| case.incident.state),
+    };
+    let (mut case, mut words) = match case {
+        Some(case) => (case.clone(), String::new()),
+        None => match decide::admit(facts, None) {
+            Ok(found) => {
+                let words = format!("open an incident ({}), then ", found.problem);
+                (transition::open("", key, ("", now.wall), found, carried, now).case, words)
+            }
+            Err(why) => {
+                plan.reason = Some(why);
+                plan.text = format!("nothing: {}", why.words());
+                return plan;
+            }
+        },
+    };
+    for _ in 0..MOST {
+        let decision = decide::decide(&case, facts, now);
+        let said = match &decision {
+            Decision::Wait { why, until } => {
+                plan.step = Step::Wait;
+                plan.reason = Some(*why);
+                plan.until = until.as_ref().map(|until| until.wall);
+                Some(format!("wait: {}", why.words()))
+            }
+            Decision::Block { by, why, detail } => {
+                plan.step = Step::Block;
+                plan.reason = Some(*why);
+                Some(format!("wait until {by} is well ({detail})"))
+            }
+            Decision::Restart { container_id } => {
+                let name = name(facts, container_id);
+                let number = case.attempts.last().map_or(0, |last| last.attempt.number) + 1;
+                let (spent, of) = (case.spent_on(container_id) + 1, facts.healing.attempts);
+                plan.step = Step::Restart;
+                plan.container = Some(name.clone());
+                Some(match case.memory.by_hand {
+                    Some(_) => format!("restart {name}, as its owner asks (attempt {number})"),
+                    None => format!("restart {name} (attempt {number}; {spent} of {of} of its budget)"),
+                })
+            }
+            Decision::WouldRestart { container_id, why } => {
+                let name = name(facts, container_id);
+                plan.step = Step::WouldRestart;
+                plan.reason = Some(*why);
+                plan.container = Some(name.clone());
+                Some(format!("write down that {name} would have been restarted: {}", why.words()))
+            }
+            Decision::GiveUp { since } => {
+                plan.step = Step::GiveUp;
+                plan.reason = Some(if since.is_some() { Refusal::NetworkGone } else { Refusal::BudgetSpent });
+                Some("give up and tell its owner".to_owned())
+            }
+            Decision::GiveUpForTheDay { .. } => {
+                plan.step = Step::GiveUp;
+                plan.reason = Some(Refusal::DayBudgetSpent);
+                Some("give up and tell its owner".to_owned())
+            }
+            Decision::Close { detail, .. } => {
+                plan.step = Step::Close;
+                Some(format!("close the incident: {detail}"))
+            }
+            Decision::Unblock
+            | Decision::Lapse { .. }
+            | Decision::Follow { mode: Mode::Heal | Mode::Shadow | Mode::Off }
+            | Decision::Verify { .. }
+            | Decision::Stabilise
+            | Decision::Relapse
+            | Decision::AttemptEnded { .. } => None,
+        };
+        if let Some(said) = said {
+            words.push_str(&said);
+            plan.text = words;
+            return plan;
+        }
+        // The middle of the jitter: a plan is no promise to the second.
+        match transition::apply(&case, &decision, facts, &facts.healing, now, 0.5) {
+            Some(changed) => case = changed.case,
+            None => break,
+        }
+    }
+    plan.text = "nothing that can be told: its decisions go round in circles".to_owned();
+    plan
+}
+
+fn name(facts: &Facts, container_id: &str) -> String {
+    facts.container(container_id).map_or(container_id, |seen| seen.container.name.as_str()).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use nexus_docker::Health;
+    use nexus_model::AttemptOutcome;
+
+    use super::*;
+    use crate::testing::{at, attempt, case, container, key, permitted, seen};
+
+    fn told(case: Option<&Case>, facts: &Facts, seconds: i64) -> Plan {
+        plan(&key(), case, facts, BTreeMap::new(), &at(seconds))
+    }
+
+    #[test]
+    fn each_step_is_told_with_its_reason() {
+        let check =
+            |case: Option<&Case>, change: &dyn Fn(&mut Facts), step: Step, reason: Option<Refusal>, words: &str| {
+                let mut facts = permitted();
+                change(&mut facts);
+                let found = told(case, &facts, 1);
+                assert_eq!((found.step, found.reason), (step, reason), "{found:?}");
+                assert!(found.text.contains(words), "{found:?} lacks {words:?}");
+            };
+        let well = |facts: &mut Facts| {
+            let mut container = container();
+            container.health = Health::Healthy;
+            facts.containers = vec![seen(container)];
+        };
+        let (opened, none) = (case(), None);
+        check(
+            none,
+            &|_| (),
+            Step::Restart,
+            None,
+            "open an incident (unhealthy: 3 failed probes in a row), then restart",
+        );
+        check(Some(&opened), &|_| (), Step::Restart, None, "restart shop-web-1 (attempt 1; 1 of 6 of its budget)");
+        check(none, &well, Step::Nothing, Some(Refusal::AlreadyWell), "nothing: it is well");
+        check(Some(&opened), &well, Step::Wait, Some(Refusal::AlreadyWell), "wait: it is well");
+        let shadow = |facts: &mut Facts| facts.mode.mode = Mode::Shadow;
+        check(none, &shadow, Step::WouldRestart, Some(Refusal::ShadowMode), "would have been restarted");
+        // The incident was opened in another mode: the change is one more step on the way.
+        check(Some(&opened), &shadow, Step::WouldRestart, Some(Refusal::ShadowMode), "shop-web-1");
+        let paused = |facts: &mut Facts| facts.paused_until = Some(at(60));
+        check(none, &paused, Step::Wait, Some(Refusal::HealingPaused), "healing is paused");
+        check(Some(&opened), &|facts| facts.mode.mode = Mode::Off, Step::Close, None, "switched off");
+        let mut spent = case();
+        spent.memory.carried.insert("c1".into(), 6);
+        check(Some(&spent), &|_| (), Step::GiveUp, Some(Refusal::BudgetSpent), "give up");
+        let mut by_hand = transition::heal_now(&spent, &["c1".to_owned()], false, &at(0)).case;
+        check(Some(&by_hand), &|_| (), Step::Restart, None, "as its owner asks");
+        by_hand.memory.by_hand = None;
+        check(Some(&by_hand), &|_| (), Step::GiveUp, Some(Refusal::BudgetSpent), "give up");
+    }
+
+    #[test]
+    fn a_delay_is_told_with_its_end() {
+        let mut case = case();
+        let mut failed = attempt(1, "c1", at(0));
+        failed.attempt.outcome = Some(AttemptOutcome::DidNotHelp);
+        failed.memory.retry = Some(at(40));
+        case.attempts.push(failed);
+        let found = told(Some(&case), &permitted(), 10);
+        assert_eq!((found.reason, found.until), (Some(Refusal::CoolingDown), Some(at(40).wall)));
+    }
+}
