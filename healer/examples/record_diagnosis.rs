@@ -60,7 +60,11 @@ async fn record(name: &str, expected: Cause, set: &str, about: &str, before: Opt
         }
         None => None,
     };
-    let around = Surroundings { dependencies: findings::dependencies(&container, &snapshot), image_change };
+    let around = Surroundings {
+        dependencies: findings::dependencies(&container, &snapshot),
+        image_change,
+        last_oom_seconds: None,
+    };
     let places = Places { procfs: "/proc".into(), cgroupfs: "/sys/fs/cgroup".into(), disk: "/".into() };
     let mut findings = evidence::gather(&docker, &container, &places, around, true).await.findings;
     let now = Timestamp::now();

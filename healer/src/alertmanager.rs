@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use regex::bytes::RegexBuilder;
 use reqwest::{Client, Response, Url};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -40,22 +40,22 @@ pub struct Alertmanager {
 pub type Labels<'a> = BTreeMap<&'a str, &'a str>;
 
 /// One of `GET /api/v2/silences`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Silence {
+pub struct Silence {
     status: Status,
     starts_at: Option<Timestamp>,
     ends_at: Option<Timestamp>,
     matchers: Vec<Matcher>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Status {
     /// `active`, `pending` or `expired`.
     state: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Matcher {
     name: String,
@@ -136,6 +136,25 @@ impl Alertmanager {
         let answer = taken(self.client.get(self.silences.clone()).timeout(ASK_DEADLINE).send().await).await?;
         self.known.send_replace(answer.json().await.map_err(unreachable)?);
         Ok(())
+    }
+
+    /// Takes silences that were told before the healer was started as known.
+    pub fn remember(&self, silences: Vec<Silence>) {
+        self.known.send_replace(silences);
+    }
+
+    /// Changes whenever silences were read.
+    pub fn changes(&self) -> watch::Receiver<Vec<Silence>> {
+        self.known.subscribe()
+    }
+
+    /// Those that are not over, so many at most.
+    pub fn standing(&self, most: usize) -> Vec<Silence> {
+        let now = Timestamp::now();
+        let is_over = |silence: &&Silence| {
+            silence.status.state == "expired" || silence.ends_at.is_some_and(|ends_at| ends_at <= now)
+        };
+        self.known.borrow().iter().filter(|silence| !is_over(silence)).take(most).cloned().collect()
     }
 
     /// Whether a silence covers an alert with these labels, be it firing at this moment or not, by what was read last.

@@ -163,6 +163,7 @@ mod tests {
 
     fn needing() -> Facts {
         let needed = Needed {
+            is_only_watched: false,
             key: nexus_model::ServiceKey::new("shop", "db"),
             problem: "stopped".into(),
             why: Refusal::DependencyDown,

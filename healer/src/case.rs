@@ -32,6 +32,9 @@ pub struct Memory {
     pub well_since: Option<Now>,
     /// The service that it waits for.
     pub blocked_by: Option<ServiceKey>,
+    /// Since when it waits for that one, and since when the owner is told that nobody does anything about it.
+    pub blocked_since: Option<Now>,
+    pub waits_told: Option<Timestamp>,
     /// Since when a restart waits only because a last probe of what it needs has failed.
     pub doubted: Option<Now>,
     /// Since when the container is gone in whose network it lives.

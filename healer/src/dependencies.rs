@@ -26,6 +26,9 @@ pub const SETTLES: SignedDuration = SignedDuration::from_secs(10);
 /// Services looked at for one. A project has some dozens; labels are anybody's text.
 const MOST: usize = 64;
 
+/// Compose's word for what is only run once.
+const COMPLETED: &str = "service_completed_successfully";
+
 /// Why a service needs another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -47,6 +50,8 @@ pub struct Needed {
     pub why: Refusal,
     /// Where it is only doubted: how long its own health check takes to make up its mind.
     pub settles_within: SignedDuration,
+    /// Nobody does anything about it: Nexus only watches it.
+    pub is_only_watched: bool,
 }
 
 /// A service that is to be restarted since one that it needs was, and asks for that.
@@ -78,11 +83,12 @@ pub fn needs(container: &Container, snapshot: &Snapshot) -> BTreeMap<ServiceKey,
         let (project, service) = entry.split_once('/').unwrap_or((container.project(), entry));
         needs.insert(ServiceKey::new(project, service), Link::Label);
     }
-    for entry in text(labels::COMPOSE_DEPENDS_ON).split(',').filter(|entry| !entry.is_empty()).take(MOST) {
+    for entry in text(labels::COMPOSE_DEPENDS_ON).split(',').map(str::trim).filter(|entry| !entry.is_empty()).take(MOST)
+    {
         let mut parts = entry.split(':');
         let (service, condition) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         // It has done its work before the other was started, and is not needed since.
-        if condition == "service_completed_successfully" {
+        if condition == COMPLETED {
             continue;
         }
         let restart = parts.next().is_some_and(|word| word.eq_ignore_ascii_case("true"));
@@ -94,6 +100,14 @@ pub fn needs(container: &Container, snapshot: &Snapshot) -> BTreeMap<ServiceKey,
         needs.insert(key, Link::Network);
     }
     needs
+}
+
+/// What has to have done its work before a container is started, as Compose knows it.
+pub fn needed_once(container: &Container) -> BTreeSet<ServiceKey> {
+    let text = container.labels.get(labels::COMPOSE_DEPENDS_ON).map_or("", String::as_str);
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).take(MOST);
+    let once = entries.filter(|entry| entry.split(':').nth(1) == Some(COMPLETED));
+    once.map(|entry| ServiceKey::new(container.project(), entry.split(':').next().unwrap_or_default())).collect()
 }
 
 /// The id of the container in whose network this one lives.
@@ -165,11 +179,18 @@ pub fn not_well(
             && mode_of(&needed, &containers) != Mode::Off
             && !in_a_circle()
         {
+            let is_only_watched = mode_of(&needed, &containers) == Mode::Shadow;
             let problem = match mode_of(&needed, &containers) {
                 Mode::Shadow => format!("{problem}; Nexus only watches it (nexus heal on {needed})"),
                 Mode::Heal | Mode::Off => problem,
             };
-            found.push(Needed { key: needed, problem, why, settles_within: settles_within(&containers) });
+            found.push(Needed {
+                key: needed,
+                problem,
+                why,
+                settles_within: settles_within(&containers),
+                is_only_watched,
+            });
         }
     }
     // The farthest is the root.

@@ -28,6 +28,8 @@ const NEW_IMAGE: SignedDuration = SignedDuration::from_hours(24);
 /// Waiting for memory for such a share of a minute, in percent, or so little left of it, is a machine in distress.
 const PRESSED: f64 = 10.0;
 const SCARCE: f64 = 0.05;
+/// A kill for want of memory that is longer ago, in seconds, is not what fails now.
+const OOM_IS_NEWS: f64 = 600.0;
 /// Docker cuts a probe off at its time-out, give or take.
 const TIMED_OUT: f64 = 0.9;
 
@@ -202,7 +204,8 @@ fn unwell(findings: &Findings) -> Option<Verdict> {
     if let Some(broken) = broken_probe(findings) {
         return Some(broken);
     }
-    if let Some(kills) = findings.usage.oom_kills.filter(|kills| *kills > 0) {
+    let is_news = findings.last_oom_seconds.is_none_or(|seconds| seconds < OOM_IS_NEWS);
+    if let Some(kills) = findings.usage.oom_kills.filter(|kills| *kills > 0 && is_news) {
         let because = format!("the kernel killed {kills} of its processes for want of memory since it started");
         let summary = format!("processes in it were killed for want of memory{}", of_limit(findings));
         return Some(verdict(Cause::OutOfMemory, Confidence::Likely, &summary, &because));

@@ -86,8 +86,10 @@ pub async fn gather(
     let probes = findings::probes(container);
     let last_words = last_words(container, lines, &probes);
     let (vitals, host) = vitals(places);
-    let vitals_of_container =
-        json!({ "usage": usage, "dependencies": around.dependencies, "image_change": around.image_change });
+    let vitals_of_container = json!({
+        "usage": usage, "dependencies": around.dependencies, "image_change": around.image_change,
+        "last_oom_seconds": around.last_oom_seconds,
+    });
     let findings = Findings {
         probes,
         log: lines.to_vec(),
@@ -95,6 +97,7 @@ pub async fn gather(
         host,
         dependencies: around.dependencies,
         image_change: around.image_change,
+        last_oom_seconds: around.last_oom_seconds,
         ..Findings::of(container)
     };
     let mut pieces = vec![(EvidenceKind::Inspect, inspected(container))];

@@ -6,15 +6,17 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use nexus_docker::{Container, Health, Snapshot, Status};
-use nexus_model::labels;
+use nexus_model::ServiceKey;
 use serde::{Deserialize, Serialize};
 
-use crate::{cgroup::Usage, images::ImageChange, redact};
+use crate::{cgroup::Usage, dependencies, images::ImageChange, redact};
 
 /// Lines kept of the output of one probe.
 pub const PROBE_LINES: usize = 10;
 /// Dependencies that are looked at. More in one label are nonsense.
 const MOST_DEPENDENCIES: usize = 32;
+/// The state of a service that has no container.
+const ABSENT: &str = "absent";
 /// Bytes of a name that somebody else has chosen.
 const LONGEST_NAME: usize = 100;
 
@@ -50,6 +52,9 @@ pub struct Findings {
     pub dependencies: Vec<Dependency>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_change: Option<ImageChange>,
+    /// How long ago the last kill for want of memory was in it, at least, as far as anybody watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_oom_seconds: Option<f64>,
 }
 
 /// The health check's settings.
@@ -89,10 +94,11 @@ pub struct Host {
     pub disk_inodes_available: Option<u64>,
 }
 
-/// A service that the ill one depends on, as Compose knows it.
+/// A service that the ill one needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dependency {
+    /// With its project in front, where that is another.
     pub service: String,
     /// Docker's words for the best of its containers; `absent` when there is none.
     pub state: String,
@@ -107,6 +113,7 @@ pub struct Dependency {
 pub struct Surroundings {
     pub dependencies: Vec<Dependency>,
     pub image_change: Option<ImageChange>,
+    pub last_oom_seconds: Option<f64>,
 }
 
 impl Dependency {
@@ -114,6 +121,10 @@ impl Dependency {
         if self.once {
             // One that was removed after its work says nothing.
             return self.state == Status::Exited.as_str() && self.exit_code != 0;
+        }
+        // One that there is not may be optional; who can't do without it says so in its log.
+        if self.state == ABSENT {
+            return false;
         }
         self.state != Status::Running.as_str() || self.health == Health::Unhealthy.as_str()
     }
@@ -173,24 +184,23 @@ pub fn probes(container: &Container) -> Vec<ProbeRun> {
     container.probes.iter().map(told).collect()
 }
 
-/// What a container's label says of its dependencies (`service:condition:restart,…`), and how those are.
+/// What a container needs, by its labels and its network, and how that is doing.
 pub fn dependencies(container: &Container, snapshot: &Snapshot) -> Vec<Dependency> {
-    let told = container.labels.get(labels::COMPOSE_DEPENDS_ON).map_or("", String::as_str);
-    let mut found: BTreeMap<&str, Dependency> = BTreeMap::new();
-    for told in told.split(',').map(str::trim).filter(|told| !told.is_empty()).take(MOST_DEPENDENCIES) {
-        let mut words = told.split(':');
-        let (service, condition) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        found.insert(service, dependency(container.project(), service, condition, snapshot));
-    }
-    found.into_values().collect()
+    let needed = dependencies::needs(container, snapshot).into_keys().map(|key| (key, false));
+    let once = dependencies::needed_once(container).into_iter().map(|key| (key, true));
+    let all: BTreeMap<ServiceKey, bool> = needed.chain(once).collect();
+    let others =
+        all.into_iter().filter(|(key, _)| (&*key.project, &*key.service) != (container.project(), container.service()));
+    others.take(MOST_DEPENDENCIES).map(|(key, once)| dependency(&key, once, container.project(), snapshot)).collect()
 }
 
-fn dependency(project: &str, service: &str, condition: &str, snapshot: &Snapshot) -> Dependency {
+fn dependency(key: &ServiceKey, once: bool, own_project: &str, snapshot: &Snapshot) -> Dependency {
+    let ServiceKey { project, service } = key;
     let absent = Dependency {
-        service: name(service),
-        state: "absent".to_owned(),
+        service: if project == own_project { name(service) } else { name(&key.to_string()) },
+        state: ABSENT.to_owned(),
         health: Health::None.as_str().to_owned(),
-        once: condition == "service_completed_successfully",
+        once,
         exit_code: 0,
     };
     let replicas = snapshot.containers.values().map(|watched| &*watched.container);
@@ -212,6 +222,7 @@ fn name(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use nexus_docker::{StopCause, Watched};
+    use nexus_model::labels;
 
     use super::*;
     use crate::testing::{container, exited};
@@ -253,10 +264,17 @@ mod tests {
         ill.labels.insert(labels::COMPOSE_DEPENDS_ON.into(), label.into());
         let found = dependencies(&ill, &snapshot);
         let down: Vec<(&str, bool)> = found.iter().map(|it| (it.service.as_str(), it.is_down())).collect();
-        assert_eq!(down, [("cache", true), ("db", false), ("migrate", false), ("queue", true), ("seed", true)]);
+        assert_eq!(down, [("cache", true), ("db", false), ("migrate", false), ("queue", false), ("seed", true)]);
         assert_eq!(found[3].state, "absent");
         ill.labels.insert(labels::COMPOSE_DEPENDS_ON.into(), "x,".repeat(100_000));
         assert_eq!(dependencies(&ill, &snapshot).len(), 1);
         assert_eq!(dependencies(&container(), &snapshot), []);
+        // What Compose does not know, and the network that it lives in.
+        let mut ill = Container { network_mode: "container:1".into(), ..container() };
+        ill.labels.insert(labels::DEPENDS_ON.into(), "other/queue, cache".into());
+        let found: Vec<(String, bool)> =
+            dependencies(&ill, &snapshot).into_iter().map(|it| (it.service.clone(), it.is_down())).collect();
+        let expected = [("other/queue", true), ("cache", true), ("db", false)];
+        assert_eq!(found, expected.map(|(service, is_down)| (service.to_owned(), is_down)));
     }
 }

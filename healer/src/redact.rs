@@ -76,12 +76,29 @@ pub fn line(text: &str) -> String {
     };
     let mut text: Cow<'_, str> = Cow::Owned(plain(text));
     for pattern in patterns {
-        if let Cow::Owned(replaced) = pattern.find.replace_all(&text, pattern.replace) {
+        let hide = |found: &regex::Captures<'_>| {
+            let mut hidden = String::new();
+            if is_file(&text, found) {
+                hidden.push_str(&found[0]);
+            } else {
+                found.expand(pattern.replace, &mut hidden);
+            }
+            hidden
+        };
+        if let Cow::Owned(replaced) = pattern.find.replace_all(&text, hide) {
             text = Cow::Owned(replaced);
         }
     }
     // Cut last: a secret cut in half might not be known any more.
     cut(&text, MAX_LINE)
+}
+
+/// Whether what was found is a file and what is said of it, such as `/etc/passwd: permission denied`, and no name of a secret and its
+/// value: it stands behind a slash, and there is a space behind the colon.
+fn is_file(text: &str, found: &regex::Captures<'_>) -> bool {
+    let (Some(all), Some(name)) = (found.get(0), found.get(1)) else { return false };
+    let is_in_folder = text[..all.start()].ends_with('/') && name.start() == all.start();
+    is_in_folder && name.as_str().ends_with(": ") && !name.as_str().contains(['"', '\\'])
 }
 
 /// Redacts lines that belong together, so that the body of a private key goes as well.
@@ -199,6 +216,10 @@ mod tests {
         check("GET /?access_token=abc&x=1 200", "GET /?access_token=*** 200");
         check("api-key: 123", "api-key: ***");
         check("passwd=x", "passwd=***");
+        check("passwd: hunter2", "passwd: ***");
+        check("GET /reset/token=abc", "GET /reset/token=***");
+        check("/config/password:hunter2", "/config/password:***");
+        check("/etc/app.conf password: hunter2", "/etc/app.conf password: ***");
         check(":passphrase => \"open sesame\"", ":passphrase => ***");
         check("Cookie: sid=abc", "Cookie: ***");
         check("Cookie: theme=dark; session=abc", "Cookie: ***");
@@ -247,6 +268,8 @@ mod tests {
             "GET http://a:80/x",
             "user bob logged in",
             "compass bearing 12",
+            "open /etc/passwd: permission denied",
+            "cannot read /run/secrets/db_password: no such file or directory",
         ] {
             check(text, text);
         }

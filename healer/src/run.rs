@@ -26,6 +26,7 @@ use crate::{
     record::{Copier, Database},
     scopes::Tokens,
     server::{self, App, AppParts},
+    silences,
     worker::{self, Outlook, Worker},
 };
 
@@ -166,6 +167,13 @@ impl Settings {
         let (alertmanager, alertmanager_seen) = watch::channel(part(config.alertmanager_url().is_some()));
 
         let asked = config.alertmanager_url().map(Alertmanager::new).transpose().map_err(anyhow::Error::from)?;
+        let keeping_silences = match &asked {
+            Some(asked) => {
+                silences::remember(asked, &journal).await.map_err(anyhow::Error::from)?;
+                Some(tokio::spawn(silences::keep(asked.clone(), journal.clone())))
+            }
+            None => None,
+        };
         let mut notifier = match &asked {
             Some(asked) => {
                 let notifier = Notifier::new(asked.clone(), told_seen, alertmanager, Arc::clone(&metrics));
@@ -279,7 +287,7 @@ impl Settings {
             _ = worker.await;
         }
         // The worker held the senders of what is true; the two end with it.
-        for task in [notifier, alone].into_iter().flatten() {
+        for task in [notifier, alone, keeping_silences].into_iter().flatten() {
             task.abort();
         }
         if let Some(copier) = copier

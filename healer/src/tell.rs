@@ -77,6 +77,31 @@ pub fn alert(case: &Case) -> Option<Alert> {
     Some(Alert { labels, annotations, since })
 }
 
+/// That it waits for one that nobody does anything about.
+pub fn waits(case: &Case) -> Option<Alert> {
+    let incident = &case.incident;
+    let (since, by) = (case.memory.waits_told?, case.memory.blocked_by.as_ref()?);
+    if incident.mode != Mode::Heal || !case.is_open() {
+        return None;
+    }
+    let key = case.key();
+    let labels = BTreeMap::from([
+        ("alertname", "HealingWaits".to_owned()),
+        ("severity", "warning".to_owned()),
+        ("host", incident.host.clone()),
+        ("project", incident.project.clone()),
+        ("service", incident.service.clone()),
+    ]);
+    let annotations = BTreeMap::from([
+        ("summary", format!("{key} on {} waits for {by}, which Nexus only watches", incident.host)),
+        ("description", format!("{by} is not well, and a restart of {key} would not help before it is.")),
+        ("runbook_url", "docs/runbooks/HealingWaits.md".to_owned()),
+        ("since", moment(incident.opened_at)),
+        ("action", format!("./nexus incidents {}\n./nexus heal on {}", incident.id, word(&by.to_string()))),
+    ]);
+    Some(Alert { labels, annotations, since })
+}
+
 /// What is behind it and what to do about it, for people. Not knowing is not worth a line on a phone.
 fn cause(diagnosis: &Diagnosis) -> Option<String> {
     let sure = match diagnosis.confidence {
@@ -256,6 +281,19 @@ mod tests {
         let told = alert(&case).unwrap();
         assert!(told.annotations["description"].starts_with("20 restarts within a day did not bring it back. "));
         assert!(told.annotations["tried"].ends_with("20 restarts within a day, the last: it helped for a while"));
+    }
+
+    #[test]
+    fn waiting_for_what_is_only_watched_is_told_with_the_command_that_ends_it() {
+        let mut case = case();
+        assert_eq!(waits(&case), None);
+        case.memory.blocked_by = Some(nexus_model::ServiceKey::new("shop", "db"));
+        case.memory.waits_told = Some(at(600).wall);
+        let told = waits(&case).unwrap();
+        assert_eq!((told.labels["alertname"].as_str(), told.since), ("HealingWaits", at(600).wall));
+        assert!(told.annotations["action"].ends_with("./nexus heal on shop/db"));
+        case.incident.mode = Mode::Shadow;
+        assert_eq!(waits(&case), None);
     }
 
     #[test]

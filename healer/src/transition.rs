@@ -26,6 +26,9 @@ use crate::{
 /// Lines in the story of one incident. A service that flaps for weeks after giving up must not fill the journal.
 const MAX_EVENTS: u32 = 500;
 
+/// How long a service waits for one that is only watched before its owner is told.
+const WAITS_LONG: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
 /// A changed incident and the lines that its story gains.
 #[derive(Clone, Debug)]
 pub struct Changed {
@@ -175,7 +178,11 @@ pub fn apply(
         // The worker carries it out by `intend`, once the evidence is taken.
         Decision::Restart { .. } => return None,
         Decision::Wait { why, until } => changed.wait(*why, until.as_ref(), now),
-        Decision::Block { by, why, detail } => changed.block(by, *why, detail, now),
+        Decision::Block { by, why, detail } => {
+            changed.block(by, *why, detail, now);
+            let nobody_acts = facts.needed.iter().any(|needed| needed.key == *by && needed.is_only_watched);
+            changed.waits_long(by, nobody_acts, now);
+        }
         Decision::Unblock => changed.unblock(now),
         Decision::Lapse { detail } => {
             changed.case.memory.by_hand = None;
@@ -254,11 +261,27 @@ impl Changed {
         }
         incident.refusal = Some(why);
         incident.next_attempt_at = None;
+        if self.case.memory.blocked_by.as_ref() != Some(by) {
+            (self.case.memory.blocked_since, self.case.memory.waits_told) = (None, None);
+        }
         self.case.memory.blocked_by = Some(by.clone());
         (self.case.memory.unblocked, self.case.memory.doubted) = (None, None);
         self.tell(now, "blocked", detail.to_owned());
         if why == Refusal::DependencyDown {
             self.diagnosed(diagnosis::of_need(by, detail, now.wall), now);
+        }
+    }
+
+    /// It waits for one that Nexus only watches, and has for long: then nobody but the owner will end it.
+    fn waits_long(&mut self, by: &ServiceKey, nobody_acts: bool, now: &Now) {
+        let memory = &mut self.case.memory;
+        let since = memory.blocked_since.get_or_insert_with(|| now.clone());
+        let is_long = now.since(since) >= WAITS_LONG;
+        if !nobody_acts {
+            memory.waits_told = None;
+        } else if is_long && memory.waits_told.is_none() && self.case.incident.mode == Mode::Heal {
+            memory.waits_told = Some(now.wall);
+            self.tell(now, "told", format!("waits for {by}, which is only watched: the owner is told"));
         }
     }
 
@@ -272,6 +295,7 @@ impl Changed {
     /// It waits for nobody, whatever comes next.
     fn forget_block(&mut self) {
         self.case.memory.blocked_by = None;
+        (self.case.memory.blocked_since, self.case.memory.waits_told) = (None, None);
         (self.case.memory.unblocked, self.case.memory.doubted, self.case.memory.network_gone) = (None, None, None);
         let attempted = !self.case.attempts.is_empty();
         let incident = &mut self.case.incident;

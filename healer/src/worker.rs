@@ -27,7 +27,7 @@ use crate::{
     alone::Sights,
     asks::Ask,
     budget::{self, Restarts},
-    case::Case,
+    case::{Case, Try},
     clock::{self, Clock},
     decide::{self, Decision},
     dependencies::{self, World},
@@ -39,6 +39,7 @@ use crate::{
     metrics::Metrics,
     modes::Switches,
     notify::Told,
+    ooms::Ooms,
     pauses::Pauses,
     policy::Policy,
     sight::Sight,
@@ -109,6 +110,7 @@ pub struct Worker {
     /// After an examination that led to nothing: no other one of the service before.
     hold: BTreeMap<ServiceKey, Now>,
     images: Images,
+    ooms: Ooms,
     /// What is ill at this moment, by our own eyes.
     sights: Vec<Sight>,
     /// What is ill of the whole host, and whether healing is on hold for it.
@@ -151,6 +153,7 @@ impl Worker {
             trouble: false,
             hold: BTreeMap::new(),
             images: Images::default(),
+            ooms: Ooms::default(),
             sights: Vec::new(),
             illnesses: Illnesses::default(),
             host_hold,
@@ -198,6 +201,7 @@ impl Worker {
         let now = self.clock.now();
         let snapshot = self.parts.watcher.snapshot();
         self.images.note(&snapshot);
+        self.ooms.note(&snapshot, &now);
         // First, so that Alertmanager is under way while the rest is done.
         self.see(&snapshot);
         self.remember_stops(&snapshot).await;
@@ -390,7 +394,17 @@ impl Worker {
 
     /// Those who ask to be restarted with a service that a restart has just made well.
     fn prompts_of_followers(&self, key: &ServiceKey, decision: &Decision) -> Vec<Change> {
-        let restarted = self.cases.get(key).and_then(Case::open_attempt).is_some();
+        let Some(case) = self.cases.get(key) else { return Vec::new() };
+        let snapshot = self.parts.watcher.snapshot();
+        // Also when it took longer than it was given: the run that is well now is one that a restart of ours began.
+        let is_ours = |attempt: &Try| {
+            let seen = snapshot.containers.get(&attempt.attempt.container_id);
+            seen.is_some_and(|watched| {
+                let started_at = watched.container.started_at;
+                started_at.is_some() && started_at == attempt.attempt.started_at_after
+            })
+        };
+        let restarted = case.open_attempt().is_some() || case.attempts.iter().any(is_ours);
         if !restarted || *decision != Decision::Stabilise {
             return Vec::new();
         }
@@ -399,7 +413,7 @@ impl Worker {
             let (project, service, alert) = (key.project, key.service, DEPENDENCY_RESTARTED.to_owned());
             Change::Prompt(Prompt { project, service, alert, received_at })
         };
-        dependencies::followers(key, &self.parts.watcher.snapshot()).into_iter().map(prompt).collect()
+        dependencies::followers(key, &snapshot).into_iter().map(prompt).collect()
     }
 
     /// The policy of this moment.

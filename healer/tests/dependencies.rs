@@ -175,6 +175,23 @@ async fn who_asks_for_it_is_restarted_after_what_it_needs_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn who_asks_for_it_follows_also_what_became_well_too_late() {
+    let engine = Engine::start();
+    engine.set("db", Fake { temper: Temper::Dawdles, ..Fake::service("shop", "db").ill() });
+    engine.set("web", needing("web", "db:service_healthy:true"));
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "db").await;
+    let too_late = |detail: &IncidentDetail| {
+        (detail.incident.state, detail.incident.failed_attempts) == (IncidentState::Backoff, 1)
+    };
+    healer.incident("db", "the end of patience", too_late).await;
+    assert_eq!(restarted(&engine), ["db"]);
+    engine.change("db", |it| it.health = Some("healthy"));
+    healer.incident("web", "its end", closed).await;
+    assert_eq!(restarted(&engine), ["db", "web"]);
+}
+
+#[tokio::test]
 async fn who_was_left_in_a_dead_network_is_restarted_once_its_owner_is_well() {
     let engine = Engine::start();
     engine.set("vpn", Fake { temper: Temper::Mends, ..Fake::service("shop", "vpn").ill() });

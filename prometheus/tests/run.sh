@@ -99,7 +99,7 @@ awk '
     END { exit bad }
 ' "$root"/prometheus/rules/*.yml >"$tmp/out" || not_ok "runbook_url names the page of its alert" "$tmp/out"
 # The healer posts these itself; they have no rule.
-for alert in HealingFailed HealingOnHold; do
+for alert in HealingFailed HealingOnHold HealingWaits; do
     echo "$alert" >>"$tmp/alerts"
     [ -s "$root/docs/runbooks/$alert.md" ] || not_ok "$alert has no docs/runbooks/$alert.md"
 done

@@ -446,6 +446,7 @@ mod waiting_for_others {
 
     fn needing(why: Refusal) -> Facts {
         let db = Needed {
+            is_only_watched: false,
             key: ServiceKey::new("shop", "db"),
             problem: "exited with code 1".into(),
             why,
@@ -469,6 +470,29 @@ mod waiting_for_others {
 
     fn decided(case: &Case, facts: &Facts, seconds: i64) -> Decision {
         decide(case, facts, &Policy::default(), &at(seconds))
+    }
+
+    #[test]
+    fn waiting_long_for_what_is_only_watched_is_told_once() {
+        let mut facts = needing(Refusal::DependencyDown);
+        facts.needed[0].is_only_watched = true;
+        let blocked = block(Refusal::DependencyDown);
+        let apply = |case: &Case, facts: &Facts, seconds: i64| {
+            transition::apply(case, &blocked, facts, &Healing::default(), &at(seconds), 0.5)
+        };
+        let waits = apply(&case(), &facts, 0).unwrap().case;
+        assert!(apply(&waits, &facts, 599).is_none());
+        let told = apply(&waits, &facts, 600).unwrap();
+        assert_eq!((told.case.memory.waits_told, told.events.len()), (Some(at(600).wall), 1));
+        assert!(apply(&told.case, &facts, 5_000).is_none(), "once");
+        // Somebody does something about it, or it is well again: nothing to tell any more.
+        let healed = apply(&told.case, &needing(Refusal::DependencyDown), 700).unwrap().case;
+        assert_eq!(healed.memory.waits_told, None);
+        assert_eq!(applied(&told.case, &Decision::Unblock, 700).memory.waits_told, None);
+        // In shadow mode nobody waits for Nexus.
+        let mut watched = waits;
+        watched.incident.mode = Mode::Shadow;
+        assert!(apply(&watched, &facts, 600).is_none());
     }
 
     #[test]

@@ -165,6 +165,18 @@ fn the_machine_is_blamed_only_when_it_is_in_distress() {
 }
 
 #[test]
+fn a_kill_of_long_ago_is_no_cause_of_today() {
+    let ill = Findings { state: "running".into(), health: "unhealthy".into(), ..Findings::default() };
+    let killed = |last_oom_seconds| {
+        let usage = Usage { oom_kills: Some(3), ..Usage::default() };
+        diagnose(&Findings { usage, last_oom_seconds, ..ill.clone() }, at(0).wall).cause
+    };
+    assert_eq!(killed(Some(30.0)), Cause::OutOfMemory);
+    assert_eq!(killed(None), Cause::OutOfMemory);
+    assert_eq!(killed(Some(700.0)), Cause::Unknown);
+}
+
+#[test]
 fn the_surer_diagnosis_is_kept_and_of_equals_the_later() {
     let certain = diagnose(&ended_with(0), at(0).wall);
     let likely = diagnose(&ended_with(134), at(1).wall);

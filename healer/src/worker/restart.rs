@@ -71,6 +71,7 @@ impl Worker {
         let places = self.parts.places.clone();
         let snapshot = self.parts.watcher.snapshot();
         let image_change = self.images.change_of(key).cloned();
+        let last_oom_seconds = self.ooms.last(&container_id, &self.clock.now()).map(|ago| ago.as_secs_f64().round());
         // Asked each time, also when an alert has only just come past the silences: it has another name than the one that the
         // owner may have silenced.
         let incident = self.cases.get(key).map(|case| case.incident.clone());
@@ -91,7 +92,7 @@ impl Worker {
                 };
                 let dependencies = findings::dependencies(&container, &snapshot);
                 drop(snapshot);
-                let around = Surroundings { dependencies, image_change };
+                let around = Surroundings { dependencies, image_change, last_oom_seconds };
                 let (gathered, silenced, needed, network_gone) = tokio::join!(
                     evidence::gather(&docker, &container, &places, around, needs_its_log),
                     silenced,
