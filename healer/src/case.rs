@@ -7,7 +7,7 @@ use nexus_docker::StopCause;
 use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Now, ServiceKey};
 use serde::{Deserialize, Serialize};
 
-use crate::dependencies::Follows;
+use crate::{dependencies::Follows, relief};
 
 /// An open incident with its attempts. What is in memory is what is on disk: a changed copy is made durable first and
 /// takes the place of the old one then.
@@ -52,6 +52,19 @@ pub struct Memory {
     pub gave_up_at: Option<Timestamp>,
     /// Events written so far; the story is bounded.
     pub events: u32,
+    /// Of an incident of the machine itself: what was given up for it.
+    pub relief: relief::Memory,
+    /// Its memory is about to reach its limit.
+    pub runs_out: Option<RunsOut>,
+}
+
+/// A run of a container whose memory is about to reach its limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunsOut {
+    pub container_id: String,
+    pub run: Option<Timestamp>,
+    /// For people.
+    pub problem: String,
 }
 
 /// An attempt and what the healer remembers of it.
@@ -78,6 +91,24 @@ pub struct TryMemory {
     /// who stopped it.
     #[serde(default)]
     pub left_stopped: bool,
+    /// Of an act for the machine: what was available before.
+    #[serde(default)]
+    pub available_before: Option<u64>,
+}
+
+impl TryMemory {
+    /// Of an intent that is written now.
+    pub fn of(now: &Now, stop_timeout: SignedDuration) -> Self {
+        Self {
+            intended: now.clone(),
+            stop_timeout,
+            deadline: None,
+            network_began_at: None,
+            retry: None,
+            left_stopped: false,
+            available_before: None,
+        }
+    }
 }
 
 impl Case {

@@ -120,7 +120,7 @@ pub fn left_in_dead_network(container: &Container, snapshot: &Snapshot) -> Optio
 }
 
 /// All that a service needs, the nearest first, each once.
-fn all_needs(key: &ServiceKey, snapshot: &Snapshot) -> Vec<ServiceKey> {
+pub(crate) fn all_needs(key: &ServiceKey, snapshot: &Snapshot) -> Vec<ServiceKey> {
     let mut found: Vec<ServiceKey> = Vec::new();
     let mut waiting = VecDeque::from([key.clone()]);
     while let Some(next) = waiting.pop_front() {

@@ -7,7 +7,7 @@ use nexus_docker::{Docker, Watcher};
 use nexus_model::api::PartStatus;
 use nexus_web::{Limits, Secret};
 use tokio::{
-    sync::{Mutex, Notify, oneshot, watch},
+    sync::{Mutex, Notify, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -21,6 +21,7 @@ use crate::{
     metrics::{Metrics, Parts},
     notify::{Notifier, Told},
     policy::Policy,
+    relief::task::{self as relief, Relief},
     record::{Copier, Database},
     server::{self, App, AppParts},
     worker::{self, Outlook, Worker},
@@ -30,6 +31,8 @@ use crate::{
 const DOCKER_DEADLINE: Duration = Duration::from_secs(10);
 /// For the last rows to Postgres at the end.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
+/// Alerts about the machine that may wait to be looked at: there are two kinds of them.
+const HOST_PROMPTS: usize = 8;
 
 /// Why the process ends with an error.
 #[derive(Debug)]
@@ -185,15 +188,39 @@ impl Settings {
             }
         };
 
+        let places = Places {
+            procfs: config.procfs.clone(),
+            cgroupfs: config.cgroupfs.clone(),
+            // In a container this is on the file system that Docker keeps all of them on.
+            disk: "/".into(),
+        };
+        let (host_prompts, host_prompted) = mpsc::channel(HOST_PROMPTS);
+        let (shown, relief_seen) = watch::channel(Arc::new(relief::Shown::default()));
+        let relief = Relief::resume(relief::Parts {
+            host: host.clone(),
+            stack: config.stack.clone(),
+            places: places.clone(),
+            journal_path: config.journal.clone(),
+            docker: Arc::clone(&docker),
+            watcher: watcher.clone(),
+            alertmanager: asked.clone(),
+            journal: journal.clone(),
+            policy: policy_seen.clone(),
+            metrics: Arc::clone(&metrics),
+            prompts: host_prompted,
+            outlook: outlook_seen.clone(),
+            shown,
+        });
+        let relief = relief.await.map_err(anyhow::Error::from)?;
+        let (stop_relief, relief_stops) = oneshot::channel::<()>();
+        let mut relief = tokio::spawn(relief.run(async {
+            _ = relief_stops.await;
+        }));
+
         let worker = Worker::resume(worker::Parts {
             host: host.clone(),
             stack: config.stack.clone(),
-            places: Places {
-                procfs: config.procfs.clone(),
-                cgroupfs: config.cgroupfs.clone(),
-                // In a container this is on the file system that Docker keeps all of them on.
-                disk: "/".into(),
-            },
+            places,
             docker,
             watcher: watcher.clone(),
             alertmanager: asked,
@@ -205,6 +232,8 @@ impl Settings {
             outlook,
             told,
             sights,
+            host_prompts,
+            relief: relief_seen,
             copies_wanted,
         });
         let worker = worker.await.map_err(anyhow::Error::from)?;
@@ -238,6 +267,7 @@ impl Settings {
             tokio::select! {
                 () = shutdown => (),
                 _ = &mut worker => broken = Some("worker"),
+                _ = &mut relief => broken = Some("relief"),
                 () = ended(&mut notifier) => broken = Some("notifier"),
                 () = ended(&mut alone) => broken = Some("prompter"),
                 () = ended(&mut copier) => broken = Some("copier"),
@@ -251,6 +281,10 @@ impl Settings {
             // Gone already is as good.
             _ = stop_worker.send(());
             _ = worker.await;
+        }
+        if broken != Some("relief") {
+            _ = stop_relief.send(());
+            _ = relief.await;
         }
         // The worker held the senders of what is true; the two end with it.
         for task in [notifier, alone].into_iter().flatten() {

@@ -117,14 +117,7 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
             detail: None,
             revision: 1,
         },
-        memory: TryMemory {
-            intended: now.clone(),
-            stop_timeout,
-            deadline: None,
-            network_began_at: None,
-            retry: None,
-            left_stopped: false,
-        },
+        memory: TryMemory::of(now, stop_timeout),
     });
     case.memory.containers.insert(container.id.clone());
     (case.memory.unblocked, case.memory.doubted) = (None, None);
@@ -436,7 +429,7 @@ impl Changed {
         self.tell(now, "closed", format!("{outcome}: {detail}"));
     }
 
-    fn tell(&mut self, now: &Now, kind: &str, detail: String) {
+    pub(crate) fn tell(&mut self, now: &Now, kind: &str, detail: String) {
         let memory = &mut self.case.memory;
         // The end is always told.
         if memory.events >= MAX_EVENTS && kind != "closed" {
@@ -457,7 +450,7 @@ impl Changed {
         });
     }
 
-    fn revised(mut self) -> Self {
+    pub(crate) fn revised(mut self) -> Self {
         self.case.incident.revision += 1;
         self.case.incident.recorded_at = None;
         self

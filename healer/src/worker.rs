@@ -4,6 +4,7 @@
 //! is on the disk: a change is made durable first. What takes long (evidence, Docker's restart) runs beside the loop,
 //! once at a time for the whole host, and comes back as one more thing that happened.
 
+mod leaks;
 mod restart;
 mod see;
 mod show;
@@ -17,7 +18,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{Container, Docker, Snapshot, Status, StopCause, Watcher};
 use nexus_model::{IncidentState, Mode, Now, Refusal, ServiceKey};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use self::restart::{Busy, finished};
 use crate::{
@@ -31,11 +32,12 @@ use crate::{
     evidence::{Places, chain},
     facts::{self, Facts, HostFacts, Stopper, Stops},
     images::Images,
-    journal::{Change, Journal, JournalError, Prompt},
+    journal::{Change, Journal, JournalError, Prompt, Waiting},
     metrics::Metrics,
     modes::Switches,
     notify::Told,
     policy::Policy,
+    relief::{self, task::Shown},
     sight::Sight,
     transition::{self, Changed},
 };
@@ -81,6 +83,10 @@ pub struct Parts {
     pub outlook: watch::Sender<Arc<Outlook>>,
     pub told: watch::Sender<Told>,
     pub sights: watch::Sender<Sights>,
+    /// Takes the alerts about the machine itself.
+    pub host_prompts: mpsc::Sender<Waiting>,
+    /// What the machine is short of, and whose memory runs out.
+    pub relief: watch::Receiver<Arc<Shown>>,
     /// Whether rows are copied to Postgres; only then is forgetting them made to wait for it.
     pub copies_wanted: bool,
 }
@@ -120,6 +126,8 @@ impl Worker {
             .journal
             .read(move |store| Ok((store.open_cases()?, store.stops()?, store.recent_restarts(limit, &now)?)))
             .await?;
+        // Those of the machine itself are another's to go on with.
+        let cases: Vec<Case> = cases.into_iter().filter(|case| case.incident.project != relief::PROJECT).collect();
         for case in &cases {
             tracing::info!(
                 host = case.incident.host, project = case.incident.project, service = case.incident.service,
@@ -153,6 +161,7 @@ impl Worker {
         let mut snapshots = self.parts.watcher.subscribe();
         let mut switches = self.parts.switches.clone();
         let mut policy = self.parts.policy.clone();
+        let mut relief = self.parts.relief.clone();
         let prompts = Arc::clone(&self.parts.prompts);
         loop {
             self.look().await;
@@ -166,6 +175,7 @@ impl Worker {
                 Ok(()) = snapshots.changed() => (),
                 Ok(()) = switches.changed() => (),
                 Ok(()) = policy.changed() => (),
+                Ok(()) = relief.changed() => self.tell(),
                 () = tokio::time::sleep(pause) => (),
             }
         }
@@ -187,6 +197,7 @@ impl Worker {
             self.look_into_prompts(&snapshot).await;
         }
         self.look_for_dead_networks(&snapshot).await;
+        self.look_for_leaks(&snapshot).await;
         let keys: Vec<ServiceKey> = self.cases.keys().cloned().collect();
         for key in keys {
             self.step(&key, &snapshot).await;
@@ -230,6 +241,11 @@ impl Worker {
         let mut refused = Vec::new();
         for prompt in waiting {
             let key = ServiceKey::new(&prompt.prompt.project, &prompt.prompt.service);
+            if key.project == relief::PROJECT {
+                // One that finds no room waits in the journal on.
+                self.prompts_wait |= self.parts.host_prompts.try_send(prompt).is_err();
+                continue;
+            }
             self.prompted(&key);
             match self.cases.get(&key) {
                 Some(case) => {
@@ -418,6 +434,7 @@ impl Worker {
             maintenance_until,
             host: HostFacts {
                 restart_under_way: others_restart
+                    || self.parts.relief.borrow().acting
                     || self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key != *key),
                 recent_restarts,
                 room_at,

@@ -20,6 +20,7 @@ use crate::{
     case::{Case, Memory, Try, TryMemory},
     facts::{Stopper, Stops},
     modes::Switches,
+    relief,
 };
 
 /// Incidents that one answer of the API holds at most.
@@ -72,9 +73,13 @@ impl Store {
     /// The newest restarts, as far as they still count, oldest first, of open and closed incidents alike.
     pub fn recent_restarts(&self, limit: u32, now: &Now) -> Result<Vec<Restart>, JournalError> {
         let rows: Vec<(String, String)> =
-            self.query("SELECT row, memory FROM attempts ORDER BY rowid DESC LIMIT ?", params![limit], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
+            // What was done for the machine is no restart of a service.
+            self.query(
+                "SELECT row, memory FROM attempts
+                 WHERE incident_id IN (SELECT id FROM incidents WHERE project <> ?2) ORDER BY rowid DESC LIMIT ?1",
+                params![limit, relief::PROJECT],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
         let mut restarts = Vec::new();
         for (row, memory) in rows.iter().rev() {
             let intended = decode::<TryMemory>(memory)?.intended;
@@ -99,6 +104,16 @@ impl Store {
             }
         }
         Ok(restarts)
+    }
+
+    /// When the newest act of a kind was intended, of open and closed incidents alike.
+    pub fn last_attempt(&self, action: &str) -> Result<Option<Now>, JournalError> {
+        let newest: Vec<String> = self.query(
+            "SELECT memory FROM attempts WHERE json_extract(row, '$.action') = ? ORDER BY rowid DESC LIMIT 1",
+            params![action],
+            |row| row.get(0),
+        )?;
+        newest.first().map(|memory| Ok(decode::<TryMemory>(memory)?.intended)).transpose()
     }
 
     /// Alerts that wait to be looked into, oldest first.

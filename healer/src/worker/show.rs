@@ -47,7 +47,8 @@ impl Worker {
     pub(super) fn tell(&self) {
         let for_people = self.cases.values().filter_map(tell::alert);
         let prompts = self.sights.iter().map(|sight| sight::alert(sight, &self.parts.host));
-        let told: Vec<tell::Alert> = for_people.chain(prompts).collect();
+        let of_the_machine = self.parts.relief.borrow().alerts.clone();
+        let told: Vec<tell::Alert> = for_people.chain(prompts).chain(of_the_machine).collect();
         self.parts.told.send_if_modified(|before| {
             let changed = **before != told;
             if changed {
