@@ -300,9 +300,8 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
     }
     let Some((left, id)) = next else {
         // What was to be restarted with another, and is well: there is nothing that a person would have to mend.
-        let looks_well = |seen: &ContainerFacts| {
-            facts::looks_well(seen) && facts::runs_out(&seen.container, Some(case)).is_none()
-        };
+        let looks_well =
+            |seen: &ContainerFacts| facts::looks_well(seen) && facts::runs_out(&seen.container, Some(case)).is_none();
         if service.ill.iter().all(|(seen, _)| looks_well(seen)) {
             return close(
                 Outcome::RecoveredByItself,

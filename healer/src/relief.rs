@@ -16,9 +16,7 @@ pub mod tell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_model::{
-    Attempt, AttemptOutcome, Incident, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey,
-};
+use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -32,6 +30,8 @@ pub const PROJECT: &str = "_host";
 
 /// How long the effect of an act takes to show: a file that is deleted, a process that ends.
 const SETTLES: SignedDuration = SignedDuration::from_secs(3);
+/// With less time than this left nothing waits for the effect of what came before.
+const HURRY: SignedDuration = SignedDuration::from_secs(20);
 /// How long other remedies wait for a prune. It may take Docker minutes, in which a runaway writer goes on.
 const PRUNE_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 /// What there was to prune has been pruned; what comes since comes slowly.
@@ -190,15 +190,24 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Nothing, and why.
-    Wait { why: Option<Refusal> },
+    Wait {
+        why: Option<Refusal>,
+    },
     /// Intent first, then the act.
     Act(Remedy),
     /// Not allowed: only written down.
     Would(Remedy),
     /// What came of an attempt.
-    Judge { attempt: Uuid, outcome: AttemptOutcome, detail: String },
+    Judge {
+        attempt: Uuid,
+        outcome: AttemptOutcome,
+        detail: String,
+    },
     /// It is not ours to start any more.
-    Forget { container_id: String, why: &'static str },
+    Forget {
+        container_id: String,
+        why: &'static str,
+    },
     Calm,
     Plenty(bool),
     Relapse,
@@ -336,10 +345,10 @@ fn gate(case: &Case, situation: &Situation, first: Remedy, now: &Now) -> Step {
     if open.any(|attempt| attempt.attempt.action != "prune") {
         return wait(Refusal::Verifying);
     }
-    let settled = |settles| case.memory.relief.acted.as_ref().is_none_or(|acted| now.since(acted) >= settles);
-    let remedies = std::iter::once(first).chain(
-        offers(situation).into_iter().filter(|(_, allowed)| *allowed).map(|(remedy, _)| remedy),
-    );
+    let hurry = situation.left.is_some_and(|left| left <= HURRY);
+    let settled = |settles| hurry || case.memory.relief.acted.as_ref().is_none_or(|acted| now.since(acted) >= settles);
+    let remedies = std::iter::once(first)
+        .chain(offers(situation).into_iter().filter(|(_, allowed)| *allowed).map(|(remedy, _)| remedy));
     for remedy in remedies {
         match &remedy {
             Remedy::Ballast => return Step::Act(remedy),
@@ -349,7 +358,7 @@ fn gate(case: &Case, situation: &Situation, first: Remedy, now: &Now) -> Step {
                 if pruning.is_none() && !pruned {
                     return if settled(SETTLES) { Step::Act(remedy) } else { wait(Refusal::Verifying) };
                 }
-                if pruning.is_some_and(|pruning| now.since(&pruning.memory.intended) < PRUNE_PATIENCE) {
+                if !hurry && pruning.is_some_and(|pruning| now.since(&pruning.memory.intended) < PRUNE_PATIENCE) {
                     return wait(Refusal::Verifying);
                 }
             }
@@ -402,7 +411,8 @@ fn at_ease(case: &Case, situation: &Situation, now: &Now) -> Step {
     // The one that was stopped least often is the least suspect.
     let times = |id: &String| memory.times.get(id).copied().unwrap_or(1).max(1);
     let Some(id) = memory.stopped.keys().min_by_key(|id| times(id)) else { return Step::Close };
-    let wait = situation.start_after.saturating_mul(1 << (times(id) - 1).min(20)).min(LONGEST_WAIT.max(situation.start_after));
+    let wait =
+        situation.start_after.saturating_mul(1 << (times(id) - 1).min(20)).min(LONGEST_WAIT.max(situation.start_after));
     // One at a time, and each must prove that there is still plenty.
     let last = memory.acted.as_ref().is_none_or(|acted| now.since(acted) >= situation.stable_for);
     if now.since(plenty_since) < wait || !last {

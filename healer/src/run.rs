@@ -21,8 +21,8 @@ use crate::{
     metrics::{Metrics, Parts},
     notify::{Notifier, Told},
     policy::Policy,
-    relief::task::{self as relief, Relief},
     record::{Copier, Database},
+    relief::task::{self as relief, Relief},
     server::{self, App, AppParts},
     worker::{self, Outlook, Worker},
 };

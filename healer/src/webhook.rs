@@ -205,8 +205,7 @@ mod tests {
         assert_eq!(hear(changed("service", "a\nb"), "pi"), Heard::NotCompose);
         assert_eq!(hear(Alert { status: "resolved".into(), ..alert(&RESTART) }, "pi"), Heard::Nothing("not firing"));
         let of_host = |heal, host| alert(&[("alertname", "HostDiskNearlyFull"), ("heal", heal), ("host", host)]);
-        let disk =
-            Heard::Look { project: "_host".into(), service: "disk".into(), alert: "HostDiskNearlyFull".into() };
+        let disk = Heard::Look { project: "_host".into(), service: "disk".into(), alert: "HostDiskNearlyFull".into() };
         assert_eq!(hear(of_host("prune", "pi"), "pi"), disk);
         assert!(matches!(hear(of_host("relieve", ""), "pi"), Heard::Look { service, .. } if service == "memory"));
         assert_eq!(hear(of_host("prune", "pi2"), "pi"), Heard::Nothing("another host"));

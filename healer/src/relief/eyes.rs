@@ -4,11 +4,11 @@ use std::path::Path;
 
 use jiff::SignedDuration;
 
-use super::{Level, leak::Series};
+use super::{Level, Resource, leak::Series};
 
 /// Shares of the whole, in percent, below which it is critical, tight, and from which on there is plenty. A level is left
 /// again only two points above, so that nothing swings on its edge.
-const DISK: Shares = Shares { critical: 5.0, tight: 10.0, plenty: 15.0, soon: 15.0 };
+const DISK: Shares = Shares { critical: 5.0, tight: 10.0, plenty: 15.0, soon: 25.0 };
 const MEMORY: Shares = Shares { critical: 6.0, tight: 10.0, plenty: 20.0, soon: 25.0 };
 const EDGE: f64 = 2.0;
 
@@ -50,7 +50,9 @@ pub fn disk_level(amount: &Amount, series: &Series, before: Level) -> (Level, Op
     // The series is of what is used up.
     let (level, left) = level(&DISK, amount, series, before);
     let capped = match level {
-        Level::Critical if left.is_none_or(|left| left > SOON) && amount.available > DISK_CRITICAL_BELOW => Level::Tight,
+        Level::Critical if left.is_none_or(|left| left > SOON) && amount.available > DISK_CRITICAL_BELOW => {
+            Level::Tight
+        }
         other => other,
     };
     match capped {
@@ -75,14 +77,20 @@ fn level(shares: &Shares, amount: &Amount, series: &Series, before: Level) -> (L
         Level::Critical
     } else if share < shares.tight + edge(Level::Tight) {
         Level::Tight
-    } else if share < shares.plenty + edge(Level::Room) && before != Level::Plenty
-        || share < shares.plenty - EDGE
-    {
+    } else if share < shares.plenty + edge(Level::Room) && before != Level::Plenty || share < shares.plenty - EDGE {
         Level::Room
     } else {
         Level::Plenty
     };
+    // What is gone in a minute is not plenty, however much it is.
+    let level = if left.is_some_and(|left| left <= SOON) { level.min(Level::Room) } else { level };
     (level, left)
+}
+
+/// Whether it is worth a closer look: it may soon be critical.
+pub fn is_near(resource: Resource, amount: &Amount) -> bool {
+    let shares = if resource == Resource::Disk { &DISK } else { &MEMORY };
+    amount.share() < shares.soon
 }
 
 /// How much there has to be for [`Level::Plenty`], with the edge.
@@ -167,14 +175,15 @@ mod tests {
         let total = 4 * GIB;
         let runaway = |share: u64, pace: u64| {
             let available = total * share / 100;
-            let (level, left) = memory_level(&amount(available, total), &leaking(total, total - available, pace), Level::Room);
+            let (level, left) =
+                memory_level(&amount(available, total), &leaking(total, total - available, pace), Level::Room);
             (level, left.unwrap().as_secs())
         };
         // 20 MB/s and a tenth: 20 s. 2 MB/s and a tenth: more than three minutes, so there is time.
         assert_eq!(runaway(11, 20_000_000), (Level::Critical, 23));
         assert_eq!(runaway(11, 2_000_000), (Level::Room, 236));
         // However fast, much is much.
-        assert_eq!(runaway(50, 40_000_000).0, Level::Plenty);
+        assert_eq!(runaway(50, 40_000_000).0, Level::Room);
     }
 
     #[test]
@@ -212,7 +221,8 @@ mod tests {
     #[test]
     fn memory_is_read_with_and_without_pressure() {
         let meminfo = "MemTotal:        4000 kB\nMemFree: 10 kB\nMemAvailable:    1000 kB\n";
-        let pressure = "some avg10=2.00 avg60=0.00 avg300=0.00 total=1\nfull avg10=1.50 avg60=0.00 avg300=0.00 total=2\n";
+        let pressure =
+            "some avg10=2.00 avg60=0.00 avg300=0.00 total=1\nfull avg10=1.50 avg60=0.00 avg300=0.00 total=2\n";
         let expected = Amount { available: 1_024_000, total: 4_096_000, stalled: Some(1.5) };
         assert_eq!(parse_memory(meminfo, Some(pressure)), Some(expected));
         assert_eq!(parse_memory(meminfo, None), Some(Amount { stalled: None, ..expected }));

@@ -44,7 +44,7 @@ use crate::{
     worker::Outlook,
 };
 
-/// Between two looks, and between two while an incident is open.
+/// Between two looks, and between two while an incident is open or may soon be.
 const EVERY: Duration = Duration::from_secs(2);
 const EVERY_IN_TROUBLE: Duration = Duration::from_millis(500);
 /// Steps about one incident in one go; the longest chain there is has four.
@@ -128,6 +128,8 @@ pub struct Relief {
     ballast_failed: Option<Now>,
     acts: JoinSet<Done>,
     under_way: BTreeMap<Uuid, &'static str>,
+    /// There is little of something.
+    near: bool,
 }
 
 impl Relief {
@@ -148,6 +150,7 @@ impl Relief {
             ballast_failed: None,
             acts: JoinSet::new(),
             under_way: BTreeMap::new(),
+            near: false,
             parts,
         };
         for (resource, case) in &relief.cases {
@@ -165,7 +168,7 @@ impl Relief {
         let mut stop = std::pin::pin!(stop);
         loop {
             self.look().await;
-            let pause = if self.cases.is_empty() { EVERY } else { EVERY_IN_TROUBLE };
+            let pause = if self.cases.is_empty() && !self.near { EVERY } else { EVERY_IN_TROUBLE };
             tokio::select! {
                 biased;
                 () = &mut stop => break,
@@ -188,8 +191,10 @@ impl Relief {
         let snapshot = self.parts.watcher.snapshot();
         let policy = Arc::clone(&self.parts.policy.borrow());
         self.watch_containers(&snapshot, &now);
+        self.near = false;
         for resource in Resource::ALL {
             let Some(amount) = self.measure(resource) else { continue };
+            self.near |= eyes::is_near(resource, &amount);
             let situation = self.situation(resource, &amount, &snapshot, &policy);
             if !self.cases.contains_key(&resource) {
                 if situation.level != Level::Critical || situation.silenced {
@@ -216,13 +221,7 @@ impl Relief {
         Some(amount)
     }
 
-    fn situation(
-        &mut self,
-        resource: Resource,
-        amount: &Amount,
-        snapshot: &Snapshot,
-        policy: &Policy,
-    ) -> Situation {
+    fn situation(&mut self, resource: Resource, amount: &Amount, snapshot: &Snapshot, policy: &Policy) -> Situation {
         let series = self.used.entry(resource).or_default();
         let before = self.levels.get(&resource).copied().unwrap_or(Level::Plenty);
         let (level, left) = match resource {
@@ -343,8 +342,11 @@ impl Relief {
                     };
                     if watched.told.is_none() {
                         tracing::warn!(
-                            host = self.parts.host, project = running.key.project, service = running.key.service,
-                            reason = running.problem(), "a container runs out of memory"
+                            host = self.parts.host,
+                            project = running.key.project,
+                            service = running.key.service,
+                            reason = running.problem(),
+                            "a container runs out of memory"
                         );
                     }
                     watched.told = Some((running, now.boottime));
@@ -542,7 +544,9 @@ impl Relief {
         let gained = amount.available.saturating_sub(before);
         let measured = format!(
             "{} more than before: {} of {} are free",
-            super::bytes(gained), super::bytes(amount.available), resource.as_str()
+            super::bytes(gained),
+            super::bytes(amount.available),
+            resource.as_str()
         );
         let (outcome, detail) = match (action, answer) {
             (_, Answer::Refused(reason)) => (AttemptOutcome::Failed, crate::redact::line(&reason)),

@@ -90,7 +90,10 @@ impl Running {
     /// For people.
     pub fn problem(&self) -> String {
         let (limit, pace) = (super::bytes(self.limit), super::bytes(self.pace));
-        format!("its memory grows by {pace} a second and reaches its limit of {limit} in {} s", self.left.as_secs().max(0))
+        format!(
+            "its memory grows by {pace} a second and reaches its limit of {limit} in {} s",
+            self.left.as_secs().max(0)
+        )
     }
 }
 
@@ -113,7 +116,10 @@ pub fn runs_out(running: &Running, host: &str) -> Alert {
             "description",
             format!("It grows steadily and reaches its limit of {limit} within two minutes; then the kernel kills it."),
         ),
-        ("action", format!("docker compose -p {project} restart {service}\nThen find the leak, or raise its mem_limit.")),
+        (
+            "action",
+            format!("docker compose -p {project} restart {service}\nThen find the leak, or raise its mem_limit."),
+        ),
         ("runbook_url", format!("docs/runbooks/{RUNS_OUT}.md")),
     ]);
     Alert { labels, annotations, since: *since }

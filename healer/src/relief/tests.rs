@@ -50,12 +50,8 @@ fn opened(situation: &Situation) -> Case {
 /// After a step on paper; the intent of an act counts as under way.
 fn after(case: &Case, step: &Step, situation: &mut Situation, now: &Now) -> Case {
     let case = apply(case, step, situation, now).unwrap().case;
-    situation.under_way = case
-        .attempts
-        .iter()
-        .filter(|it| it.attempt.outcome.is_none())
-        .map(|it| it.attempt.id)
-        .collect();
+    situation.under_way =
+        case.attempts.iter().filter(|it| it.attempt.outcome.is_none()).map(|it| it.attempt.id).collect();
     case
 }
 
@@ -264,6 +260,22 @@ fn a_stop_does_not_take_longer_than_there_is_time() {
 }
 
 #[test]
+fn in_a_hurry_nothing_waits_for_the_effect_of_what_came_before() {
+    let mut disk = critical(Resource::Disk);
+    disk.left = Some(SignedDuration::from_secs(5));
+    let case = after(&opened(&disk), &Step::Act(Remedy::Ballast), &mut disk, &at(0));
+    let case = ended_well(&case, &mut disk, &at(0));
+    disk.ballast = 0;
+    assert_eq!(next(&case, &disk, &at(0)), Step::Act(Remedy::Prune));
+    let case = after(&case, &Step::Act(Remedy::Prune), &mut disk, &at(0));
+    disk.last_prune = Some(at(0));
+    assert_eq!(next(&case, &disk, &at(0)), stop("worker"));
+    // One at a time all the same.
+    let case = after(&case, &stop("worker"), &mut disk, &at(0));
+    assert_eq!(next(&case, &disk, &at(1)), Step::Wait { why: Some(Refusal::Verifying) });
+}
+
+#[test]
 fn keys_are_the_machines_own() {
     for resource in Resource::ALL {
         assert_eq!(Resource::of(&resource.key()), Some(resource));
@@ -333,10 +345,11 @@ const TOTAL: u64 = 4096 * MIB;
 
 impl Machine {
     fn new(fate: Fate) -> Self {
-        let containers = fate.containers.iter().enumerate().map(|(number, (_, expendable))| Seen {
-            expendable: *expendable,
-            ..seen(&format!("s{number}"))
-        });
+        let containers = fate
+            .containers
+            .iter()
+            .enumerate()
+            .map(|(number, (_, expendable))| Seen { expendable: *expendable, ..seen(&format!("s{number}")) });
         Self {
             used: 3000 * MIB,
             held: vec![0; fate.containers.len()],

@@ -22,7 +22,8 @@ impl Worker {
         let due = |id: &str| shown.running_out.get(id).is_some_and(|running| running.act);
         let over = self.cases.iter().filter(|(_, case)| {
             let runs_out = case.memory.runs_out.as_ref();
-            runs_out.is_some_and(|it| !shown.running_out.contains_key(&it.container_id)) && case.open_attempt().is_none()
+            runs_out.is_some_and(|it| !shown.running_out.contains_key(&it.container_id))
+                && case.open_attempt().is_none()
         });
         for (key, case) in over.map(|(key, case)| (key.clone(), case.clone())).collect::<Vec<_>>() {
             let mut changed = Changed { case, events: Vec::new() };
