@@ -32,6 +32,12 @@ bench() {
         bring_node_exporter
         more=(--node-exporter "$cache/node_exporter")
         ;;
+    ingest*)
+        become_root
+        need_docker
+        command -v strace >/dev/null || apt_install strace
+        more=(--strace "$(command -v strace)")
+        ;;
     heal*)
         become_root
         need_docker

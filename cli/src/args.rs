@@ -118,6 +118,24 @@ pub enum Bench {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
         trials: u32,
     },
+    /// Measure a storm of alerts on a slow disk, beside a receiver that syncs each post by itself
+    ///
+    /// Starts a healer of its own with a journal of its own, which sees no containers. Run it through `./nexus bench`, which
+    /// brings strace to slow its disk down; it wants root, to ask Docker.
+    Ingest {
+        /// Posts at once
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        posts: u32,
+        /// How many milliseconds longer each fsync takes
+        #[arg(long, value_name = "MS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=1000))]
+        fsync_delay: u64,
+        /// The program of strace, which slows the disk down
+        #[arg(long, value_name = "FILE")]
+        strace: Option<PathBuf>,
+        /// Another healer than bin/nexus-healer
+        #[arg(long, value_name = "FILE")]
+        healer: Option<PathBuf>,
+    },
     /// Measure a scrape of the exporter beside node_exporter, Docker's stats API and the bare reading of the same files
     ///
     /// Starts idle containers under the project nexus-bench, and removes them at the end. Run it through `./nexus bench`,

@@ -2,6 +2,7 @@
 
 pub mod exporter;
 pub mod heal;
+pub mod ingest;
 mod process;
 
 use anyhow::Result;

@@ -92,6 +92,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
             runtime.block_on(bench::heal::run(&open()?, trials))?;
             String::new()
         }
+        Command::Bench(Bench::Ingest { posts, fsync_delay, strace, healer }) => {
+            let fsync_delay = std::time::Duration::from_millis(fsync_delay);
+            let options = bench::ingest::Options { posts, fsync_delay, strace, healer };
+            runtime.block_on(bench::ingest::run(&open()?, &options))?;
+            String::new()
+        }
         Command::Bench(Bench::Exporter { containers, rounds, scrapes, node_exporter, exporter }) => {
             let options = bench::exporter::Options { containers, rounds, scrapes, node_exporter, exporter };
             runtime.block_on(bench::exporter::run(&open()?, &options))?;

@@ -42,6 +42,8 @@ pub struct Memory {
     pub follows: Option<Follows>,
     /// Why it was given up, where that is not its budget.
     pub gave_up_since: Option<String>,
+    /// It was given up since a day allows for no more restarts of these containers: so many there were within one.
+    pub day_spent: BTreeMap<String, u32>,
     /// In shadow mode: restarts that would have been made, and when the next would be.
     pub would_be: u32,
     pub would_be_due: Option<Now>,
@@ -91,6 +93,9 @@ pub struct TryMemory {
     /// who stopped it.
     #[serde(default)]
     pub left_stopped: bool,
+    /// When its outcome was known, to measure from whatever the wall clock does.
+    #[serde(default)]
+    pub finished: Option<Now>,
     /// Of an act for the machine: what was available before.
     #[serde(default)]
     pub available_before: Option<u64>,
@@ -106,8 +111,15 @@ impl TryMemory {
             network_began_at: None,
             retry: None,
             left_stopped: false,
+            finished: None,
             available_before: None,
         }
+    }
+
+    /// Whether it was under way at a moment that was told by the wall clock as it stood at the intent.
+    fn was_under_way(&self, at: Timestamp) -> bool {
+        let ended = self.finished.as_ref().map(|finished| self.intended.after(finished.since(&self.intended)).wall);
+        ended.is_some_and(|ended| (self.intended.wall..=ended).contains(&at))
     }
 }
 
@@ -155,7 +167,10 @@ impl Case {
         self.attempts_on(container_id).filter(|attempt| attempt.attempt.started_at_before == started_at).any(
             |attempt| {
                 let stopped_later = match (stop, attempt.attempt.finished_at) {
-                    (StopCause::Requested { at }, Some(finished_at)) => at > finished_at,
+                    // The clock may have been set back in between: then the stop of our own restart is told by the old one.
+                    (StopCause::Requested { at }, Some(finished_at)) => {
+                        at > finished_at && !attempt.memory.was_under_way(at)
+                    }
                     _ => false,
                 };
                 attempt.attempt.outcome.is_none() || (attempt.memory.left_stopped && !stopped_later)

@@ -4,7 +4,7 @@
 //! Docker says now; an alert is only the prompt to look. Every "no" has a name, [`Refusal`]. What a decision changes in
 //! the incident is in [`crate::transition`].
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::SignedDuration;
 use nexus_docker::{Container, Status};
@@ -90,6 +90,10 @@ pub enum Decision {
     GiveUp {
         /// Where that is not the budget.
         since: Option<String>,
+    },
+    /// The same, since a day allows for no more restarts: of which containers there were how many.
+    GiveUpForTheDay {
+        spent: BTreeMap<String, u32>,
     },
     Close {
         outcome: Outcome,
@@ -285,9 +289,15 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
         }
     }
     let mut next: Option<(SignedDuration, &str)> = None;
+    let mut day_spent = BTreeMap::new();
     for (seen, _) in &service.ill {
         let id = seen.container.id.as_str();
         if case.spent_on(id) >= healing.attempts {
+            continue;
+        }
+        // What was given up stays so: as the day moves on it would be tried, and told, once more for each restart that falls out.
+        if facts.day_is_spent(id) || case.memory.day_spent.contains_key(id) {
+            day_spent.insert(id.to_owned(), facts.spent_today.get(id).copied().unwrap_or_default());
             continue;
         }
         let retry = case.attempts_on(id).next_back().and_then(|attempt| attempt.memory.retry.as_ref());
@@ -308,10 +318,12 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
                 "it is well, and was restarted too often to be restarted once more",
             );
         }
-        return if case.incident.state == IncidentState::GaveUp {
-            Decision::Wait { why: Refusal::BudgetSpent, until: None }
-        } else {
-            Decision::GiveUp { since: None }
+        let gave_up = case.incident.state == IncidentState::GaveUp;
+        return match (gave_up, day_spent.is_empty()) {
+            (true, true) => Decision::Wait { why: Refusal::BudgetSpent, until: None },
+            (true, false) => Decision::Wait { why: Refusal::DayBudgetSpent, until: None },
+            (false, true) => Decision::GiveUp { since: None },
+            (false, false) => Decision::GiveUpForTheDay { spent: day_spent },
         };
     };
     if left > SignedDuration::ZERO {

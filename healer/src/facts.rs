@@ -28,6 +28,8 @@ pub struct Facts {
     /// The end of the maintenance that holds at this moment.
     pub maintenance_until: Option<Now>,
     pub host: HostFacts,
+    /// Restarts of its containers within the last day that count; those without any are left out.
+    pub spent_today: BTreeMap<String, u32>,
     /// A restart that this very process asked for has not come back yet.
     pub act_under_way: bool,
     pub journal_writable: bool,
@@ -89,6 +91,11 @@ pub type Stops = BTreeMap<String, (Option<Timestamp>, Stopper)>;
 impl Facts {
     pub fn container(&self, id: &str) -> Option<&ContainerFacts> {
         self.containers.iter().find(|seen| seen.container.id == id)
+    }
+
+    /// Whether a day allows for no more restarts of a container.
+    pub fn day_is_spent(&self, id: &str) -> bool {
+        self.spent_today.get(id).is_some_and(|spent| *spent >= self.healing.attempts_per_day)
     }
 }
 
@@ -321,6 +328,13 @@ mod tests {
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts[0].attempt.finished_at = Some(at(2).wall);
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
+        // The clock was set back by an hour while it was under way: the stop is still that of our restart, but for one that
+        // came after it by the new clock.
+        case.attempts[0].attempt.finished_at = Some(at(2 - 3_600).wall);
+        case.attempts[0].memory.finished = Some(nexus_model::Now { wall: at(2 - 3_600).wall, ..at(2) });
+        assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
+        let by_human = ContainerFacts { stop: StopCause::Requested { at: at(-600).wall }, ..stopped.clone() };
+        assert_eq!(condition(&by_human, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         // Once it has started anew, a later stop is somebody else's again.
         let later = with(exited(0), |it| it.started_at = wall(5));
         let stopped =

@@ -604,6 +604,7 @@ fn ended(changed: &mut Changed, id: Uuid, outcome: AttemptOutcome, detail: &str,
     let Some(open) = changed.case.attempts.iter_mut().find(|it| it.attempt.id == id) else { return };
     open.attempt.outcome = Some(outcome);
     open.attempt.finished_at = Some(now.wall);
+    open.memory.finished = Some(now.clone());
     open.attempt.detail = Some(detail.to_owned());
     open.attempt.revision += 1;
     let (action, container_id) = (open.attempt.action.clone(), open.attempt.container_id.clone());

@@ -94,6 +94,9 @@ fn restarts(count: u32) -> String {
 
 /// Those from before the incident with them, when they are why there are no more.
 fn restarts_in_all(case: &Case) -> String {
+    if let Some(most) = case.memory.day_spent.values().max() {
+        return format!("{} within a day", restarts(*most));
+    }
     match case.carried() {
         0 => restarts(case.incident.attempts),
         carried => format!("{} within an hour", restarts(case.incident.attempts + carried)),
@@ -109,7 +112,11 @@ fn tried(case: &Case) -> String {
         .iter()
         .rev()
         .find(|attempt| attempt.attempt.outcome.is_some_and(|outcome| outcome != AttemptOutcome::Helped));
-    let unknown = if case.carried() > 0 { "it helped for a while" } else { "no outcome is known" };
+    let unknown = if case.carried() > 0 || !case.memory.day_spent.is_empty() {
+        "it helped for a while"
+    } else {
+        "no outcome is known"
+    };
     let last = last.and_then(|attempt| attempt.attempt.detail.as_deref()).unwrap_or(unknown);
     format!("found {}; {}, the last: {last}", case.incident.problem, restarts_in_all(case))
 }
@@ -238,6 +245,17 @@ mod tests {
             told.annotations["tried"],
             "found unhealthy: 3 failed probes in a row; 6 restarts within an hour, the last: it helped for a while"
         );
+    }
+
+    #[test]
+    fn a_day_that_allows_for_no_more_is_told_as_such() {
+        let mut case = case();
+        case.incident.state = IncidentState::GaveUp;
+        case.incident.attempts = 2;
+        case.memory.day_spent = [("c1".to_owned(), 20)].into();
+        let told = alert(&case).unwrap();
+        assert!(told.annotations["description"].starts_with("20 restarts within a day did not bring it back. "));
+        assert!(told.annotations["tried"].ends_with("20 restarts within a day, the last: it helped for a while"));
     }
 
     #[test]

@@ -100,6 +100,7 @@ pub fn permitted() -> Facts {
         containers: vec![seen(container())],
         maintenance_until: None,
         host: HostFacts { restart_under_way: false, recent_restarts: 0, room_at: None },
+        spent_today: Default::default(),
         act_under_way: false,
         journal_writable: true,
         silenced: false,

@@ -155,6 +155,7 @@ pub fn apply(
             changed.attempt_ended(*outcome, detail, facts, healing, now, random);
         }
         Decision::GiveUp { since } => changed.give_up(since.as_deref(), now),
+        Decision::GiveUpForTheDay { spent } => changed.give_up_for_the_day(spent, now),
         Decision::Close { outcome, detail } => changed.close(*outcome, detail, now),
     }
     if changed.case == *case && changed.events.is_empty() { None } else { Some(changed.revised()) }
@@ -201,6 +202,7 @@ impl Changed {
                 | Refusal::ProtectedImage
                 | Refusal::ProtectedService
                 | Refusal::BudgetSpent
+                | Refusal::DayBudgetSpent
         ) {
             self.tell(now, "refused", format!("not now: {why}"));
         }
@@ -282,6 +284,7 @@ impl Changed {
         self.case.memory.would_be_due = None;
         self.case.memory.failing_since = None;
         self.case.memory.gave_up_at = None;
+        self.case.memory.day_spent.clear();
         self.tell(now, "mode", format!("the mode is {mode} now"));
     }
 
@@ -342,6 +345,7 @@ impl Changed {
         };
         open.attempt.outcome = Some(outcome);
         open.attempt.finished_at = Some(now.wall);
+        open.memory.finished = Some(now.clone());
         open.attempt.detail = Some(detail.to_owned());
         open.attempt.revision += 1;
         let (number, container_id) = (open.attempt.number, open.attempt.container_id.clone());
@@ -366,7 +370,7 @@ impl Changed {
             self.tell(now, "helped", format!("attempt {number} helped: {detail}"));
             return;
         }
-        let spent = self.case.spent_on(&container_id) >= healing.attempts;
+        let spent = self.case.spent_on(&container_id) >= healing.attempts || facts.day_is_spent(&container_id);
         let incident = &mut self.case.incident;
         incident.state = IncidentState::Backoff;
         if matches!(outcome, AttemptOutcome::DidNotHelp | AttemptOutcome::Failed) {
@@ -411,6 +415,18 @@ impl Changed {
             }
         };
         self.tell(now, "gave_up", detail);
+    }
+
+    fn give_up_for_the_day(&mut self, spent: &BTreeMap<String, u32>, now: &Now) {
+        let incident = &mut self.case.incident;
+        incident.state = IncidentState::GaveUp;
+        incident.refusal = Some(Refusal::DayBudgetSpent);
+        incident.next_attempt_at = None;
+        self.case.memory.gave_up_at = Some(now.wall);
+        self.case.memory.gave_up_since = None;
+        self.case.memory.day_spent = spent.clone();
+        let most = spent.values().max().copied().unwrap_or_default();
+        self.tell(now, "gave_up", format!("{most} restarts within a day did not help for long: a person is needed"));
     }
 
     fn close(&mut self, outcome: Outcome, detail: &str, now: &Now) {

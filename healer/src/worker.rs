@@ -119,8 +119,9 @@ impl Worker {
     /// Takes up what the journal holds.
     pub async fn resume(parts: Parts) -> Result<Self, JournalError> {
         let clock = Clock::new();
-        // More than the brake lets through in an hour, which is six times its own window.
-        let limit = parts.policy.borrow().healing.restarts_per_10_minutes.saturating_add(1).saturating_mul(6);
+        // More than the brake lets through in a day, which is 144 times its own window.
+        let limit = parts.policy.borrow().healing.restarts_per_10_minutes.saturating_add(1).saturating_mul(144);
+        let limit = limit.min(budget::MOST_KEPT as u32);
         let now = clock.now();
         let (cases, stops, restarts) = parts
             .journal
@@ -424,6 +425,7 @@ impl Worker {
         let maintenance_until =
             policy.maintenance_until(&terms.windows, now.wall).map(|end| now.after(end.duration_since(now.wall)));
         let (recent_restarts, room_at) = self.restarts.on_host(&now);
+        let spent_today = self.restarts.spent_today(containers.iter().map(|seen| seen.container.id.as_str()), &now);
         let others_restart = self.cases.iter().any(|(other, case)| other != key && case.is_restarting());
         Facts {
             docker_up: snapshot.up,
@@ -439,6 +441,7 @@ impl Worker {
                 recent_restarts,
                 room_at,
             },
+            spent_today,
             act_under_way: self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key == *key),
             journal_writable: self.parts.journal.is_writable(),
             needed,
@@ -498,9 +501,7 @@ impl Worker {
         if case.is_open() {
             self.cases.insert(key.clone(), case);
         } else {
-            if budget::begins_anew(&case.incident, &case.memory) {
-                self.restarts.forgive(&case.memory.containers);
-            }
+            self.restarts.close(&case.incident, &case.memory);
             self.cases.remove(key);
             self.due.remove(key);
             self.hold.remove(key);

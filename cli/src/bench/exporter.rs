@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::machine;
-use super::process::{Exporter, processor_time};
+use super::process::{Program, processor_time};
 use crate::docker::{Project, docker};
 use crate::home::Home;
 use crate::text::{print, table};
@@ -142,7 +142,7 @@ async fn scale(project: &Project, containers: u32) -> Result<()> {
 async fn measure_with(home: &Home, options: &Options, program: &Path, containers: u32) -> Result<Vec<Row>> {
     let socket = home.get("NEXUS_DOCKER_SOCKET").to_owned();
     let about_docker = [format!("--docker.stack={PROJECT}"), format!("--docker.socket={socket}")];
-    let full = Exporter::start("nexus-exporter, everything", program, &about_docker).await?;
+    let full = Program::start("nexus-exporter, everything", program, &about_docker).await?;
     wait_for_containers(&full, containers).await?;
     let collectors = host_collectors(&full.text().await?);
     let only = |names: &[String]| -> Vec<String> {
@@ -150,11 +150,11 @@ async fn measure_with(home: &Home, options: &Options, program: &Path, containers
             .chain(names.iter().map(|name| format!("--collector.{name}")))
             .collect()
     };
-    let mut exporters = vec![full, Exporter::start("nexus-exporter, the host", program, &only(&collectors)).await?];
+    let mut exporters = vec![full, Program::start("nexus-exporter, the host", program, &only(&collectors)).await?];
     if let Some(peer) = &options.node_exporter {
         // Families about the exporter itself are Go's there; without them both write the same.
         let arguments = [only(&collectors), vec!["--web.disable-exporter-metrics".to_owned()]].concat();
-        exporters.push(Exporter::start("node_exporter, the host", peer, &arguments).await?);
+        exporters.push(Program::start("node_exporter, the host", peer, &arguments).await?);
     }
     let mut rows = scrape_in_turn(&exporters, options, containers).await?;
     let kept = kept_files(exporters[0].pid)?;
@@ -169,7 +169,7 @@ async fn measure_with(home: &Home, options: &Options, program: &Path, containers
 }
 
 /// The exporter has seen all containers, and their control groups.
-async fn wait_for_containers(exporter: &Exporter, wanted: u32) -> Result<()> {
+async fn wait_for_containers(exporter: &Program, wanted: u32) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let body = exporter.text().await?;
@@ -196,7 +196,7 @@ fn host_collectors(body: &str) -> Vec<String> {
 }
 
 /// All programs in each round, so that what else the machine does meets them alike.
-async fn scrape_in_turn(exporters: &[Exporter], options: &Options, containers: u32) -> Result<Vec<Row>> {
+async fn scrape_in_turn(exporters: &[Program], options: &Options, containers: u32) -> Result<Vec<Row>> {
     for exporter in exporters {
         for _ in 0..WARM_UP {
             exporter.scrape().await?;

@@ -24,20 +24,32 @@ const HEADERS: [(&str, &str); 4] = [
     ("x-prometheus-scrape-timeout-seconds", "10"),
 ];
 
-/// An exporter under measurement. It is killed when this is dropped.
-pub struct Exporter {
+/// A program under measurement. It is killed when this is dropped.
+pub struct Program {
     pub name: String,
     pub pid: u32,
-    url: String,
+    address: SocketAddr,
     client: reqwest::Client,
-    _child: Child,
+    child: Child,
 }
 
-impl Exporter {
+impl Program {
     /// Starts `program` on a free port of loopback and waits until it answers.
-    pub async fn start(name: &str, program: &Path, arguments: &[String]) -> Result<Exporter> {
+    pub async fn start(name: &str, program: &Path, arguments: &[String]) -> Result<Program> {
+        Program::start_under(&[], name, program, arguments).await
+    }
+
+    /// The same by way of `wrapper`, a command that becomes the program, or starts it, as our own child.
+    pub async fn start_under(wrapper: &[String], name: &str, program: &Path, arguments: &[String]) -> Result<Program> {
         let address = free_address()?;
-        let mut command = Command::new(program);
+        let mut command = match wrapper {
+            [] => Command::new(program),
+            [first, more @ ..] => {
+                let mut command = Command::new(first);
+                command.args(more).arg(program);
+                command
+            }
+        };
         command.arg(format!("--web.listen-address={address}")).args(arguments);
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -48,11 +60,10 @@ impl Exporter {
             .pool_max_idle_per_host(1)
             .build()
             .context("cannot set up the HTTP client")?;
-        let url = format!("http://{address}/metrics");
-        let mut exporter = Exporter { name: name.to_owned(), pid, url, client, _child: child };
+        let mut started = Program { name: name.to_owned(), pid, address, client, child };
         let deadline = Instant::now() + START_TIMEOUT;
-        while exporter.scrape().await.is_err() {
-            if let Ok(Some(status)) = exporter._child.try_wait() {
+        while started.scrape().await.is_err() {
+            if let Ok(Some(status)) = started.child.try_wait() {
                 bail!("{} {} has ended: {status}", program.display(), arguments.join(" "));
             }
             if Instant::now() > deadline {
@@ -60,12 +71,12 @@ impl Exporter {
             }
             tokio::time::sleep(POLL).await;
         }
-        Ok(exporter)
+        Ok(started)
     }
 
     /// One scrape as Prometheus makes it; gives the size of the body as it came.
     pub async fn scrape(&self) -> Result<usize> {
-        let mut request = self.client.get(&self.url);
+        let mut request = self.client.get(self.at("/metrics"));
         for (name, value) in HEADERS {
             request = request.header(name, value);
         }
@@ -75,7 +86,7 @@ impl Exporter {
 
     /// The body as text, not compressed.
     pub async fn text(&self) -> Result<String> {
-        let answer = self.client.get(&self.url).send().await?.error_for_status()?;
+        let answer = self.client.get(self.at("/metrics")).send().await?.error_for_status()?;
         Ok(answer.text().await?)
     }
 
@@ -83,10 +94,28 @@ impl Exporter {
         processor_time(self.pid)
     }
 
+    pub fn at(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most that was ever resident.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.pid);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        resident(&text).with_context(|| format!("{path} has no VmRSS"))
+        kilobytes(&text, name).with_context(|| format!("{path} has no {name}"))
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.with_context(|| format!("cannot kill {}", self.name))
     }
 }
 
@@ -106,8 +135,8 @@ fn first_number(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let kilobytes: u64 = first_number(status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?)?;
+fn kilobytes(status: &str, name: &str) -> Option<u64> {
+    let kilobytes: u64 = first_number(status.lines().find_map(|line| line.strip_prefix(name))?)?;
     Some(kilobytes * 1024)
 }
 
@@ -123,8 +152,8 @@ mod tests {
 
     #[test]
     fn figures_of_a_process_are_read() {
-        assert_eq!(resident("Name:\tx\nVmRSS:\t    5120 kB\nThreads:\t1\n"), Some(5 << 20));
-        assert_eq!(resident("Name:\tkthreadd\n"), None);
+        assert_eq!(kilobytes("Name:\tx\nVmRSS:\t    5120 kB\nThreads:\t1\n", "VmRSS:"), Some(5 << 20));
+        assert_eq!(kilobytes("Name:\tkthreadd\n", "VmRSS:"), None);
         assert_eq!(first_number("123456 78 9\n"), Some(123_456));
         assert!(processor_time(std::process::id()).unwrap() > Duration::ZERO);
         assert!(processor_time(u32::MAX).is_err());

@@ -16,7 +16,7 @@ use nexus_model::{Mode, Now, ServiceKey, api::ModeSource, labels};
 
 use super::{Decision, admit, decide};
 use crate::{
-    budget::{self, Restarts},
+    budget::Restarts,
     case::Case,
     dependencies::{self, World},
     facts::{self, Facts, HostFacts, Stops},
@@ -488,6 +488,7 @@ impl Healer {
                 recent_restarts,
                 room_at,
             },
+            spent_today: self.budget.spent_today([key.service.as_str()].into_iter(), &now),
             act_under_way: busy(&scenario.services[own]),
             journal_writable: true,
             needed: dependencies::not_well(key, &world, |_, _| Mode::Heal),
@@ -559,9 +560,7 @@ impl Healer {
             if changed.case.is_open() {
                 self.cases.insert(key.clone(), changed.case);
             } else {
-                if budget::begins_anew(&changed.case.incident, &changed.case.memory) {
-                    self.budget.forgive(&changed.case.memory.containers);
-                }
+                self.budget.close(&changed.case.incident, &changed.case.memory);
                 self.cases.remove(key);
             }
             if ends {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    budget::{self, BUDGET_WINDOW, Restarts},
+    budget::{self, BUDGET_WINDOW, DAY, Restarts},
     facts::HostFacts,
     modes::Effective,
     policy::Policy,
@@ -20,6 +20,8 @@ use crate::{
 
 const SERVICES: usize = 3;
 const MOST: u32 = 6;
+/// Within reach of a play.
+const MOST_A_DAY: u32 = 9;
 /// How long Docker takes for a restart: longer than the shortest backoff, shorter than what an intent is granted.
 const RESTART_TAKES: SignedDuration = SignedDuration::from_secs(15);
 
@@ -100,6 +102,8 @@ struct World {
     /// All restarts, and those among them that count against the budget of a container.
     restarts: usize,
     charged: Vec<(Now, String)>,
+    /// The same for the budget of a day.
+    charged_today: Vec<(Now, String)>,
     call: Option<Call>,
     randomness: u32,
 }
@@ -131,6 +135,7 @@ impl World {
             budget: Restarts::default(),
             restarts: 0,
             charged: Vec::new(),
+            charged_today: Vec::new(),
             call: None,
             randomness: 1,
         }
@@ -278,6 +283,7 @@ impl World {
                 dead_network: None,
             }],
             host: HostFacts { restart_under_way: restarting, recent_restarts, room_at },
+            spent_today: self.budget.spent_today([fake.container.id.as_str()].into_iter(), &self.now),
             act_under_way: self.call.as_ref().is_some_and(|call| call.service == it && call.waited_for),
             journal_writable: self.disk_ok,
             silenced: false,
@@ -344,9 +350,14 @@ impl World {
                 let stable_for = self.policy.healing.stable_for;
                 assert!(self.now.since(since) >= stable_for, "closed before it had been well for long enough");
             }
-            if budget::begins_anew(&changed.case.incident, &changed.case.memory) {
-                self.budget.forgive(&changed.case.memory.containers);
-                self.charged.retain(|(_, id)| !changed.case.memory.containers.contains(id));
+            let Case { incident, memory, .. } = &changed.case;
+            self.budget.close(incident, memory);
+            let stays = |(_, id): &(Now, String)| !memory.containers.contains(id);
+            if budget::begins_anew(incident, memory) {
+                self.charged.retain(stays);
+            }
+            if matches!(incident.outcome, Some(Outcome::StoppedByHuman | Outcome::SwitchedOff)) {
+                self.charged_today.retain(stays);
             }
             self.cases.remove(&it);
         }
@@ -366,10 +377,14 @@ impl World {
         assert!(!(down && by_human) || fake.ambiguous, "a human stopped it");
         assert!(case.attempts_on(container_id).count() < MOST as usize, "over budget");
         // Before a reboot the clock may have stood anywhere.
-        let lately = |(then, id): &&(Now, String)| {
-            id == container_id && then.boot_id == self.now.boot_id && self.now.since(then) < BUDGET_WINDOW
+        let within = |charged: &[(Now, String)], window: SignedDuration| {
+            let lately = |(then, id): &&(Now, String)| {
+                id == container_id && then.boot_id == self.now.boot_id && self.now.since(then) < window
+            };
+            charged.iter().filter(lately).count()
         };
-        assert!(self.charged.iter().filter(lately).count() < MOST as usize, "over the budget of an hour");
+        assert!(within(&self.charged, BUDGET_WINDOW) < MOST as usize, "over the budget of an hour");
+        assert!(within(&self.charged_today, DAY) < MOST_A_DAY as usize, "over the budget of a day");
         assert!(self.call.is_none() || !self.call.as_ref().is_some_and(|call| call.waited_for), "two at once");
         // A call of a healer that was killed may still be under way; then no other one may be made on its container.
         let lost = self.call.as_ref().filter(|call| call.service == it);
@@ -387,6 +402,7 @@ impl World {
             self.budget.note(container_id, &self.now);
             self.restarts += 1;
             self.charged.push((self.now.clone(), container_id.to_owned()));
+            self.charged_today.push((self.now.clone(), container_id.to_owned()));
             let done_at = self.now.after(RESTART_TAKES);
             self.call = Some(Call { service: it, done_at, waited_for: true });
         }
@@ -414,7 +430,8 @@ impl World {
 }
 
 fn policy() -> Policy {
-    Policy::default()
+    let healing = Healing { attempts_per_day: MOST_A_DAY, ..Healing::default() };
+    Policy { healing, ..Policy::default() }
 }
 
 proptest! {
@@ -492,5 +509,35 @@ proptest! {
         world.take(&Step::Pass(every));
         prop_assert!(world.cases.is_empty());
         prop_assert_eq!(world.restarts, MOST as usize + 1);
+    }
+
+    #[test]
+    fn what_falls_ill_again_all_day_is_given_up(every in 780..2400_u16, crashes in any::<bool>()) {
+        let mut world = World::new(policy());
+        for _ in 0..MOST_A_DAY + 2 {
+            world.take(&Step::FallIll(0));
+            world.take(&Step::Alert(0));
+            world.take(&Step::Pass(every));
+            if crashes {
+                world.take(&Step::Crash(true));
+            }
+        }
+        prop_assert_eq!(world.restarts, MOST_A_DAY as usize, "never six within an hour, and yet enough for a day");
+        prop_assert_eq!(world.cases[&0].incident.refusal, Some(Refusal::DayBudgetSpent));
+        // Well for ten minutes by itself, and ill again: forgiven for the hour, not for the day.
+        world.take(&Step::Mend(0));
+        world.take(&Step::Pass(900));
+        prop_assert!(world.cases.is_empty());
+        world.take(&Step::FallIll(0));
+        world.take(&Step::Alert(0));
+        world.take(&Step::Pass(every));
+        prop_assert_eq!(world.restarts, MOST_A_DAY as usize);
+        // The owner's hand, or the next day.
+        for mode in [Mode::Off, Mode::Heal] {
+            world.take(&Step::Mode(0, mode));
+        }
+        world.take(&Step::Alert(0));
+        world.take(&Step::Pass(every));
+        prop_assert_eq!(world.restarts, MOST_A_DAY as usize + 1);
     }
 }

@@ -248,6 +248,31 @@ mod acting {
     }
 
     #[test]
+    fn a_spent_day_is_given_up_and_stays_so_as_the_day_moves_on() {
+        let mut case = case();
+        let spent = |count: u32| Facts { spent_today: [("c1".to_owned(), count)].into(), ..permitted() };
+        check(&case, &spent(19), 1, restart("c1"));
+        let given_up = Decision::GiveUpForTheDay { spent: [("c1".to_owned(), 20)].into() };
+        check(&case, &spent(20), 1, given_up.clone());
+        let mut replica = container();
+        (replica.id, replica.name) = ("c2".into(), "shop-web-2".into());
+        check(&case, &Facts { containers: vec![seen(container()), seen(replica)], ..spent(20) }, 1, restart("c2"));
+        let applied = |case: &Case, decision: &Decision, seconds: i64| {
+            transition::apply(case, decision, &spent(20), &Healing::default(), &at(seconds), 0.0).unwrap().case
+        };
+        let gave_up = applied(&case, &given_up, 1);
+        assert_eq!(
+            (gave_up.incident.state, gave_up.incident.refusal),
+            (IncidentState::GaveUp, Some(Refusal::DayBudgetSpent))
+        );
+        check(&gave_up, &spent(20), 100, wait(Refusal::DayBudgetSpent));
+        check(&gave_up, &spent(19), 100, wait(Refusal::DayBudgetSpent));
+        // The owner switches it: what counts is counted anew.
+        case = applied(&gave_up, &Decision::Follow { mode: Mode::Heal }, 200);
+        check(&case, &spent(19), 201, restart("c1"));
+    }
+
+    #[test]
     fn a_restart_that_helped_is_followed_by_a_pause_as_well() {
         let mut case = case();
         case.incident.state = IncidentState::Stabilising;

@@ -311,4 +311,6 @@ fn is_disk(error: &rusqlite::Error) -> bool {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use super::{
     store::{Prompt, Store, Table, Waiting},
 };
 use crate::{
-    budget::{self, BUDGET_WINDOW, Restart},
+    budget::{DAY, Restart},
     case::{Case, Memory, Try, TryMemory},
     facts::{Stopper, Stops},
     modes::Switches,
@@ -83,9 +83,9 @@ impl Store {
         let mut restarts = Vec::new();
         for (row, memory) in rows.iter().rev() {
             let intended = decode::<TryMemory>(memory)?.intended;
-            if now.since(&intended) < BUDGET_WINDOW {
+            if now.since(&intended) < DAY {
                 let container_id = decode::<Attempt>(row)?.container_id;
-                restarts.push(Restart { intended, container_id, forgiven: false });
+                restarts.push(Restart::new(&container_id, intended));
             }
         }
         let Some(oldest) = restarts.iter().map(|restart| restart.intended.wall).min() else { return Ok(restarts) };
@@ -96,11 +96,9 @@ impl Store {
         )?;
         for (row, memory) in closed {
             let (incident, memory): (Incident, Memory) = (decode(&row)?, decode(&memory)?);
-            let Some(closed_at) = incident.closed_at.filter(|_| budget::begins_anew(&incident, &memory)) else {
-                continue;
-            };
+            let Some(closed_at) = incident.closed_at else { continue };
             for restart in restarts.iter_mut().filter(|restart| restart.intended.wall <= closed_at) {
-                restart.forgiven |= memory.containers.contains(&restart.container_id);
+                restart.close(&incident, &memory);
             }
         }
         Ok(restarts)

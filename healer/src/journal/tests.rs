@@ -77,7 +77,7 @@ async fn what_was_answered_survives_a_power_cut() {
     assert_eq!(store.prompts().unwrap()[0].prompt, prompt("db"));
     assert_eq!(store.stops().unwrap()["c9"], (Some(at(1).wall), Stopper::Requested));
     assert_eq!(store.switches().unwrap().projects["shop"], Mode::Heal);
-    let restart = Restart { intended: at(3), container_id: "c1".into(), forgiven: false };
+    let restart = Restart::new("c1", at(3));
     assert_eq!(store.recent_restarts(10, &at(600)).unwrap(), [restart]);
     assert_eq!(store.incident(case.incident.id).unwrap().unwrap().events.len(), 1);
 }
@@ -433,7 +433,7 @@ fn what_is_forgotten_is_bounded_and_so_is_what_waits_for_postgres() {
 }
 
 #[tokio::test]
-async fn restarts_of_the_last_hour_are_found_again_with_what_was_forgiven() {
+async fn restarts_of_the_last_day_are_found_again_with_what_was_forgiven() {
     let opened = open();
     let closed = |number: u32, container: &str, outcome, closed_at: i64| {
         let mut case = of_service(&format!("s{number}"), number.into());
@@ -454,9 +454,10 @@ async fn restarts_of_the_last_hour_are_found_again_with_what_was_forgiven() {
     let mut again = closed(4, "stopped", Outcome::Recovered, 4_100);
     again.attempts[0].attempt.container_id = "stopped".into();
     opened.journal.commit(vec![put(&again)]).await.unwrap();
-    let found = opened.journal.read(|store| store.recent_restarts(10, &at(5_000))).await.unwrap();
-    let found: Vec<_> = found.iter().map(|it| (it.container_id.as_str(), it.forgiven)).collect();
-    assert_eq!(found, [("well", false), ("stopped", true), ("stopped", false)]);
+    let found = opened.journal.read(|store| store.recent_restarts(10, &at(87_400))).await.unwrap();
+    let found: Vec<_> =
+        found.iter().map(|it| (it.container_id.as_str(), it.forgiven, it.forgiven_for_the_day)).collect();
+    assert_eq!(found, [("well", false, false), ("stopped", true, true), ("stopped", false, false)]);
 }
 
 #[tokio::test]

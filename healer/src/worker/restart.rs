@@ -184,6 +184,12 @@ impl Worker {
             }
             return;
         }
+        // Whether the restart was carried out is told by the watcher's next start time: it has to know this one first.
+        let known = snapshot.containers.get(container_id).map(|watched| watched.container.started_at);
+        if known != Some(container.started_at) {
+            self.hold_off(key);
+            return;
+        }
         let stop_timeout = act::stop_timeout(&container, &facts.healing);
         let mut changed = transition::intend(case, &container, stop_timeout, &now);
         changed.case.memory.last_words = gathered.last_words.clone();

@@ -93,6 +93,10 @@ impl Worker {
             Decision::GiveUp { since } => {
                 tracing::warn!(host, project, service, %incident, reason = since, "gave up: a person is needed");
             }
+            Decision::GiveUpForTheDay { .. } => {
+                let reason = Refusal::DayBudgetSpent;
+                tracing::warn!(host, project, service, %incident, %reason, "gave up: a person is needed");
+            }
             Decision::Close { outcome, detail } => {
                 tracing::info!(host, project, service, %incident, reason = detail, "incident closed: {outcome}");
             }
