@@ -71,9 +71,8 @@ fn level(shares: &Shares, amount: &Amount, series: &Series, before: Level) -> (L
     let share = amount.share();
     let left = series.left(amount.total);
     let edge = |level: Level| if before <= level { EDGE } else { 0.0 };
-    let level = if share < shares.critical + edge(Level::Critical) {
-        Level::Critical
-    } else if left.is_some_and(|left| left <= SOON) && share < shares.soon {
+    let soon = left.is_some_and(|left| left <= SOON);
+    let level = if share < shares.critical + edge(Level::Critical) || (soon && share < shares.soon) {
         Level::Critical
     } else if share < shares.tight + edge(Level::Tight) {
         Level::Tight
@@ -83,7 +82,7 @@ fn level(shares: &Shares, amount: &Amount, series: &Series, before: Level) -> (L
         Level::Plenty
     };
     // What is gone in a minute is not plenty, however much it is.
-    let level = if left.is_some_and(|left| left <= SOON) { level.min(Level::Room) } else { level };
+    let level = if soon { level.min(Level::Room) } else { level };
     (level, left)
 }
 
