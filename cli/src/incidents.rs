@@ -111,7 +111,10 @@ pub fn detail_text(detail: &IncidentDetail, now: Timestamp, paint: Paint) -> Str
     line("id", incident.id.to_string());
     line("state", state_words(incident));
     line("mode", incident.mode.to_string());
-    line("container", format!("{} ({})", incident.container_name, incident.image));
+    // Those of the machine itself are about none.
+    if !incident.container_name.is_empty() {
+        line("container", format!("{} ({})", incident.container_name, incident.image));
+    }
     line("host", incident.host.clone());
     line("alert", incident.alert.clone());
     line("opened", format!("{} ({})", local(incident.opened_at), ago(incident.opened_at, now)));

@@ -182,6 +182,11 @@ fn judge(answers: Answers) -> Report {
             IncidentState::GaveUp if incident.refusal == Some(Refusal::NetworkGone) => {
                 (Verdict::Critical, format!("{name}: {}", Refusal::NetworkGone.words()))
             }
+            // An incident of the machine itself: no Compose project can be called so.
+            IncidentState::GaveUp if incident.project == "_host" => {
+                let text = format!("{name}: {}, and the healer has nothing left to give up", plain(&incident.problem));
+                (Verdict::Critical, text)
+            }
             IncidentState::GaveUp => {
                 let tried = match incident.attempts {
                     // The budget was spent by incidents before it.
@@ -447,6 +452,19 @@ mod tests {
         fn refused(state: IncidentState, refusal: Refusal) -> Incident {
             Incident { refusal: Some(refusal), ..incident(state) }
         }
+        check(
+            |a| {
+                let host = incident(IncidentState::GaveUp);
+                a.incidents = Some(vec![Incident {
+                    project: "_host".into(),
+                    service: "disk".into(),
+                    problem: "70.0 KiB of disk left".into(),
+                    ..host
+                }]);
+            },
+            Verdict::Critical,
+            "_host/disk: 70.0 KiB of disk left, and the healer has nothing left to give up",
+        );
         check(
             |a| a.incidents = Some(vec![refused(IncidentState::GaveUp, Refusal::NetworkGone)]),
             Verdict::Critical,

@@ -7,6 +7,9 @@ use nexus_docker::{Container, Docker, DockerError};
 
 use crate::{evidence::chain, policy::Healing};
 
+/// Docker walks and deletes files, which takes minutes on an SD card.
+const PRUNE_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
 /// What came back. Whether the container started anew is never taken from here but from Docker's start time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -29,9 +32,33 @@ pub fn stop_timeout(container: &Container, healing: &Healing) -> SignedDuration 
 /// Restarts a container, once. Dropping the future does not take the request back.
 pub async fn restart(docker: &Docker, container_id: &str, stop_timeout: SignedDuration) -> Answer {
     let stop_timeout = Duration::from_secs(stop_timeout.as_secs().unsigned_abs());
-    match docker.restart(container_id, stop_timeout).await {
+    answer(docker.restart(container_id, stop_timeout).await)
+}
+
+/// Stops a container that the policy calls expendable, once.
+pub async fn stop(docker: &Docker, container_id: &str, stop_timeout: SignedDuration) -> Answer {
+    let stop_timeout = Duration::from_secs(stop_timeout.as_secs().unsigned_abs());
+    answer(docker.stop(container_id, stop_timeout).await)
+}
+
+/// Starts a container, once.
+pub async fn start(docker: &Docker, container_id: &str) -> Answer {
+    answer(docker.start(container_id).await)
+}
+
+/// Deletes what nothing uses and what can be had again: dangling images, then unused build cache. With the bytes that Docker says
+/// it deleted; the first refusal is told, and what was deleted before counts.
+pub async fn prune(docker: &Docker) -> (Answer, u64) {
+    let images = docker.prune_dangling_images(PRUNE_DEADLINE).await;
+    let cache = docker.prune_build_cache(PRUNE_DEADLINE).await;
+    let deleted = [&images, &cache].into_iter().filter_map(|pruned| pruned.as_ref().ok()).sum();
+    (answer(images.and(cache).map(drop)), deleted)
+}
+
+fn answer(answer: Result<(), DockerError>) -> Answer {
+    match answer {
         Ok(()) => Answer::Done,
-        // The socket proxy's own word for "Docker went away while I waited": the restart may have happened.
+        // The socket proxy's own word for "Docker went away while I waited": it may have happened.
         Err(error @ DockerError::Refused { status: 502..=504, .. }) => Answer::Lost(chain(&error)),
         Err(error @ (DockerError::NotFound { .. } | DockerError::Refused { .. })) => Answer::Refused(chain(&error)),
         Err(error) => Answer::Lost(chain(&error)),

@@ -7,7 +7,7 @@ use nexus_docker::StopCause;
 use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Now, ServiceKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{by_hand::ByHand, dependencies::Follows};
+use crate::{by_hand::ByHand, dependencies::Follows, relief};
 
 /// An open incident with its attempts. What is in memory is what is on disk: a changed copy is made durable first and
 /// takes the place of the old one then.
@@ -63,6 +63,19 @@ pub struct Memory {
     pub gave_up_at: Option<Timestamp>,
     /// Events written so far; the story is bounded.
     pub events: u32,
+    /// Of an incident of the machine itself: what was given up for it.
+    pub relief: relief::Memory,
+    /// Its memory is about to reach its limit.
+    pub runs_out: Option<RunsOut>,
+}
+
+/// A run of a container whose memory is about to reach its limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunsOut {
+    pub container_id: String,
+    pub run: Option<Timestamp>,
+    /// For people.
+    pub problem: String,
 }
 
 /// An attempt and what the healer remembers of it.
@@ -92,9 +105,26 @@ pub struct TryMemory {
     /// When its outcome was known, to measure from whatever the wall clock does.
     #[serde(default)]
     pub finished: Option<Now>,
+    /// Of an act for the machine: what was available before.
+    #[serde(default)]
+    pub available_before: Option<u64>,
 }
 
 impl TryMemory {
+    /// Of an intent that is written now.
+    pub fn of(now: &Now, stop_timeout: SignedDuration) -> Self {
+        Self {
+            intended: now.clone(),
+            stop_timeout,
+            deadline: None,
+            network_began_at: None,
+            retry: None,
+            left_stopped: false,
+            finished: None,
+            available_before: None,
+        }
+    }
+
     /// Whether it was under way at a moment that was told by the wall clock as it stood at the intent.
     fn was_under_way(&self, at: Timestamp) -> bool {
         let ended = self.finished.as_ref().map(|finished| self.intended.after(finished.since(&self.intended)).wall);

@@ -70,6 +70,50 @@ fn version_1(root: &Path, container: &Container) -> Usage {
     }
 }
 
+/// What a container holds and has written, as far as the kernel counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Memory that the kernel can't take back by dropping files from its cache: what a leak fills.
+    pub held_bytes: Option<u64>,
+    /// To disks, since it was started. Version 1 does not count what goes through the cache.
+    pub written_bytes: Option<u64>,
+}
+
+/// The same places as [`read`], without the rest: it is asked for every other second.
+pub fn load(root: &Path, container: &Container) -> Load {
+    if container.pid == 0 || !is_id(&container.id) {
+        return Load::default();
+    }
+    let held = |folder: &Path, usage: &str, prefix: &str| {
+        let stat = text(folder, "memory.stat")?;
+        let cached = |name: &str| keyed(&stat, &format!("{prefix}{name}")).unwrap_or_default();
+        let cache = cached("inactive_file").saturating_add(cached("active_file"));
+        Some(number(folder, usage)?.saturating_sub(cache).saturating_sub(cached("slab_reclaimable")))
+    };
+    if root.join("cgroup.controllers").exists() {
+        let Some(folder) = find(root, container) else { return Load::default() };
+        let written = |stat: String| -> u64 {
+            let values = stat.split_whitespace().filter_map(|word| word.strip_prefix("wbytes="));
+            values.filter_map(|value| value.parse::<u64>().ok()).sum()
+        };
+        return Load {
+            held_bytes: held(&folder, "memory.current", ""),
+            written_bytes: text(&folder, "io.stat").map(written),
+        };
+    }
+    let written = |stat: String| -> u64 {
+        let lines = stat.lines().filter_map(|line| line.rsplit_once(' '));
+        let written = lines.filter(|(name, _)| name.ends_with(" Write"));
+        written.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+    };
+    let memory = find(&root.join("memory"), container);
+    let disk = find(&root.join("blkio"), container);
+    Load {
+        held_bytes: memory.and_then(|folder| held(&folder, "memory.usage_in_bytes", "total_")),
+        written_bytes: disk.and_then(|folder| text(&folder, "blkio.throttle.io_service_bytes")).map(written),
+    }
+}
+
 /// Where Docker puts the group of a container, with either cgroup driver.
 fn find(root: &Path, container: &Container) -> Option<PathBuf> {
     let id = &container.id;
@@ -164,6 +208,31 @@ mod tests {
         let usage = read(root.path(), &of(""));
         assert_eq!((usage.memory_peak_bytes, usage.oom_kills, usage.cpu_nanos), (Some(2000), Some(3), Some(77)));
         assert_eq!(usage.memory_limit_hits, None);
+    }
+
+    #[test]
+    fn what_a_container_holds_is_what_the_cache_can_not_give_back() {
+        let folder = "system.slice/docker-ab12.scope";
+        let root = tree(&[
+            ("cgroup.controllers", "cpu memory\n"),
+            (&format!("{folder}/memory.current"), "1000\n"),
+            (
+                &format!("{folder}/memory.stat"),
+                "anon 500\nfile 450\ninactive_file 100\nactive_file 50\nslab_reclaimable 7\n",
+            ),
+            (&format!("{folder}/io.stat"), "8:0 rbytes=1 wbytes=20 rios=1 wios=1\n179:0 rbytes=5 wbytes=3\n"),
+        ]);
+        let expected = Load { held_bytes: Some(843), written_bytes: Some(23) };
+        assert_eq!(load(root.path(), &of("")), expected);
+        assert_eq!(load(root.path(), &Container { pid: 0, ..of("") }), Load::default());
+        let root = tree(&[
+            ("memory/docker/ab12/memory.usage_in_bytes", "1000\n"),
+            ("memory/docker/ab12/memory.stat", "inactive_file 1\ntotal_inactive_file 100\ntotal_active_file 50\n"),
+            ("blkio/docker/ab12/blkio.throttle.io_service_bytes", "8:0 Read 9\n8:0 Write 4\n7:0 Write 2\nTotal 15\n"),
+        ]);
+        assert_eq!(load(root.path(), &of("")), Load { held_bytes: Some(850), written_bytes: Some(6) });
+        // The memory cgroup is off, as on a stock Raspberry Pi OS.
+        assert_eq!(load(tree(&[]).path(), &of("")), Load::default());
     }
 
     #[test]

@@ -327,7 +327,9 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
     }
     let Some((left, id)) = next else {
         // What was to be restarted with another, and is well: there is nothing that a person would have to mend.
-        if service.ill.iter().all(|(seen, _)| facts::looks_well(seen)) {
+        let looks_well =
+            |seen: &ContainerFacts| facts::looks_well(seen) && facts::runs_out(&seen.container, Some(case)).is_none();
+        if service.ill.iter().all(|(seen, _)| looks_well(seen)) {
             return close(
                 Outcome::RecoveredByItself,
                 "it is well, and was restarted too often to be restarted once more",

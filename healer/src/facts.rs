@@ -154,7 +154,10 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
                     Condition::Ill(format!("its network is dead: {owner}, which it shares, was started anew"))
                 }
                 (None, Some(service)) => Condition::Ill(format!("to be restarted with {service}, which was restarted")),
-                (None, None) => Condition::Well,
+                (None, None) => match runs_out(container, case) {
+                    Some(problem) => Condition::Ill(problem.to_owned()),
+                    None => Condition::Well,
+                },
             },
             Health::Starting => Condition::Settling,
             Health::Unhealthy => Condition::Ill(problem(container)),
@@ -215,6 +218,13 @@ fn follows<'c>(container: &Container, case: Option<&'c Case>) -> Option<&'c Serv
         case.attempts_on(&container.id).any(|attempt| attempt.attempt.started_at_after == container.started_at);
     let began_before = container.started_at.is_some_and(|started_at| started_at < follows.restarted_at);
     (began_before && !has_followed).then_some(&follows.service)
+}
+
+/// What is the matter with a run whose memory is about to reach its limit.
+pub fn runs_out<'c>(container: &Container, case: Option<&'c Case>) -> Option<&'c str> {
+    let runs_out = case?.memory.runs_out.as_ref()?;
+    let is_it = runs_out.container_id == container.id && runs_out.run == container.started_at;
+    is_it.then_some(runs_out.problem.as_str())
 }
 
 /// What is the matter with a container, for people.

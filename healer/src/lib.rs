@@ -2,7 +2,7 @@
 //!
 //! The flow is one way: webhook → journal → facts → decide → journal (intent) → act → verify → journal (outcome) →
 //! Postgres. Decisions are pure ([`decide`]); what they change is plain data ([`transition`]); I/O lives at the edges.
-//! Read [`worker`] first: it is the loop. What this crate does not do: serve pages, delete or create anything in Docker,
+//! Read [`worker`] first: it is the loop; [`relief`] has one of its own, for the machine itself. What this crate does not do: serve pages, delete or create anything in Docker,
 //! act on a timer without an incident, or act on anything that is not a Compose service.
 
 pub mod acknowledge;
@@ -35,6 +35,7 @@ pub mod pauses;
 pub mod plan;
 pub mod record;
 pub mod redact;
+pub mod relief;
 pub mod run;
 pub mod scopes;
 pub mod server;

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::case::Case;
+use crate::{case::Case, relief::metrics::ReliefMetrics};
 
 type Count = Counter<u64, AtomicU64>;
 type Level = Gauge<i64, AtomicI64>;
@@ -73,6 +73,7 @@ pub struct Metrics {
     pub notify_failures: Count,
     pub seen_ill: Level,
     own_prompts: Family<CauseLabel, Count>,
+    pub relief: ReliefMetrics,
 }
 
 impl Metrics {
@@ -173,6 +174,7 @@ impl Metrics {
                 _ = own_prompts.get_or_create(&CauseLabel { cause });
             }
         }
+        let relief = ReliefMetrics::registered(&mut registry);
         // Present from the start, so that a rule sees the first increase.
         for outcome in Outcome::ALL {
             _ = incidents.get_or_create(&OutcomeLabel { outcome: outcome.as_str() });
@@ -206,6 +208,7 @@ impl Metrics {
             notify_failures,
             seen_ill,
             own_prompts,
+            relief,
         }
     }
 

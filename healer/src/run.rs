@@ -7,7 +7,7 @@ use nexus_docker::{Docker, Watcher};
 use nexus_model::api::PartStatus;
 use nexus_web::{Limits, Secret};
 use tokio::{
-    sync::{Mutex, Notify, Semaphore, oneshot, watch},
+    sync::{Mutex, Notify, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -24,6 +24,7 @@ use crate::{
     notify::{Notifier, Told},
     policy::Policy,
     record::{Copier, Database},
+    relief::task::{self as relief, Relief},
     scopes::Tokens,
     server::{self, App, AppParts},
     silences,
@@ -34,6 +35,8 @@ use crate::{
 const DOCKER_DEADLINE: Duration = Duration::from_secs(10);
 /// For the last rows to Postgres at the end.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
+/// Alerts about the machine that may wait to be looked at: there are two kinds of them.
+const HOST_PROMPTS: usize = 8;
 
 /// Why the process ends with an error.
 #[derive(Debug)]
@@ -213,15 +216,39 @@ impl Settings {
             }
         };
 
+        let places = Places {
+            procfs: config.procfs.clone(),
+            cgroupfs: config.cgroupfs.clone(),
+            // In a container this is on the file system that Docker keeps all of them on.
+            disk: "/".into(),
+        };
+        let (host_prompts, host_prompted) = mpsc::channel(HOST_PROMPTS);
+        let (shown, relief_seen) = watch::channel(Arc::new(relief::Shown::default()));
+        let relief = Relief::resume(relief::Parts {
+            host: host.clone(),
+            stack: config.stack.clone(),
+            places: places.clone(),
+            journal_path: config.journal.clone(),
+            docker: Arc::clone(&docker),
+            watcher: watcher.clone(),
+            alertmanager: asked.clone(),
+            journal: journal.clone(),
+            policy: policy_seen.clone(),
+            metrics: Arc::clone(&metrics),
+            prompts: host_prompted,
+            outlook: outlook_seen.clone(),
+            shown,
+        });
+        let relief = relief.await.map_err(anyhow::Error::from)?;
+        let (stop_relief, relief_stops) = oneshot::channel::<()>();
+        let mut relief = tokio::spawn(relief.run(async {
+            _ = relief_stops.await;
+        }));
+
         let worker = Worker::resume(worker::Parts {
             host: host.clone(),
             stack: config.stack.clone(),
-            places: Places {
-                procfs: config.procfs.clone(),
-                cgroupfs: config.cgroupfs.clone(),
-                // In a container this is on the file system that Docker keeps all of them on.
-                disk: "/".into(),
-            },
+            places,
             docker: Arc::clone(&docker),
             watcher: watcher.clone(),
             alertmanager: asked,
@@ -234,6 +261,8 @@ impl Settings {
             outlook,
             told,
             sights,
+            host_prompts,
+            relief: relief_seen,
             copies_wanted,
         });
         let worker = worker.await.map_err(anyhow::Error::from)?;
@@ -272,6 +301,7 @@ impl Settings {
             tokio::select! {
                 () = shutdown => (),
                 _ = &mut worker => broken = Some("worker"),
+                _ = &mut relief => broken = Some("relief"),
                 () = ended(&mut notifier) => broken = Some("notifier"),
                 () = ended(&mut alone) => broken = Some("prompter"),
                 () = ended(&mut copier) => broken = Some("copier"),
@@ -285,6 +315,10 @@ impl Settings {
             // Gone already is as good.
             _ = stop_worker.send(());
             _ = worker.await;
+        }
+        if broken != Some("relief") {
+            _ = stop_relief.send(());
+            _ = relief.await;
         }
         // The worker held the senders of what is true; the two end with it.
         for task in [notifier, alone, keeping_silences].into_iter().flatten() {

@@ -160,14 +160,6 @@ pub fn attempt(number: u32, container_id: &str, intended: Now) -> Try {
             detail: None,
             revision: 1,
         },
-        memory: TryMemory {
-            intended,
-            stop_timeout: SignedDuration::from_secs(10),
-            deadline: None,
-            network_began_at: None,
-            retry: None,
-            left_stopped: false,
-            finished: None,
-        },
+        memory: TryMemory::of(&intended, SignedDuration::from_secs(10)),
     }
 }

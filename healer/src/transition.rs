@@ -134,15 +134,7 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
             detail: None,
             revision: 1,
         },
-        memory: TryMemory {
-            intended: now.clone(),
-            stop_timeout,
-            deadline: None,
-            network_began_at: None,
-            retry: None,
-            left_stopped: false,
-            finished: None,
-        },
+        memory: TryMemory::of(now, stop_timeout),
     });
     case.memory.containers.insert(container.id.clone());
     let mut by_hand = "";

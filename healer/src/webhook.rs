@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::{
     journal::{Change, JournalError, Prompt},
+    relief::{self, Resource},
     server::{App, Problem},
 };
 
@@ -77,10 +78,21 @@ fn hear(alert: Alert, host: &str) -> Heard {
             if !at.is_empty() && at != host {
                 return Heard::Nothing("another host");
             }
-            if !is_name(&project) || !is_name(&service) || !is_name(&name) {
+            // Compose allows no such project; whoever sends it means something else.
+            if !is_name(&project) || !is_name(&service) || !is_name(&name) || project == relief::PROJECT {
                 return Heard::NotCompose;
             }
             Heard::Look { project, service, alert: name }
+        }
+        // About the machine itself: what its disk or memory is short of.
+        "prune" | "relieve" => {
+            let at = take("host");
+            if !at.is_empty() && at != host {
+                return Heard::Nothing("another host");
+            }
+            let resource = if heal == "prune" { Resource::Disk } else { Resource::Memory };
+            let key = resource.key();
+            Heard::Look { project: key.project, service: key.service, alert: name }
         }
         _ => Heard::Nothing("not for the healer"),
     }
@@ -193,6 +205,13 @@ mod tests {
         assert_eq!(hear(changed("project", ""), "pi"), Heard::NotCompose);
         assert_eq!(hear(changed("service", "a\nb"), "pi"), Heard::NotCompose);
         assert_eq!(hear(Alert { status: "resolved".into(), ..alert(&RESTART) }, "pi"), Heard::Nothing("not firing"));
+        let of_host = |heal, host| alert(&[("alertname", "HostDiskNearlyFull"), ("heal", heal), ("host", host)]);
+        let disk = Heard::Look { project: "_host".into(), service: "disk".into(), alert: "HostDiskNearlyFull".into() };
+        assert_eq!(hear(of_host("prune", "pi"), "pi"), disk);
+        assert!(matches!(hear(of_host("relieve", ""), "pi"), Heard::Look { service, .. } if service == "memory"));
+        assert_eq!(hear(of_host("prune", "pi2"), "pi"), Heard::Nothing("another host"));
+        // Nobody can pass a service off as the machine.
+        assert_eq!(hear(changed("project", "_host"), "pi"), Heard::NotCompose);
         let test = alert(&[("alertname", "NexusSelfTest"), ("heal", "test"), ("nonce", "abc")]);
         assert_eq!(hear(test, "pi"), Heard::SelfTest { nonce: "abc".into() });
         assert_eq!(hear(alert(&[("heal", "test")]), "pi"), Heard::Nothing("self-test without a nonce"));

@@ -5,6 +5,7 @@
 //! once at a time for the whole host, and comes back as one more thing that happened.
 
 mod asked;
+mod leaks;
 mod restart;
 mod see;
 mod show;
@@ -35,13 +36,14 @@ use crate::{
     facts::{self, Facts, HostFacts, Stopper, Stops},
     hold::{Hold, Illnesses},
     images::Images,
-    journal::{Change, Journal, JournalError, Memo, Prompt},
+    journal::{Change, Journal, JournalError, Memo, Prompt, Waiting},
     metrics::Metrics,
     modes::Switches,
     notify::Told,
     ooms::Ooms,
     pauses::Pauses,
     policy::Policy,
+    relief::{self, task::Shown},
     sight::Sight,
     transition::{self, Changed},
 };
@@ -88,6 +90,10 @@ pub struct Parts {
     pub outlook: watch::Sender<Arc<Outlook>>,
     pub told: watch::Sender<Told>,
     pub sights: watch::Sender<Sights>,
+    /// Takes the alerts about the machine itself.
+    pub host_prompts: mpsc::Sender<Waiting>,
+    /// What the machine is short of, and whose memory runs out.
+    pub relief: watch::Receiver<Arc<Shown>>,
     /// Whether rows are copied to Postgres; only then is forgetting them made to wait for it.
     pub copies_wanted: bool,
 }
@@ -135,6 +141,8 @@ impl Worker {
                 Ok((store.open_cases()?, store.stops()?, restarts, store.memo(Memo::Hold)?))
             })
             .await?;
+        // Those of the machine itself are another's to go on with.
+        let cases: Vec<Case> = cases.into_iter().filter(|case| case.incident.project != relief::PROJECT).collect();
         for case in &cases {
             tracing::info!(
                 host = case.incident.host, project = case.incident.project, service = case.incident.service,
@@ -172,6 +180,7 @@ impl Worker {
         let mut switches = self.parts.switches.clone();
         let mut policy = self.parts.policy.clone();
         let mut pauses = self.parts.pauses.clone();
+        let mut relief = self.parts.relief.clone();
         let prompts = Arc::clone(&self.parts.prompts);
         loop {
             self.look().await;
@@ -187,6 +196,7 @@ impl Worker {
                 Ok(()) = policy.changed() => (),
                 Ok(()) = pauses.changed() => (),
                 Some(ask) = asks.recv() => self.answer(ask).await,
+                Ok(()) = relief.changed() => self.tell(),
                 () = tokio::time::sleep(pause) => (),
             }
         }
@@ -210,6 +220,7 @@ impl Worker {
             self.look_into_prompts(&snapshot).await;
         }
         self.look_for_dead_networks(&snapshot).await;
+        self.look_for_leaks(&snapshot).await;
         let keys: Vec<ServiceKey> = self.cases.keys().cloned().collect();
         for key in keys {
             self.step(&key, &snapshot).await;
@@ -253,6 +264,11 @@ impl Worker {
         let mut refused = Vec::new();
         for prompt in waiting {
             let key = ServiceKey::new(&prompt.prompt.project, &prompt.prompt.service);
+            if key.project == relief::PROJECT {
+                // One that finds no room waits in the journal on.
+                self.prompts_wait |= self.parts.host_prompts.try_send(prompt).is_err();
+                continue;
+            }
             self.prompted(&key);
             match self.cases.get(&key) {
                 Some(case) => {
@@ -455,6 +471,7 @@ impl Worker {
             maintenance_until,
             host: HostFacts {
                 restart_under_way: others_restart
+                    || self.parts.relief.borrow().acting
                     || self.busy.as_ref().is_some_and(|busy| busy.acting && busy.key != *key),
                 recent_restarts,
                 room_at,

@@ -21,6 +21,7 @@ use crate::{
     facts::{Stopper, Stops},
     modes::Switches,
     pauses::{Covers, Pauses},
+    relief,
 };
 
 /// Incidents that one answer of the API holds at most.
@@ -73,9 +74,13 @@ impl Store {
     /// The newest restarts, as far as they still count, oldest first, of open and closed incidents alike.
     pub fn recent_restarts(&self, limit: u32, now: &Now) -> Result<Vec<Restart>, JournalError> {
         let rows: Vec<(String, String)> =
-            self.query("SELECT row, memory FROM attempts ORDER BY rowid DESC LIMIT ?", params![limit], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
+            // What was done for the machine is no restart of a service.
+            self.query(
+                "SELECT row, memory FROM attempts
+                 WHERE incident_id IN (SELECT id FROM incidents WHERE project <> ?2) ORDER BY rowid DESC LIMIT ?1",
+                params![limit, relief::PROJECT],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
         // What an incident that is still open had spent before its owner gave it a fresh budget.
         let fresh_from: BTreeMap<Uuid, u32> = self
             .open_cases()?
@@ -109,6 +114,16 @@ impl Store {
             }
         }
         Ok(restarts)
+    }
+
+    /// When the newest act of a kind was intended, of open and closed incidents alike.
+    pub fn last_attempt(&self, action: &str) -> Result<Option<Now>, JournalError> {
+        let newest: Vec<String> = self.query(
+            "SELECT memory FROM attempts WHERE json_extract(row, '$.action') = ? ORDER BY rowid DESC LIMIT 1",
+            params![action],
+            |row| row.get(0),
+        )?;
+        newest.first().map(|memory| Ok(decode::<TryMemory>(memory)?.intended)).transpose()
     }
 
     /// Alerts that wait to be looked into, oldest first.

@@ -533,7 +533,7 @@ async fn a_journal_of_the_first_version_is_taken_over_whole() {
     let version = |connection: &rusqlite::Connection| -> i64 {
         connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
     };
-    assert_eq!(version(&rusqlite::Connection::open(&path).unwrap()), 2);
+    assert_eq!(version(&rusqlite::Connection::open(&path).unwrap()), super::store::SCHEMA_VERSION);
 }
 
 #[tokio::test]

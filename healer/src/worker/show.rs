@@ -53,8 +53,13 @@ impl Worker {
             .host_hold
             .as_ref()
             .and_then(|hold| hold::alert(hold, hold::common_cause(hold, &self.cases), &self.parts.host));
-        let told: Vec<tell::Alert> =
-            for_people.chain(self.cases.values().filter_map(tell::waits)).chain(on_hold).chain(prompts).collect();
+        let of_the_machine = self.parts.relief.borrow().alerts.clone();
+        let told: Vec<tell::Alert> = for_people
+            .chain(self.cases.values().filter_map(tell::waits))
+            .chain(on_hold)
+            .chain(prompts)
+            .chain(of_the_machine)
+            .collect();
         self.parts.told.send_if_modified(|before| {
             let changed = **before != told;
             if changed {

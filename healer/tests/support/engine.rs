@@ -15,6 +15,9 @@ use tokio::{
     sync::broadcast,
 };
 
+/// The only prune of images that the proxy lets through.
+const DANGLING: &str = "filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D";
+
 /// How a container takes a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Temper {
@@ -61,6 +64,8 @@ pub struct Fake {
     pub hangs: bool,
     /// The engine removes it when it ends.
     pub auto_remove: bool,
+    /// Its limit of memory in bytes; 0: none.
+    pub memory: u64,
 }
 
 impl Fake {
@@ -89,6 +94,7 @@ impl Fake {
             inspected_in: Duration::ZERO,
             hangs: false,
             auto_remove: false,
+            memory: 0,
         }
     }
 
@@ -127,7 +133,7 @@ impl Fake {
             "Path": "sh", "Args": ["--password", "hunter2"], "State": state,
             "HostConfig": {
                 "NetworkMode": self.network_mode, "RestartPolicy": { "Name": self.restart_policy, "MaximumRetryCount": 0 },
-                "Memory": 0, "CgroupParent": "", "AutoRemove": self.auto_remove, "LogConfig": { "Type": "json-file" },
+                "Memory": self.memory, "CgroupParent": "", "AutoRemove": self.auto_remove, "LogConfig": { "Type": "json-file" },
             },
             "Config": {
                 "Image": self.image, "Env": ["PASSWORD=hunter2"], "Labels": self.labels, "StopTimeout": 1,
@@ -143,6 +149,10 @@ struct Known {
     containers: BTreeMap<String, Fake>,
     /// Ids in the order in which restarts were begun.
     restarts: Vec<(String, Timestamp)>,
+    /// Stops, starts and prunes in the order in which they came: what, and of which container.
+    others: Vec<(&'static str, String)>,
+    /// Bytes that the next prune of images frees.
+    dangling: u64,
     under_way: u32,
     most_at_once: u32,
     /// Answers nothing at all.
@@ -348,6 +358,17 @@ impl Engine {
                     None => missing(id),
                 }
             }
+            ("POST", ["containers", id, "stop"]) => self.stop_for(id).await,
+            ("POST", ["containers", id, "start"]) => self.start_for(id),
+            ("POST", ["images", "prune"]) if query == DANGLING => {
+                let mut known = self.known.lock().unwrap();
+                known.others.push(("prune images", String::new()));
+                (200, json!({ "ImagesDeleted": null, "SpaceReclaimed": std::mem::take(&mut known.dangling) }))
+            }
+            ("POST", ["build", "prune"]) if query.is_empty() => {
+                self.known.lock().unwrap().others.push(("prune cache", String::new()));
+                (200, json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
+            }
             ("POST", ["containers", id, "restart"]) => match self.restart(id).await {
                 Some(answer) => answer,
                 None => {
@@ -358,6 +379,61 @@ impl Engine {
             _ => (403, json!({ "message": format!("the proxy lets {method} {path} not through") })),
         };
         send(stream, status, &body).await;
+    }
+
+    /// What the healer has stopped, started and pruned so far.
+    pub fn others(&self) -> Vec<(&'static str, String)> {
+        self.known.lock().unwrap().others.clone()
+    }
+
+    /// From now on there are dangling images of this size.
+    pub fn dangling(&self, bytes: u64) {
+        self.known.lock().unwrap().dangling = bytes;
+    }
+
+    async fn stop_for(&self, id: &str) -> (u16, Value) {
+        let fake = {
+            let mut known = self.known.lock().unwrap();
+            known.others.push(("stop", id.to_owned()));
+            match known.containers.get(id).cloned() {
+                Some(fake) => fake,
+                None => return missing(id),
+            }
+        };
+        match (fake.temper, fake.status) {
+            (Temper::Refuses, _) => (500, json!({ "message": "cannot stop it" })),
+            (_, "running") => {
+                // Like the engine, goes on when the caller has gone.
+                let (engine, name) = (self.clone(), id.to_owned());
+                let work = tokio::spawn(async move {
+                    tokio::time::sleep(fake.stops_in).await;
+                    engine.stop(&name);
+                });
+                work.await.unwrap();
+                (204, Value::Null)
+            }
+            _ => (304, Value::Null),
+        }
+    }
+
+    fn start_for(&self, id: &str) -> (u16, Value) {
+        let attributes = {
+            let mut known = self.known.lock().unwrap();
+            known.others.push(("start", id.to_owned()));
+            let Some(fake) = known.containers.get_mut(id) else { return missing(id) };
+            if fake.temper == Temper::Refuses {
+                return (500, json!({ "message": "driver failed: port 80 is taken, token=abcdef" }));
+            }
+            if fake.status == "running" {
+                return (304, Value::Null);
+            }
+            (fake.status, fake.exit_code, fake.failing_streak) = ("running", 0, 0);
+            fake.started_at = Timestamp::now();
+            fake.health = fake.health.map(|_| if fake.temper == Temper::StaysIll { "unhealthy" } else { "healthy" });
+            attributes(fake)
+        };
+        self.event(id, "start", attributes);
+        (204, Value::Null)
     }
 
     fn list(&self) -> Value {

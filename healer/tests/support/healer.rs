@@ -54,7 +54,12 @@ struct Running {
 impl Healer {
     /// Prepared, not started.
     pub fn new(engine: &Engine) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::within(engine, &std::env::temp_dir())
+    }
+
+    /// The same with all its files below a folder.
+    pub fn within(engine: &Engine, folder: &std::path::Path) -> Self {
+        let folder = tempfile::tempdir_in(folder).unwrap();
         std::fs::write(folder.path().join("webhook"), WEBHOOK_TOKEN).unwrap();
         std::fs::write(folder.path().join("api"), API_TOKEN).unwrap();
         std::fs::write(folder.path().join("api_read"), READ_TOKEN).unwrap();

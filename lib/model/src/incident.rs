@@ -33,6 +33,8 @@ pub enum IncidentState {
     Restarting,
     /// Restarted; it must become healthy within the time allowed.
     Verifying,
+    /// Of the machine itself: something is being given up, to free disk or memory.
+    Relieving,
     /// Healthy since the restart; it must stay so for the stabilising window.
     Stabilising,
     /// The budget is spent; a person is needed.
@@ -41,13 +43,14 @@ pub enum IncidentState {
 }
 
 impl IncidentState {
-    pub const ALL: [IncidentState; 9] = [
+    pub const ALL: [IncidentState; 10] = [
         IncidentState::Suspect,
         IncidentState::Watching,
         IncidentState::Blocked,
         IncidentState::Backoff,
         IncidentState::Restarting,
         IncidentState::Verifying,
+        IncidentState::Relieving,
         IncidentState::Stabilising,
         IncidentState::GaveUp,
         IncidentState::Closed,
@@ -159,6 +162,7 @@ impl NameOf for IncidentState {
             IncidentState::Backoff => "backoff",
             IncidentState::Restarting => "restarting",
             IncidentState::Verifying => "verifying",
+            IncidentState::Relieving => "relieving",
             IncidentState::Stabilising => "stabilising",
             IncidentState::GaveUp => "gave_up",
             IncidentState::Closed => "closed",
@@ -259,7 +263,7 @@ pub struct Attempt {
     pub incident_id: Uuid,
     /// From 1 within the incident.
     pub number: u32,
-    /// `restart` is the only one so far.
+    /// `restart` or `start` of a service; of the machine itself `ballast`, `prune`, `stop` or `start`.
     pub action: String,
     pub container_id: String,
     /// The container's start time as Docker gave it before the act: another one afterwards proves that it was restarted.
