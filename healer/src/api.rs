@@ -169,6 +169,7 @@ pub async fn status(State(app): State<App>) -> Result<Response, Problem> {
         },
         postgres: app.postgres.borrow().clone(),
         alertmanager: app.alertmanager.borrow().clone(),
+        policy: Some(app.policy_status.borrow().clone()),
         journal_pending_rows: pending,
         open_incidents: outlook.states.len() as u32,
         gave_up_incidents: gave_up as u32,

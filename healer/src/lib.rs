@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod notify;
 pub mod record;
 pub mod redact;
+pub mod reload;
 pub mod run;
 pub mod server;
 pub mod sight;

@@ -54,6 +54,8 @@ pub struct AppParts {
     pub journal: Journal,
     pub watcher: Watcher,
     pub policy: watch::Receiver<Arc<Policy>>,
+    /// Whether it is the one in the file.
+    pub policy_status: watch::Receiver<PartStatus>,
     pub metrics: Arc<Metrics>,
     /// Tells the worker that prompts wait in the journal.
     pub prompts: Arc<Notify>,
@@ -187,6 +189,7 @@ mod tests {
             journal: journal.clone(),
             watcher: Watcher::spawn(Arc::new(docker), "nexus".to_owned()),
             policy: watch::channel(Arc::new(Policy::default())).1,
+            policy_status: watch::channel(part.clone()).1,
             metrics: Arc::new(Metrics::new(Parts { postgres: false, alertmanager: false })),
             prompts: Arc::new(Notify::new()),
             switches: watch::Sender::new(Arc::new(Switches::default())),

@@ -4,6 +4,7 @@
 //! is on the disk: a change is made durable first. What takes long (evidence, Docker's restart) runs beside the loop,
 //! once at a time for the whole host, and comes back as one more thing that happened.
 
+mod labels;
 mod restart;
 mod see;
 mod show;
@@ -107,6 +108,7 @@ pub struct Worker {
     sights: Vec<Sight>,
     /// More was ill than alerts are posted for: told once.
     too_much_to_see: bool,
+    wrong_labels: labels::WrongLabels,
 }
 
 impl Worker {
@@ -140,6 +142,7 @@ impl Worker {
             images: Images::default(),
             sights: Vec::new(),
             too_much_to_see: false,
+            wrong_labels: labels::WrongLabels::new(),
             parts,
         };
         worker.show();
@@ -180,6 +183,7 @@ impl Worker {
         let now = self.clock.now();
         let snapshot = self.parts.watcher.snapshot();
         self.images.note(&snapshot);
+        self.look_at_labels(&snapshot);
         // First, so that Alertmanager is under way while the rest is done.
         self.see(&snapshot);
         self.remember_stops(&snapshot).await;

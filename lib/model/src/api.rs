@@ -95,6 +95,9 @@ pub struct HealerStatus {
     pub docker: PartStatus,
     pub postgres: PartStatus,
     pub alertmanager: PartStatus,
+    /// Whether the policy in force is the one in the file.
+    #[serde(default)]
+    pub policy: Option<PartStatus>,
     /// Rows of the journal that wait to be copied to Postgres.
     pub journal_pending_rows: u64,
     pub open_incidents: u32,
