@@ -127,7 +127,7 @@ pub async fn heal(State(app): State<App>, body: Result<Json<HealSwitch>, JsonRej
     Ok(Json(ServiceList { services }).into_response())
 }
 
-fn nothing_matches(app: &App, project: &str, service: Option<&str>, snapshot: &Snapshot) -> String {
+pub(crate) fn nothing_matches(app: &App, project: &str, service: Option<&str>, snapshot: &Snapshot) -> String {
     let keys: Vec<ServiceKey> = keys(snapshot).into_iter().filter(|key| key.project != app.stack).collect();
     let in_project: Vec<&str> =
         keys.iter().filter(|key| key.project == project).map(|key| key.service.as_str()).collect();
@@ -178,7 +178,7 @@ pub async fn status(State(app): State<App>) -> Result<Response, Problem> {
 }
 
 /// What Docker shows, once it has answered at all; what was known last while it does not.
-fn known_snapshot(app: &App) -> Result<std::sync::Arc<Snapshot>, Problem> {
+pub(crate) fn known_snapshot(app: &App) -> Result<std::sync::Arc<Snapshot>, Problem> {
     let snapshot = app.watcher.snapshot();
     if snapshot.up || snapshot.engine.is_some() {
         return Ok(snapshot);

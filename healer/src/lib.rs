@@ -19,6 +19,7 @@ pub mod decide;
 pub mod dependencies;
 pub mod diagnosis;
 pub mod evidence;
+pub mod explain;
 pub mod facts;
 pub mod findings;
 pub mod images;

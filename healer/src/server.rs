@@ -11,6 +11,7 @@
 //! | `GET /api/v1/services` | api | 200, what Docker shows now · 503 while Docker has not answered |
 //! | `PUT /api/v1/heal` | api | 200 with the affected services · 400 · 404 lists what exists · 503 |
 //! | `GET /api/v1/selftest/{nonce}` | api | 200 · 404 not received (yet) |
+//! | `GET /api/v1/policy/explain` | api | 200, what holds for a service; query `project`, `service` · 400 · 404 lists what exists · 503 |
 //! | `GET /api/v1/status` | api | 200, the healer about itself |
 //!
 //! API answers are the types of `nexus_model::api`; what is not a success carries `{"error": …}`, but for 401, 405, 413 and
@@ -35,7 +36,7 @@ use nexus_web::{Secret, require_bearer};
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::{
-    api,
+    api, explain,
     journal::{Journal, JournalError},
     metrics::Metrics,
     modes::Switches,
@@ -97,6 +98,7 @@ pub fn router(app: App, webhook_token: Secret, api_token: Secret) -> Router {
         .route("/api/v1/heal", put(api::heal))
         .route("/api/v1/selftest/{nonce}", get(api::selftest))
         .route("/api/v1/status", get(api::status))
+        .route("/api/v1/policy/explain", get(explain::policy))
         .layer(DefaultBodyLimit::max(16 * 1024))
         .with_state(app.clone());
     let open = Router::new()

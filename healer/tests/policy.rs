@@ -124,6 +124,44 @@ async fn a_wrong_label_is_left_out_told_once_and_counted_and_the_service_is_heal
 }
 
 #[tokio::test]
+async fn the_policy_is_explained_as_it_is_in_force() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web").label("nexus.attempts", "5").label("nexus.expendable", "perhaps"));
+    engine.set("c2", Fake::service("shop", "api"));
+    let mut healer = Healer::new(&engine);
+    healer.policy("default: shadow\nhealing:\n  attempts: 4\n  stop_timeout: 3s\n");
+    healer.start().await;
+    healer.sees("web", "running", "healthy").await;
+    healer.sees("api", "running", "healthy").await;
+    let explain = async |query: &str| healer.api("GET", &format!("/api/v1/policy/explain?{query}"), "").await;
+    let values = async |service: &str| {
+        let (status, body) = explain(&format!("project=shop&service={service}")).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<nexus_model::api::PolicyExplanation>(&body).unwrap()
+    };
+    let said = |explained: &nexus_model::api::PolicyExplanation, key: &str| {
+        let value = explained.values.iter().find(|value| value.key == key).unwrap();
+        format!("{} by {}", value.value, value.source)
+    };
+    let web = values("web").await;
+    assert_eq!(said(&web, "mode"), "heal by label nexus.heal");
+    assert_eq!(said(&web, "attempts"), "5 by label nexus.attempts");
+    assert_eq!(said(&web, "stable_for"), "1m by default");
+    // The engine's containers say so themselves.
+    assert_eq!(said(&web, "stop_timeout"), "1s by container (stop_grace_period)");
+    assert_eq!(web.wrong_labels.len(), 1);
+    assert_eq!(said(&values("api").await, "attempts"), "4 by healer.yml line 3");
+
+    let (status, body) = explain("project=shop&service=db").await;
+    assert_eq!(status, 404);
+    assert!(body.contains("project shop has no service db; it has api, web"), "{body}");
+    assert_eq!(explain("project=nexus&service=healer").await.0, 400);
+    assert_eq!(explain("project=shop").await.0, 400);
+    assert_eq!(explain("project=shop&service=web&x=1").await.0, 400);
+    assert_eq!(healer.request("GET", "/api/v1/policy/explain?project=shop&service=web", None, "").await.0, 401);
+}
+
+#[tokio::test]
 async fn healing_waits_while_a_maintenance_window_holds_and_until_the_policy_ends_it() {
     let engine = Engine::start();
     engine.set("c1", Fake::service("shop", "web").ill());
