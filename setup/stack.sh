@@ -37,7 +37,7 @@ configure() {
 
 # The healer knows its own policy best. With a wrong one it would not start, so the one that runs is left as it is.
 check_policy() {
-    (cd "$root" && "${as_root[@]}" bin/nexus-healer check --policy.file "$(setting NEXUS_POLICY_FILE ./healer.yml)")
+    (cd "$root" && "${as_root[@]}" bin/nexus-healer check --policy.file "$(setting NEXUS_POLICY_DIR ./policy)/healer.yml")
 }
 
 # The number of the device that lets the exporter ask a Raspberry Pi's firmware with the least power over the board; where
@@ -66,7 +66,7 @@ compose() {
         secrets=$(setting NEXUS_SECRETS_DIR ./secrets)
         "${as_docker[@]}" env \
             "NEXUS_HASH_HAPROXY=$(content_of images/haproxy/haproxy.cfg)" \
-            "NEXUS_HASH_HEALER=$(content_of "$(setting NEXUS_POLICY_FILE ./healer.yml)")$(identity_of "$secrets/healer")" \
+            "NEXUS_HASH_HEALER=$("${as_root[@]}" stat -c %i "$(setting NEXUS_POLICY_DIR ./policy)")$(identity_of "$secrets/healer")" \
             "NEXUS_HASH_PROMETHEUS=$(content_of prometheus/prometheus.yml prometheus/rules)$(identity_of "$rendered/prometheus/targets")" \
             "NEXUS_HASH_ALERTMANAGER=$(content_of "$rendered/alertmanager/alertmanager.yml" alertmanager/templates)$(identity_of "$secrets/alertmanager")" \
             "NEXUS_HASH_POSTGRES=$(identity_of "$secrets/postgres")" \
@@ -183,7 +183,7 @@ down() {
     begin down "taking the stack down" compose --profile grafana down "${options[@]}"
     finish down
     if [ -n "$forget" ]; then
-        say "Incidents, metrics and the journal are gone; .env, secrets/ and healer.yml are still here."
+        say "Incidents, metrics and the journal are gone; .env, secrets/ and policy/ are still here."
     else
         say "Nothing is forgotten: ./nexus up brings it back (./nexus down --volumes forgets)."
     fi

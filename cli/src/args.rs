@@ -129,6 +129,9 @@ pub enum Command {
         #[arg(long, value_name = "KEY=VALUE")]
         replace: Vec<Setting>,
     },
+    /// Check and explain what the healer may do, and how hard it tries
+    #[command(subcommand)]
+    Policy(Policy),
     /// Check or render the configuration (done by `./nexus up`)
     #[command(subcommand)]
     Config(Config),
@@ -225,6 +228,25 @@ pub enum Config {
     Check,
     /// Render the configuration of Alertmanager and the targets of Prometheus; prints the files that changed
     Render,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Check healer.yml without a healer, and explain it line by line
+    ///
+    /// Exit code 0: it is right. 2: it is not; each mistake is one line with its line in the file, the key and the mend.
+    Check {
+        /// Another file than the healer's
+        file: Option<PathBuf>,
+    },
+    /// Show every value that holds for a service and who says so: label, line of healer.yml, switch or default
+    Explain {
+        /// PROJECT/SERVICE, or the service's name alone where no other has it
+        service: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

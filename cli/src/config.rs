@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nexus_policy::Policy;
 
 use crate::failure::mistake;
 use crate::files::{Access, make_folder, read_text, write_atomically};
@@ -48,7 +49,7 @@ pub fn complaints(home: &Home) -> Vec<String> {
     if let Err(error) = telegram(home) {
         all.extend(format!("{error:#}").lines().map(str::to_owned));
     }
-    all.extend(policy_complaint(home));
+    all.extend(policy_complaints(home));
     all
 }
 
@@ -64,26 +65,24 @@ fn ports_taken_twice(home: &Home) -> Vec<String> {
         .collect()
 }
 
-/// Only whether it is YAML at all, and a mapping or nothing: what it says is checked by `nexus-healer check`, since the
-/// healer knows its own policy best.
-fn policy_complaint(home: &Home) -> Option<String> {
+/// All that is wrong with the policy.
+fn policy_complaints(home: &Home) -> Vec<String> {
     let path = home.policy();
     let shown = home.show(&path);
-    let text = match read_text(&path, TEXT_LIMIT) {
-        Ok(Some(text)) => text,
-        Ok(None) => return Some(format!("{shown} is missing: run ./nexus up, which makes it")),
-        Err(error) => return Some(format!("{error:#}")),
+    let mut all = match read_text(&path, TEXT_LIMIT) {
+        Ok(Some(text)) => match Policy::check(&text) {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.iter().map(|mistake| format!("{shown}: {mistake}")).collect(),
+        },
+        Ok(None) => vec![format!("{shown} is missing: run ./nexus up, which makes it")],
+        Err(error) => vec![format!("{error:#}")],
     };
-    match serde_saphyr::from_str::<serde_json::Value>(&text) {
-        // All of it commented out is a policy too: that of the defaults.
-        Ok(serde_json::Value::Object(_) | serde_json::Value::Null) => None,
-        Ok(_) => Some(format!("{shown} must be a mapping of `key: value` lines, as in healer/healer.example.yml")),
-        Err(error) => {
-            let message = error.to_string();
-            let first = message.lines().next().unwrap_or_default();
-            Some(format!("{shown} is no valid YAML: {first}"))
-        }
+    let earlier = home.earlier_policy();
+    if earlier != path && earlier.exists() {
+        let earlier = home.show(&earlier);
+        all.push(format!("{earlier} is not read, {shown} is: bring its lines over there and remove it"));
     }
+    all
 }
 
 /// The chat id when Telegram is fully configured, `None` when it is not configured at all. Half of it is a mistake.
@@ -189,7 +188,7 @@ mod tests {
         };
         place("alertmanager/alertmanager.yml.tmpl", "# @@if telegram@@\nchat_id: @@TELEGRAM_CHAT_ID@@\n# @@end@@\n");
         place("prometheus/targets.yml.tmpl", "host: \"@@HOST@@\"\n");
-        place("healer.yml", "default: shadow\n");
+        place("policy/healer.yml", "default: shadow\n");
         place("secrets/telegram_bot_token", "");
         let _ = secrets::make(&folder.path().join("secrets"), secrets::invoking_user(), secrets::is_root());
         folder
@@ -228,22 +227,31 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_policy_is_told_with_its_line() {
+    fn each_mistake_of_the_policy_is_told_with_its_line() {
         let folder = checkout();
         let home = Home::for_test(folder.path(), "");
-        let check = |text: &str, beginning: &str| {
-            fs::write(folder.path().join("healer.yml"), text).unwrap();
-            let complaint = policy_complaint(&home).unwrap();
-            assert!(complaint.starts_with(beginning) && !complaint.contains('\n'), "{complaint}");
+        let check = |text: &str, beginnings: &[&str]| {
+            fs::write(folder.path().join("policy/healer.yml"), text).unwrap();
+            let complaints = policy_complaints(&home);
+            assert_eq!(complaints.len(), beginnings.len(), "{complaints:?}");
+            for (complaint, beginning) in complaints.iter().zip(beginnings) {
+                assert!(complaint.starts_with(beginning) && !complaint.contains('\n'), "{complaint}");
+            }
         };
-        check("a: [1\nb: 2", "healer.yml is no valid YAML: ");
-        check("- 1", "healer.yml must be a mapping");
+        check("a: [1\nb: 2", &["policy/healer.yml: line 2: no valid YAML: "]);
+        check("- 1", &["policy/healer.yml: line 1: the file: is a list; write a mapping"]);
+        check(
+            "default: maybe\nhealing:\n  attempts: 0\n",
+            &["policy/healer.yml: line 1: default: ", "policy/healer.yml: line 3: healing.attempts: "],
+        );
         for text in ["", "# default: heal\n", "---\n"] {
-            fs::write(folder.path().join("healer.yml"), text).unwrap();
-            assert_eq!(policy_complaint(&home), None, "{text:?}");
+            check(text, &[]);
         }
+        fs::write(folder.path().join("healer.yml"), "").unwrap();
+        check("", &["healer.yml is not read, policy/healer.yml is: "]);
         fs::remove_file(folder.path().join("healer.yml")).unwrap();
-        assert_eq!(policy_complaint(&home).as_deref(), Some("healer.yml is missing: run ./nexus up, which makes it"));
+        fs::remove_file(folder.path().join("policy/healer.yml")).unwrap();
+        assert_eq!(policy_complaints(&home), ["policy/healer.yml is missing: run ./nexus up, which makes it"]);
     }
 
     #[test]

@@ -76,7 +76,12 @@ impl Home {
     }
 
     pub fn policy(&self) -> PathBuf {
-        self.path("NEXUS_POLICY_FILE")
+        self.path("NEXUS_POLICY_DIR").join("healer.yml")
+    }
+
+    /// Where the policy was before it had a folder of its own.
+    pub fn earlier_policy(&self) -> PathBuf {
+        self.directory.join("healer.yml")
     }
 
     /// Base address of a published port, reached from this machine.
@@ -122,7 +127,7 @@ mod tests {
         assert_eq!(home.url("NEXUS_HEALER_PORT"), "http://127.0.0.1:10191");
         assert_eq!(home.get("NEXUS_ROOTFS_PROPAGATION"), "");
         assert_eq!(home.secrets(), Path::new("/s"));
-        assert_eq!(home.policy(), Path::new("/n/healer.yml"));
+        assert_eq!(home.policy(), Path::new("/n/policy/healer.yml"));
         assert_eq!(home.show(&home.rendered()), "rendered");
     }
 }

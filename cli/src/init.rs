@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::failure::mistake;
-use crate::files::{Access, read_text, write_atomically};
+use crate::files::{Access, make_folder, read_text, write_atomically};
 use crate::home::{Home, TEXT_LIMIT};
 use crate::keys::{self, First, KEYS};
 use crate::{dotenv, secrets};
@@ -121,6 +121,7 @@ fn env_text(before: Option<&str>, set: &[Setting], replace: &[Setting], machine:
 /// What only this machine can tell.
 struct Machine {
     host: Option<String>,
+    timezone: Option<String>,
     docker_gid: Option<u32>,
     propagation: &'static str,
 }
@@ -130,6 +131,7 @@ impl Machine {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
         Machine {
             host: host.filter(|name| keys::is_host_name(name)),
+            timezone: jiff::tz::TimeZone::try_system().ok().and_then(|zone| zone.iana_name().map(str::to_owned)),
             docker_gid: std::fs::metadata(docker_socket).ok().map(|found| found.gid()),
             propagation: propagation(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()),
         }
@@ -138,6 +140,7 @@ impl Machine {
     fn value(&self, key: &str) -> Option<String> {
         match key {
             "NEXUS_HOST" => self.host.clone(),
+            "NEXUS_TIMEZONE" => self.timezone.clone(),
             "NEXUS_DOCKER_GID" => self.docker_gid.map(|gid| gid.to_string()),
             "NEXUS_ROOTFS_PROPAGATION" => Some(self.propagation.to_owned()),
             _ => None,
@@ -161,6 +164,16 @@ fn make_policy(home: &Home, owner: Option<(u32, u32)>) -> Result<Option<String>>
     if policy.exists() {
         return Ok(None);
     }
+    if let Some(folder) = policy.parent() {
+        // The healer's user must be able to look into it.
+        make_folder(folder, Access { mode: 0o755, owner })?;
+    }
+    let earlier = home.earlier_policy();
+    if let Some(text) = read_text(&earlier, TEXT_LIMIT)? {
+        write_atomically(&policy, text.as_bytes(), Access { mode: 0o644, owner })?;
+        std::fs::remove_file(&earlier).with_context(|| format!("cannot remove {}", home.show(&earlier)))?;
+        return Ok(Some(format!("moved {} to {}", home.show(&earlier), home.show(&policy))));
+    }
     let example = home.directory.join("healer/healer.example.yml");
     let text = read_text(&example, TEXT_LIMIT)?
         .with_context(|| format!("{} is missing: the checkout is incomplete", home.show(&example)))?;
@@ -173,7 +186,7 @@ fn make_policy(home: &Home, owner: Option<(u32, u32)>) -> Result<Option<String>>
 mod tests {
     use super::*;
 
-    const MACHINE: Machine = Machine { host: None, docker_gid: Some(998), propagation: "" };
+    const MACHINE: Machine = Machine { host: None, timezone: None, docker_gid: Some(998), propagation: "" };
 
     fn settings(all: &[&str]) -> Vec<Setting> {
         all.iter().map(|one| one.parse().unwrap()).collect()
@@ -245,9 +258,16 @@ mod tests {
         if secrets::is_root() {
             assert!(!run().unwrap().is_empty());
             assert_eq!(run().unwrap(), [""; 0]);
-            place("healer.yml", "default: heal\n");
+            place("policy/healer.yml", "default: heal\n");
             run().unwrap();
-            assert_eq!(std::fs::read_to_string(folder.path().join("healer.yml")).unwrap(), "default: heal\n");
+            let policy = folder.path().join("policy/healer.yml");
+            assert_eq!(std::fs::read_to_string(&policy).unwrap(), "default: heal\n");
+            // Where it was before it had a folder of its own.
+            std::fs::remove_dir_all(policy.parent().unwrap()).unwrap();
+            place("healer.yml", "default: off\n");
+            assert_eq!(run().unwrap(), ["moved healer.yml to policy/healer.yml"]);
+            assert_eq!(std::fs::read_to_string(&policy).unwrap(), "default: off\n");
+            assert!(!folder.path().join("healer.yml").exists());
         } else {
             assert!(run().is_err());
         }

@@ -25,6 +25,7 @@ pub enum Kind {
     Profiles,
     ChatId,
     LogLevel,
+    TimeZone,
     Path,
 }
 
@@ -187,7 +188,18 @@ pub const KEYS: &[Key] = &[
     ),
     key("NEXUS_SECRETS_DIR", Kind::Path, First::Commented("./secrets"), "Folder of the secrets."),
     key("NEXUS_RENDERED_DIR", Kind::Path, First::Commented("./rendered"), "Folder of the rendered configuration."),
-    key("NEXUS_POLICY_FILE", Kind::Path, First::Commented("./healer.yml"), "The healer's policy."),
+    key(
+        "NEXUS_POLICY_DIR",
+        Kind::Path,
+        First::Commented("./policy"),
+        "Folder of the healer's policy, healer.yml. The healer sees all of it, so keep nothing else there.",
+    ),
+    key(
+        "NEXUS_TIMEZONE",
+        Kind::TimeZone,
+        First::Found("UTC"),
+        "Time zone of the maintenance windows in healer.yml, where that names none: this machine's.",
+    ),
 ];
 
 pub fn find(name: &str) -> Option<&'static Key> {
@@ -278,6 +290,9 @@ pub fn complaint(kind: Kind, value: &str) -> Option<String> {
         }
         Kind::LogLevel if !["error", "warn", "info", "debug", "trace"].contains(&value) => {
             complain("error, warn, info, debug or trace")
+        }
+        Kind::TimeZone if jiff::tz::TimeZone::get(value).is_err() => {
+            complain("a time zone such as Europe/Berlin or UTC")
         }
         Kind::Path if value.is_empty() => complain("a path, or left out"),
         _ => None,
@@ -393,6 +408,10 @@ mod tests {
         bad(Kind::Address, "localhost");
         good(Kind::Address, "::1");
         bad(Kind::Path, "$HOME/x");
+        good(Kind::TimeZone, "Europe/Berlin");
+        for value in ["", "Berlin", "../etc/passwd"] {
+            bad(Kind::TimeZone, value);
+        }
         bad(Kind::Stack, "Nexus");
         bad(Kind::Image, "a b");
     }

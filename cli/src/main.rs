@@ -20,6 +20,7 @@ mod init;
 mod keys;
 mod migrate;
 mod owner;
+mod policy;
 mod render;
 mod secrets;
 mod selftest;
@@ -32,7 +33,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use nexus_model::Mode;
 
-use crate::args::{Bench, Cli, Command, Config, Heal};
+use crate::args::{Bench, Cli, Command, Config, Heal, Policy};
 use crate::home::Home;
 use crate::text::{Paint, print};
 
@@ -106,6 +107,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Init { set, replace } => {
             lines(&init::init(cli.directory.as_deref(), cli.env_file.as_deref(), &set, &replace)?)
+        }
+        Command::Policy(Policy::Check { file }) => {
+            let (path, shown) = policy::file(open, file)?;
+            policy::check(&path, &shown)?
+        }
+        Command::Policy(Policy::Explain { service, json }) => {
+            let explained = runtime.block_on(policy::of_service(&open()?, &service))?;
+            if json { as_json(&explained)? } else { policy::text(&explained) }
         }
         Command::Config(Config::Check) => {
             let complaints = config::complaints(&open()?);

@@ -168,6 +168,9 @@ fn judge(answers: Answers) -> Report {
     part("alertmanager", Verdict::Critical, answers.alerts.as_ref().map(drop).map_err(Clone::clone), "nobody is told");
     if let Ok(status) = healer {
         part("docker", Verdict::Critical, of(&status.docker), "the healer can neither see nor act");
+        if let Some(policy) = &status.policy {
+            part("policy", Verdict::Degraded, of(policy), "the one of before stays in force");
+        }
         if status.postgres.state != "off" {
             let waiting = format!("{} rows wait in the journal, nothing is lost", status.journal_pending_rows);
             part("postgres", Verdict::Degraded, of(&status.postgres), &waiting);
@@ -346,6 +349,7 @@ mod tests {
                 docker: up(),
                 postgres: up(),
                 alertmanager: up(),
+                policy: Some(up()),
                 journal_pending_rows: 0,
                 open_incidents: 0,
                 gave_up_incidents: 0,

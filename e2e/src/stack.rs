@@ -118,7 +118,8 @@ impl Stack {
     /// What `./nexus up` does with `init`, `config check` and `config render`.
     async fn configure(&self, telegram_token: &str) -> Result<()> {
         let path = |name: &str| self.folder().join(name).display().to_string();
-        std::fs::write(self.folder().join("healer.yml"), POLICY).context("cannot write the policy")?;
+        std::fs::create_dir(self.folder().join("policy")).context("cannot make the folder of the policy")?;
+        std::fs::write(self.folder().join("policy/healer.yml"), POLICY).context("cannot write the policy")?;
         std::fs::create_dir(self.folder().join("secrets")).context("cannot make the folder of the secrets")?;
         std::fs::write(self.folder().join("secrets/telegram_bot_token"), telegram_token)
             .context("cannot write the token")?;
@@ -127,7 +128,7 @@ impl Stack {
             ("NEXUS_HOST", HOST.to_owned()),
             ("NEXUS_SECRETS_DIR", path("secrets")),
             ("NEXUS_RENDERED_DIR", path("rendered")),
-            ("NEXUS_POLICY_FILE", path("healer.yml")),
+            ("NEXUS_POLICY_DIR", path("policy")),
             ("NEXUS_TELEGRAM_CHAT_ID", CHAT_ID.to_string()),
             ("NEXUS_TELEGRAM_API_URL", format!("http://host.docker.internal:{}", self.telegram.address.port())),
             ("NEXUS_BASE_URL", "http://pi.example:3000".to_owned()),

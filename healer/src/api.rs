@@ -173,7 +173,7 @@ fn not_durable() -> Problem {
     Problem(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
-fn nothing_matches(app: &App, project: &str, service: Option<&str>, snapshot: &Snapshot) -> String {
+pub(crate) fn nothing_matches(app: &App, project: &str, service: Option<&str>, snapshot: &Snapshot) -> String {
     let keys: Vec<ServiceKey> = keys(snapshot).into_iter().filter(|key| key.project != app.stack).collect();
     let in_project: Vec<&str> =
         keys.iter().filter(|key| key.project == project).map(|key| key.service.as_str()).collect();
@@ -215,6 +215,7 @@ pub async fn status(State(app): State<App>) -> Result<Response, Problem> {
         },
         postgres: app.postgres.borrow().clone(),
         alertmanager: app.alertmanager.borrow().clone(),
+        policy: Some(app.policy_status.borrow().clone()),
         journal_pending_rows: pending,
         open_incidents: outlook.states.len() as u32,
         gave_up_incidents: gave_up as u32,
@@ -224,7 +225,7 @@ pub async fn status(State(app): State<App>) -> Result<Response, Problem> {
 }
 
 /// What Docker shows, once it has answered at all; what was known last while it does not.
-fn known_snapshot(app: &App) -> Result<std::sync::Arc<Snapshot>, Problem> {
+pub(crate) fn known_snapshot(app: &App) -> Result<std::sync::Arc<Snapshot>, Problem> {
     let snapshot = app.watcher.snapshot();
     if snapshot.up || snapshot.engine.is_some() {
         return Ok(snapshot);

@@ -69,6 +69,9 @@ pub struct Metrics {
     pub postgres_up: Level,
     pub postgres_refused_rows: Count,
     pub docker_up: Level,
+    pub wrong_labels: Level,
+    policy_loaded: Level,
+    policy_usable: Level,
     pub alertmanager_up: Level,
     pub notify_failures: Count,
     pub seen_ill: Level,
@@ -134,6 +137,23 @@ impl Metrics {
         );
         let docker_up = Level::default();
         registry.register("nexus_healer_docker_up", "Whether Docker answers", docker_up.clone());
+        let wrong_labels = Level::default();
+        registry.register(
+            "nexus_healer_wrong_labels",
+            "Labels of Nexus on containers that can't be understood and are left out",
+            wrong_labels.clone(),
+        );
+        let (policy_loaded, policy_usable) = (Level::default(), Level::default());
+        registry.register(
+            "nexus_healer_policy_loaded_timestamp_seconds",
+            "When the policy in force was read",
+            policy_loaded.clone(),
+        );
+        registry.register(
+            "nexus_healer_policy_last_reload_successful",
+            "Whether the policy could be used when it was read last; if not, the one of before is in force",
+            policy_usable.clone(),
+        );
         let (postgres_up, postgres_refused_rows) = (Level::default(), Count::default());
         if parts.postgres {
             registry.register(
@@ -204,6 +224,9 @@ impl Metrics {
             postgres_up,
             postgres_refused_rows,
             docker_up,
+            wrong_labels,
+            policy_loaded,
+            policy_usable,
             alertmanager_up,
             notify_failures,
             seen_ill,
@@ -226,6 +249,14 @@ impl Metrics {
 
     pub fn prompted_alone(&self, cause: &'static str, services: u64) {
         self.own_prompts.get_or_create(&CauseLabel { cause }).inc_by(services);
+    }
+
+    /// The policy was read, and whether it can be used.
+    pub fn policy_read(&self, usable: bool, at: jiff::Timestamp) {
+        self.policy_usable.set(usable.into());
+        if usable {
+            self.policy_loaded.set(at.as_second());
+        }
     }
 
     pub fn webhook_answered(&self, code: u16) {
@@ -279,6 +310,8 @@ mod tests {
         case.incident.failed_attempts = 6;
         metrics.show_open([&case].into_iter());
         metrics.restart_ended(AttemptOutcome::Failed);
+        metrics.policy_read(true, crate::testing::at(0).wall);
+        metrics.policy_read(false, crate::testing::at(9).wall);
         let text = metrics.encode().unwrap();
         for line in [
             "nexus_healer_gave_up{project=\"shop\",service=\"web\"} 1",
@@ -290,6 +323,9 @@ mod tests {
             "nexus_healer_journal_pending_rows 0",
             "nexus_healer_postgres_up 0",
             "nexus_healer_docker_up 0",
+            "nexus_healer_policy_loaded_timestamp_seconds 1800000000",
+            "nexus_healer_policy_last_reload_successful 0",
+            "nexus_healer_wrong_labels 0",
             "nexus_healer_alertmanager_up 0",
             "nexus_healer_notify_failures_total 0",
             "nexus_healer_seen_ill 0",

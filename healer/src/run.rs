@@ -25,6 +25,7 @@ use crate::{
     policy::Policy,
     record::{Copier, Database},
     relief::task::{self as relief, Relief},
+    reload::Reload,
     scopes::Tokens,
     server::{self, App, AppParts},
     silences,
@@ -96,6 +97,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub struct Settings {
     config: Config,
     policy: Policy,
+    policy_text: String,
     webhook_token: Secret,
     tokens: Tokens,
     database: Option<Database>,
@@ -119,7 +121,8 @@ impl Settings {
     pub fn read(config: &Config) -> Result<Self, Failure> {
         // Fails only when one is installed already, which is as good.
         _ = rustls::crypto::ring::default_provider().install_default();
-        let policy = Policy::read(&config.policy_file).map_err(wrong)?;
+        let policy_text = nexus_policy::policy::read_text(&config.policy_file).map_err(wrong)?;
+        let policy = Policy::parse(&config.policy_file.display().to_string(), &policy_text).map_err(wrong)?;
         let webhook_token = Secret::read(&config.webhook_token_file).map_err(wrong)?;
         let tokens = tokens(config)?;
         let database = config
@@ -133,7 +136,7 @@ impl Settings {
         if config.stack.trim().is_empty() {
             return Err(wrong(anyhow!("--stack.name must not be empty")));
         }
-        Ok(Self { config: config.clone(), policy, webhook_token, tokens, database })
+        Ok(Self { config: config.clone(), policy, policy_text, webhook_token, tokens, database })
     }
 
     /// Serves on `listener` until `shutdown`.
@@ -142,14 +145,17 @@ impl Settings {
         listener: tokio::net::TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
-        let Settings { config, policy, webhook_token, tokens, database } = self;
+        let Settings { config, policy, policy_text, webhook_token, tokens, database } = self;
         let host = config.host();
         let (journal, journal_thread) = Journal::open(&config.journal).map_err(anyhow::Error::from)?;
-        let (_policy, policy_seen) = watch::channel(Arc::new(policy));
+        let (policy, policy_seen) = watch::channel(Arc::new(policy));
         let metrics = Arc::new(Metrics::new(Parts {
             postgres: database.is_some(),
             alertmanager: config.alertmanager_url().is_some(),
         }));
+        let (reload, policy_status) =
+            Reload::new(config.policy_file.clone(), policy_text, policy, Arc::clone(&metrics));
+        let mut reload = Some(tokio::spawn(reload.run()));
         let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_DEADLINE));
         let watcher = Watcher::spawn(Arc::clone(&docker), config.stack.clone());
         let switches = journal.read(|store| store.switches()).await.map_err(anyhow::Error::from)?;
@@ -277,6 +283,7 @@ impl Settings {
             journal: journal.clone(),
             watcher,
             policy: policy_seen,
+            policy_status,
             metrics,
             prompts,
             switches,
@@ -304,6 +311,7 @@ impl Settings {
                 _ = &mut relief => broken = Some("relief"),
                 () = ended(&mut notifier) => broken = Some("notifier"),
                 () = ended(&mut alone) => broken = Some("prompter"),
+                () = ended(&mut reload) => broken = Some("reader of the policy"),
                 () = ended(&mut copier) => broken = Some("copier"),
                 () = journal.ended() => broken = Some("journal"),
             }
@@ -321,7 +329,7 @@ impl Settings {
             _ = relief.await;
         }
         // The worker held the senders of what is true; the two end with it.
-        for task in [notifier, alone, keeping_silences].into_iter().flatten() {
+        for task in [notifier, alone, keeping_silences, reload].into_iter().flatten() {
             task.abort();
         }
         if let Some(copier) = copier

@@ -19,6 +19,7 @@
 //! | `PUT /api/v1/pauses` | act | 200 with all that hold · 400 · 404 lists what exists · 409 too many · 503 |
 //! | `DELETE /api/v1/pauses` | act | 200 with those left; query `project`, `service` · 400 · 404 lists what is paused · 503 |
 //! | `GET /api/v1/plan` | read | 200, what it would do now; query `project`, `service` · 400 · 404 · 503 |
+//! | `GET /api/v1/policy/explain` | read | 200, what holds for a service; query `project`, `service` · 400 · 404 lists what exists · 503 |
 //! | `GET /api/v1/selftest/{nonce}` | read | 200 · 404 not received (yet) |
 //! | `GET /api/v1/status` | read | 200, the healer about itself |
 //!
@@ -48,6 +49,7 @@ use crate::{
     api,
     asks::Asks,
     clock::Clock,
+    explain,
     journal::{Journal, JournalError},
     metrics::Metrics,
     modes::Switches,
@@ -68,6 +70,8 @@ pub struct AppParts {
     pub journal: Journal,
     pub watcher: Watcher,
     pub policy: watch::Receiver<Arc<Policy>>,
+    /// Whether it is the one in the file.
+    pub policy_status: watch::Receiver<PartStatus>,
     pub metrics: Arc<Metrics>,
     /// Tells the worker that prompts wait in the journal.
     pub prompts: Arc<Notify>,
@@ -123,7 +127,7 @@ pub fn router(app: App, webhook_token: Secret, tokens: Tokens) -> Router {
 pub const WEBHOOK: &str = "/webhook";
 
 /// The routes that want a token of the API.
-pub fn api_routes() -> [(&'static str, MethodRouter<App>); 12] {
+pub fn api_routes() -> [(&'static str, MethodRouter<App>); 13] {
     [
         ("/api/v1/incidents", get(api::incidents)),
         ("/api/v1/incidents/{id}", get(api::incident)),
@@ -135,6 +139,7 @@ pub fn api_routes() -> [(&'static str, MethodRouter<App>); 12] {
         ("/api/v1/heal", put(api::heal)),
         ("/api/v1/pauses", get(api::pauses::list).put(api::pauses::set).delete(api::pauses::lift)),
         ("/api/v1/plan", get(api::plan::plan)),
+        ("/api/v1/policy/explain", get(explain::policy)),
         ("/api/v1/selftest/{nonce}", get(api::selftest)),
         ("/api/v1/status", get(api::status)),
     ]
@@ -236,6 +241,7 @@ pub(crate) mod tests {
             journal: journal.clone(),
             watcher: Watcher::spawn(Arc::clone(&docker), "nexus".to_owned()),
             policy: watch::channel(Arc::new(Policy::default())).1,
+            policy_status: watch::channel(part.clone()).1,
             metrics: Arc::new(Metrics::new(Parts { postgres: false, alertmanager: false })),
             prompts: Arc::new(Notify::new()),
             switches: watch::Sender::new(Arc::new(Switches::default())),

@@ -5,6 +5,7 @@
 //! once at a time for the whole host, and comes back as one more thing that happened.
 
 mod asked;
+mod labels;
 mod leaks;
 mod restart;
 mod see;
@@ -124,6 +125,7 @@ pub struct Worker {
     host_hold: Option<Hold>,
     /// More was ill than alerts are posted for: told once.
     too_much_to_see: bool,
+    wrong_labels: labels::WrongLabels,
 }
 
 impl Worker {
@@ -166,6 +168,7 @@ impl Worker {
             illnesses: Illnesses::default(),
             host_hold,
             too_much_to_see: false,
+            wrong_labels: labels::WrongLabels::new(),
             parts,
         };
         worker.show();
@@ -212,6 +215,7 @@ impl Worker {
         let snapshot = self.parts.watcher.snapshot();
         self.images.note(&snapshot);
         self.ooms.note(&snapshot, &now);
+        self.look_at_labels(&snapshot);
         // First, so that Alertmanager is under way while the rest is done.
         self.see(&snapshot);
         self.remember_stops(&snapshot).await;

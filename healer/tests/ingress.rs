@@ -443,7 +443,7 @@ fn a_policy_is_checked_without_starting_anything() {
     check(POLICY, 0, &[]);
     check("# nothing\n", 0, &[]);
     check("healing:\n  attempts: 0\n", 2, &["nexus-healer: ", "healer.yml, line 2: healing.attempts", "1 to 20"]);
-    check("defualt: heal\n", 2, &["healer.yml is wrong", "line 1", "defualt"]);
+    check("defualt: heal\n", 2, &["healer.yml, line 1: defualt", "default is meant"]);
 }
 
 #[tokio::test]

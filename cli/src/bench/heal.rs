@@ -26,8 +26,6 @@ const COMPOSE: &str = include_str!("../../bench/heal.yml");
 const POLL_EVERY: Duration = Duration::from_secs(5);
 /// The healer's brake counts the restarts of so long.
 const BRAKE_WINDOW: SignedDuration = SignedDuration::from_mins(10);
-/// What healer.yml says where it says nothing.
-const BRAKE_DEFAULT: usize = 10;
 /// Twice the way of the rules, and the poller's turn.
 const TRIAL_LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at what has happened: they are not part of what is measured.
@@ -144,12 +142,8 @@ fn brake(home: &Home) -> Result<usize> {
 }
 
 fn brake_of(policy: &str) -> Result<usize> {
-    if policy.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(BRAKE_DEFAULT);
-    }
-    let policy: serde_json::Value = serde_saphyr::from_str(policy)?;
-    let told = policy["healing"]["restarts_per_10_minutes"].as_u64();
-    Ok(told.map_or(BRAKE_DEFAULT, |told| told.try_into().unwrap_or(usize::MAX)).max(1))
+    let policy = nexus_policy::Policy::parse("healer.yml", policy)?;
+    Ok(usize::try_from(policy.healing.restarts_per_10_minutes).unwrap_or(usize::MAX))
 }
 
 /// How long until one more restart is within the brake.
@@ -341,7 +335,7 @@ mod tests {
         assert_eq!(brake_of("healing:\n  restarts_per_10_minutes: 40\n").unwrap(), 40);
         assert!(brake_of("healing: [\n").is_err());
         let shipped = include_str!("../../../healer/healer.example.yml");
-        assert_eq!(brake_of(shipped).unwrap(), BRAKE_DEFAULT);
+        assert_eq!(brake_of(shipped).unwrap(), 10);
     }
 
     #[test]

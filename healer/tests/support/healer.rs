@@ -186,6 +186,12 @@ impl Healer {
         }
     }
 
+    /// SIGHUP, as `docker kill -s HUP` sends it.
+    pub fn hangup(&self) {
+        let id = rustix::process::Pid::from_child(&self.running.as_ref().unwrap().child);
+        rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.running.as_ref().unwrap().address
     }

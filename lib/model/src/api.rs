@@ -98,6 +98,9 @@ pub struct HealerStatus {
     pub docker: PartStatus,
     pub postgres: PartStatus,
     pub alertmanager: PartStatus,
+    /// Whether the policy in force is the one in the file.
+    #[serde(default)]
+    pub policy: Option<PartStatus>,
     /// Rows of the journal that wait to be copied to Postgres.
     pub journal_pending_rows: u64,
     pub open_incidents: u32,
@@ -105,6 +108,41 @@ pub struct HealerStatus {
     /// The pauses that hold now.
     #[serde(default)]
     pub pauses: Vec<crate::control::Pause>,
+}
+
+/// `GET /api/v1/policy/explain`: what holds for a service, and who says so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyExplanation {
+    pub project: String,
+    pub service: String,
+    /// The mode first. `maintenance` is there once for each window.
+    pub values: Vec<ExplainedValue>,
+    /// Labels that can't be understood and are left out.
+    pub wrong_labels: Vec<ExplainedLabel>,
+    /// The end of the maintenance that holds at this moment.
+    pub maintenance_until: Option<Timestamp>,
+    /// Whether the policy in force is the one in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PartStatus>,
+}
+
+/// One value of the policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainedValue {
+    pub key: String,
+    pub value: String,
+    /// `label NAME`, `healer.yml line N`, `switch …`, `default`, …
+    pub source: String,
+    /// For people.
+    pub means: String,
+}
+
+/// A label that can't be understood.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainedLabel {
+    pub name: String,
+    /// What is wrong, and what to write.
+    pub message: String,
 }
 
 /// Whether something that the healer talks to answers, with the reason if not.

@@ -6,6 +6,7 @@
 //! What this does not do: look at containers (a caller hands over [`Worn`]), or decide about an illness.
 
 pub mod amount;
+pub mod explain;
 pub mod images;
 pub mod labels;
 pub mod modes;

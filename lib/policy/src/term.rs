@@ -181,8 +181,8 @@ impl Term {
     /// What it means, for people.
     pub fn in_words(self, amount: Amount) -> String {
         match self {
-            Term::Attempts => format!("gives up after {}", times(amount)),
-            Term::AttemptsPerDay => format!("restarts one container at most {} a day", times(amount)),
+            Term::Attempts => format!("given up after {}", counted(amount, "attempt")),
+            Term::AttemptsPerDay => format!("at most {} of one container within a day", counted(amount, "restart")),
             Term::ToldAfter => format!("you are told from failed attempt {amount} on"),
             Term::BaseDelay => format!("waits {amount} after the first failed attempt, then twice as long each time"),
             Term::MaxDelay => format!("never waits longer than {amount} between two attempts"),
@@ -191,7 +191,9 @@ impl Term {
             Term::VerifyMargin => format!("has {amount} more than its health check takes to become well"),
             Term::StartPatience => format!("is left alone for {amount} from its start on while not healthy yet"),
             Term::StopTimeout => format!("has {amount} to stop before it is killed"),
-            Term::RestartsPer10Minutes => format!("the whole machine: at most {} within ten minutes", restarts(amount)),
+            Term::RestartsPer10Minutes => {
+                format!("the whole machine: at most {} within ten minutes", counted(amount, "restart"))
+            }
             Term::HoldWhenIll => {
                 format!("the whole machine: waits when {amount} services and a third of all fall ill within a minute")
             }
@@ -199,12 +201,9 @@ impl Term {
     }
 }
 
-fn times(amount: Amount) -> String {
-    if amount == Amount::Count(1) { "once".to_owned() } else { format!("{amount} times") }
-}
-
-fn restarts(amount: Amount) -> String {
-    if amount == Amount::Count(1) { "1 restart".to_owned() } else { format!("{amount} restarts") }
+fn counted(amount: Amount, what: &str) -> String {
+    let plural = if amount == Amount::Count(1) { "" } else { "s" };
+    format!("{amount} {what}{plural}")
 }
 
 impl Healing {

@@ -58,7 +58,8 @@ impl Policy {
         let said: Vec<labels::Said> = containers.into_iter().map(|worn| labels::read(worn.labels)).collect();
         let project = self.projects.get(&key.project);
         let service = self.service(key);
-        let mut healing = self.healing.clone();
+        // Not from what the top says of all, in which one value may hold another back that is free here.
+        let mut healing = Healing::default();
         let mut sources: BTreeMap<Term, Source> = Term::ALL.map(|term| (term, Source::Default)).into();
         let levels = [
             (Level::Top, Some(&self.terms)),
