@@ -457,19 +457,18 @@ impl World {
     }
 
     fn prompt(&mut self, it: usize) {
-        let key = key(it);
-        let prompt = Prompt {
-            project: key.project,
-            service: key.service.clone(),
-            alert: "ContainerUnhealthy".into(),
-            received_at: self.now.wall,
-        };
         self.tell(format_args!("an alert for s{it}"));
-        // Answered with 200; or with 503 by one whose disk is full.
-        while let Err(Killed) = self.commit(vec![Change::Prompt(prompt.clone())]) {
+        while let Err(Killed) = self.take(it) {
             // Not answered: Alertmanager sends it again.
             self.revive();
         }
+    }
+
+    /// The webhook: answered with 200, or with 503 by one whose disk is full.
+    fn take(&mut self, it: usize) -> Result<bool, Killed> {
+        let ServiceKey { project, service } = key(it);
+        let prompt = Prompt { project, service, alert: "ContainerUnhealthy".into(), received_at: self.now.wall };
+        self.commit(vec![Change::Prompt(prompt)])
     }
 
     // ---- the healer
@@ -868,11 +867,24 @@ impl World {
                     return Ok(());
                 }
                 // Meanwhile the worker goes on: a row that was read may have a newer revision when it is marked.
-                if self.dice.in_a_hundred(10) {
+                if self.dice.in_a_hundred(20) {
+                    let it = self.dice.below(SERVICES as u64) as usize;
+                    self.tell(format_args!("an alert for s{it} in the middle of a copy"));
+                    self.take(it)?;
                     self.look()?;
                 }
                 let rows = rows.into_iter().map(|row| (row.id, row.revision)).collect();
                 self.commit(vec![Change::Copied { table, rows, at: self.now.wall }])?;
+            }
+        }
+        if self.store.pending_count().unwrap() == 0 {
+            for case in self.cases.values() {
+                let copied = self.postgres.incidents.get(&case.incident.id).map(|copied| copied.revision);
+                assert_eq!(
+                    copied,
+                    Some(case.incident.revision),
+                    "nothing waits, and postgres has not the last revision"
+                );
             }
         }
         Ok(())
