@@ -66,7 +66,6 @@ pub fn lines(policy: &Policy) -> Vec<Line> {
     let remedies = &policy.remedies;
     for (&name, &line) in &policy.remedy_lines {
         let (value, means) = match name {
-            "start" => (remedies.start.to_string(), allowed(remedies.start, "start a service that is down")),
             "prune" => (
                 remedies.prune.to_string(),
                 allowed(remedies.prune, "remove dangling images and the build cache when the disk runs full"),

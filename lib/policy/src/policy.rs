@@ -76,8 +76,6 @@ pub struct Protected {
 /// What the healer may do beyond restarting. All of it is off unless it is allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remedies {
-    /// Start a service that is down and that Docker's own policy does not bring back.
-    pub start: bool,
     /// Remove dangling images and the build cache when the disk runs full.
     pub prune: bool,
     /// Stop what is expendable when disk or memory is about to run out, and start it afterwards.

@@ -228,7 +228,7 @@ impl Reader {
     }
 
     fn remedies(&mut self, node: &Node) -> (Remedies, BTreeMap<&'static str, u64>) {
-        let keys = self.map("remedies", node, &["start", "prune", "stop_expendables", "ballast"]);
+        let keys = self.map("remedies", node, &["prune", "stop_expendables", "ballast"]);
         let mut lines = BTreeMap::new();
         let mut allowed = |name: &'static str| {
             let given =
@@ -238,11 +238,11 @@ impl Reader {
                 given.value
             })
         };
-        let (start, prune, stop_expendables) = (allowed("start"), allowed("prune"), allowed("stop_expendables"));
+        let (prune, stop_expendables) = (allowed("prune"), allowed("stop_expendables"));
         let ballast = keys.get("ballast").and_then(|entry| self.word("remedies.ballast", &entry.node, amount::bytes));
         lines.extend(ballast.map(|given| ("ballast", given.line)));
         let ballast = ballast.map_or(0, |given| given.value);
-        (Remedies { start, prune, stop_expendables, ballast }, lines)
+        (Remedies { prune, stop_expendables, ballast }, lines)
     }
 
     fn mode(&mut self, path: &str, node: &Node) -> Option<Given<Mode>> {
