@@ -63,7 +63,7 @@ fn let_through(cases: &str) -> BTreeSet<(String, String, String)> {
         let columns: Vec<&str> = row.split('\t').collect();
         let [socket, method, target, status] = columns.as_slice() else { continue };
         let path = target.split('?').next().unwrap_or_default();
-        let path = path.strip_prefix("/v1.41").unwrap_or(path);
+        let path = path.strip_prefix("/v1.").and_then(|rest| Some(&rest[rest.find('/')?..])).unwrap_or(path);
         if *status != "403" {
             let mut add = |method: &str| found.insert(((*socket).to_owned(), method.to_owned(), path.to_owned()));
             add(method);
