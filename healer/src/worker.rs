@@ -225,7 +225,9 @@ impl Worker {
         }
         self.look_for_dead_networks(&snapshot).await;
         self.look_for_leaks(&snapshot).await;
-        let keys: Vec<ServiceKey> = self.cases.keys().cloned().collect();
+        // Right after the start Docker has not been asked yet, which is no word on anything: it would be told as an obstacle.
+        let has_been_asked = snapshot.up || snapshot.error.is_some();
+        let keys: Vec<ServiceKey> = self.cases.keys().filter(|_| has_been_asked).cloned().collect();
         for key in keys {
             self.step(&key, &snapshot).await;
         }
