@@ -174,7 +174,11 @@ else
     add alertname=ContainerDown severity=critical host=group name=adguard
     add alertname=ContainerDown severity=none heal=restart host=group project=shop service=api name=shop-api-1
     add alertname=HealerSawDown severity=none heal=restart host=group project=shop service=api name=shop-api-1
+    add alertname=NexusMessage severity=none level=info host=group message=1
+    add alertname=NexusMessage severity=none level=info host=group message=2
     for group in \
+        '"labels":{"alertname":"NexusMessage","host":"group","level":"info","message":"1","severity":"none"},"receiver":{"name":"messages"}' \
+        '"labels":{"alertname":"NexusMessage","host":"group","level":"info","message":"2","severity":"none"},"receiver":{"name":"messages"}' \
         '"labels":{"host":"group","project":"shop","service":"api"},"receiver":{"name":"people"}' \
         '"labels":{"alertname":"DiskCritical","host":"group"},"receiver":{"name":"people"}' \
         '"labels":{"alertname":"ContainerDown","host":"group"},"receiver":{"name":"people"}' \
@@ -185,13 +189,14 @@ else
 fi
 
 # --- messages
-# The `message` of the configuration itself, out of its YAML string.
+# message FILE [RECEIVER]: the `message` of the configuration itself, out of its YAML string.
 message() {
-    sed -n 's/^ *message: "\(.*\)"$/\1/p' "$1" | awk '{ gsub(/\\"/, "\""); gsub(/\\n/, "\n"); printf "%s", $0 }'
+    sed -n -e "/^  - name: ${2:-people}\$/,/^  - name: /s/^ *message: \"\(.*\)\"\$/\1/p" "$1" | awk '{ gsub(/\\"/, "\""); gsub(/\\n/, "\n"); printf "%s", $0 }'
 }
 render yes "" <"$root/alertmanager/alertmanager.yml.tmpl" >"$tmp/no-link.yml"
 plain=$(message "$tmp/no-link.yml")
 linked=$(message "$tmp/yes/alertmanager.yml")
+sent=$(message "$tmp/yes/alertmanager.yml" messages)
 
 # write_message TEXT DATA
 write_message() {
@@ -250,8 +255,8 @@ for file in "$here"/messages/*.json; do
     name=${file##*/}
     name=${name%.json}
     want=$here/messages/$name.html
-    # Two of them show the link.
-    case $name in gave-up | disk) text=$linked ;; *) text=$plain ;; esac
+    # Two of them show the link; some are what somebody sends.
+    case $name in gave-up | disk) text=$linked ;; sent*) text=$sent ;; *) text=$plain ;; esac
     if ! write_message "$text" "$file" >"$tmp/got" 2>"$tmp/out"; then
         not_ok "message $name" "$tmp/out"
     elif refused "$tmp/got" >"$tmp/out"; then
@@ -297,15 +302,18 @@ data() {
     ' "$@"
 }
 
-# takes NAME DATA-FILE
+# takes NAME DATA-FILE: as alerts, and as what somebody sends.
 takes() {
-    if ! write_message "$linked" "$2" >"$tmp/got" 2>"$tmp/out"; then
-        not_ok "$1" "$tmp/out"
-    elif refused "$tmp/got" >"$tmp/out"; then
-        not_ok "$1" "$tmp/out"
-    else
-        ok "$1"
-    fi
+    for text in "$linked" "$sent"; do
+        if ! write_message "$text" "$2" >"$tmp/got" 2>"$tmp/out"; then
+            not_ok "$1" "$tmp/out"
+            return
+        elif refused "$tmp/got" >"$tmp/out"; then
+            not_ok "$1" "$tmp/out"
+            return
+        fi
+    done
+    ok "$1"
 }
 
 # As JSON writes them. The last three: an emoji (two units in UTF-16), a combining mark, and one that reverses the text.
@@ -317,7 +325,7 @@ for piece in "$@"; do
 done
 # One special character less than the number at which they are replaced, then twice as many, and all the rest two units wide
 # in UTF-16.
-for specials in 19 39; do
+for specials in 19 39 399 400 1700; do
     data 0 Q | sed -e "s/\"Q\{$specials\}/\"$(printf "%${specials}s" | tr ' ' "'")/g" -e 's/Q/\\ud83d\\udd25/g' >"$tmp/data.json"
     takes "120 alerts with $specials special characters and as long as they can be" "$tmp/data.json"
 done

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use nexus_model::IncidentState;
+use nexus_reporter::notify::Severity;
 
 use crate::heal::Target;
 use crate::init::Setting;
@@ -97,6 +98,37 @@ pub enum Command {
     Resume {
         /// What was paused: PROJECT or PROJECT/SERVICE; without one the pause of everything
         target: Option<Target>,
+    },
+    /// Send a message to your phone: for scripts and cron jobs
+    ///
+    /// It goes through Alertmanager to Telegram; to Telegram directly when Alertmanager can't be reached. Exit code 0: one of
+    /// them has it. 1: neither took it. 2: the message or the settings have to be mended.
+    Notify {
+        /// What it is about, in one line of 100 characters at most
+        title: String,
+        /// What there is to say; `-` reads it from stdin. The first 1700 characters are sent
+        text: Option<String>,
+        /// How grave it is: info, warning or critical
+        #[arg(long, default_value = "info")]
+        severity: Severity,
+        /// The Compose project that it is about
+        #[arg(long)]
+        project: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve an AI agent on stdin and stdout, by the Model Context Protocol
+    ///
+    /// Not for typing: an agent starts it and gets tools that tell how everything is, what broke and why. docs/agents.md says how
+    /// to add it. Without --act there is no tool that changes anything, and the token that is used can only read.
+    Mcp {
+        /// Give the agent tools that act too: heal now, pause, resume, acknowledge, notify
+        #[arg(long)]
+        act: bool,
+        /// File with the token of the healer's API; without it secrets/cli/healer_api_read_token, and healer_api_token with --act
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
     },
     /// List the services found and the command that switches healing on
     Services,

@@ -18,7 +18,9 @@ mod http;
 mod incidents;
 mod init;
 mod keys;
+mod mcp;
 mod migrate;
+mod notify;
 mod owner;
 mod policy;
 mod render;
@@ -150,6 +152,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
             runtime.block_on(owner::pause(&open()?, target, length, reason, now))?
         }
         Command::Resume { target } => runtime.block_on(owner::resume(&open()?, target.as_ref(), now))?,
+        Command::Notify { title, text, severity, project, json } => {
+            let wanted = notify::wanted(title, text, severity, project)?;
+            let delivery = runtime.block_on(notify::send(&open()?, wanted))?;
+            if json { as_json(&delivery)? } else { notify::told(&delivery) }
+        }
+        Command::Mcp { act, token_file } => {
+            runtime.block_on(mcp::serve(&open()?, act, token_file.as_deref()))?;
+            String::new()
+        }
         Command::Services => runtime.block_on(heal::services(&open()?))?,
         Command::Heal(command) => {
             let home = open()?;

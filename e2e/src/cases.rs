@@ -1,6 +1,7 @@
 //! The cases. Each runs beside the others on the one stack, with projects of its own; but for those that take away parts of
 //! the stack that the others need: they come last, one at a time.
 
+mod agents;
 mod dependencies;
 mod exposition;
 mod failing;
@@ -56,6 +57,8 @@ cases! {
     owner::the_demo_shows_a_healed_container,
     owner::healing_can_be_switched_on_from_the_command_line,
     owner::the_self_test_passes_and_the_status_is_whole,
+    agents::a_message_from_a_script_arrives_once,
+    agents::a_client_of_the_protocol_reads_and_acts,
     webhook::a_wrong_token_or_a_malformed_body_leaves_no_trace,
     proxy::each_socket_lets_through_what_is_listed_and_nothing_else,
     exposition::prometheus_reads_both_formats,
@@ -67,4 +70,5 @@ cases! {
     ALONE:
     fast_path::without_prometheus_a_service_is_healed_at_once,
     fast_path::without_alertmanager_a_service_is_healed_after_ten_seconds,
+    agents::without_alertmanager_a_message_goes_to_telegram_directly,
 }

@@ -4,6 +4,7 @@
 //! every case of [`cases`] against it in parallel, and takes it down whatever happened. Nothing is mocked but
 //! Telegram, which is a small strict server here ([`telegram`]).
 
+pub mod agent;
 pub mod cases;
 pub mod command;
 pub mod docker;

@@ -230,7 +230,7 @@ impl Stack {
         of_service(&self.docker, NAME, service).await
     }
 
-    fn nexus_command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
+    pub fn nexus_command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = clean(&self.program);
         command.arg("--directory").arg(&self.root).arg("--env-file").arg(self.folder().join(".env")).args(arguments);
         command

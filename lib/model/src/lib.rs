@@ -9,6 +9,7 @@ pub mod diagnosis;
 pub mod incident;
 pub mod labels;
 pub mod now;
+pub mod plain;
 pub mod refusal;
 pub mod words;
 

@@ -1,0 +1,90 @@
+//! What scripts and AI agents do: send messages, and ask by the Model Context Protocol.
+
+use anyhow::{Context, Result, ensure};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::agent;
+use crate::command::finish;
+use crate::project::{Project, Service};
+use crate::stack::Stack;
+use crate::wait::{eventually, seconds, stays};
+
+pub async fn a_message_from_a_script_arrives_once(stack: &Stack) -> Result<()> {
+    let title = format!("Backup <failed> & {}", stack.round.load(std::sync::atomic::Ordering::Relaxed));
+    // Telegram is too busy for the first try.
+    stack.telegram.stumble("Backup", &[StatusCode::TOO_MANY_REQUESTS]);
+    let text = "tar: exit status 2\n\"quoted\"";
+    let sent = stack.nexus(&["notify", &title, text, "--severity", "critical", "--project", "shop"]).await?;
+    ensure!(sent.code == Some(0) && sent.stdout == "sent through Alertmanager\n", "nexus notify: {sent:?}");
+    let message = eventually("Telegram gets the message", seconds(60), async || {
+        Ok(stack.telegram.messages(&title).into_iter().next())
+    })
+    .await?;
+    let expected = format!("🔴 shop on {}\n{title}\n\n{text}", crate::stack::HOST);
+    ensure!(message.text == expected, "{:?} is not {expected:?}", message.text);
+    // It stands for an hour, over many a flush of its group.
+    stays("the number of messages", seconds(75), &1, async || Ok(stack.telegram.messages(&title).len())).await?;
+    let wrong = stack.nexus(&["notify", &"x".repeat(101)]).await?;
+    ensure!(wrong.code == Some(2) && wrong.stderr.contains("100 at most fit"), "nexus notify: {wrong:?}");
+    Ok(())
+}
+
+/// With the client of the protocol's own Python SDK; left out where that can't be had.
+pub async fn a_client_of_the_protocol_reads_and_acts(stack: &Stack) -> Result<()> {
+    let _healer = stack.healer_stays.read().await;
+    let project = Project::up(stack, "agent", &[Service::new("web").heal("true")]).await?;
+    let one = json!({"project": project.name, "service": "web"});
+    let read = agent::ask(
+        stack,
+        &[],
+        &[
+            ("status", json!({})),
+            ("services", json!({"project": project.name})),
+            ("explain_service", one.clone()),
+            ("explain_policy", one.clone()),
+            ("logs", one.clone()),
+            ("query_metrics", json!({"query": "count(up)"})),
+            ("incidents", json!({"project": project.name})),
+            ("services", json!({"project": "nowhere"})),
+        ],
+    )
+    .await?;
+    ensure!(read.server == "nexus" && !read.tools.contains(&"heal_now".to_owned()), "{:?}", read.tools);
+    let errors: Vec<bool> = read.answers.iter().map(|answer| answer.error).collect();
+    ensure!(errors == [false, false, false, false, false, false, false, true], "{:?}", read.answers);
+    let service: Value = serde_json::from_str(read.answers[1].texts.last().context("no answer")?)?;
+    ensure!(service["services"][0]["mode"] == "heal", "{service}");
+    ensure!(read.answers[7].texts[0].contains("there is no project nowhere"), "{:?}", read.answers[7]);
+
+    let before = project.container("web").await?;
+    let acted = agent::ask(
+        stack,
+        &["--act"],
+        &[
+            ("heal_now", json!({"project": project.name, "service": "web", "force": true})),
+            ("pause", json!({"project": project.name, "minutes": 5})),
+            ("resume", json!({"project": project.name})),
+        ],
+    )
+    .await?;
+    ensure!(acted.answers.iter().all(|answer| !answer.error), "{:?}", acted.answers);
+    project.restarted("web", &before).await?;
+    project.down().await
+}
+
+pub async fn without_alertmanager_a_message_goes_to_telegram_directly(stack: &Stack) -> Result<()> {
+    stack.compose(&["stop", "alertmanager"]).await?;
+    let title = format!("Direct {}", stack.round.load(std::sync::atomic::Ordering::Relaxed));
+    stack.telegram.stumble(&title, &[StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_GATEWAY]);
+    let mut command = stack.nexus_command(&["notify", &title, "a <b> & c"]);
+    // Its name of this host is for containers.
+    command.env("NEXUS_TELEGRAM_API_URL", format!("http://127.0.0.1:{}", stack.telegram.address.port()));
+    let sent = finish(command).await;
+    stack.compose(&["start", "alertmanager"]).await?;
+    let sent = sent?;
+    ensure!(sent.code == Some(0) && sent.stdout.starts_with("sent to Telegram directly: alertmanager"), "{sent:?}");
+    let messages: Vec<String> = stack.telegram.messages(&title).into_iter().map(|message| message.text).collect();
+    ensure!(messages == [format!("🔵 {}\n{title}\n\na <b> & c", crate::stack::HOST)], "{messages:?}");
+    Ok(())
+}

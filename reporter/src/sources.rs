@@ -1,0 +1,3 @@
+//! Asking the parts of the stack.
+
+pub mod http;
