@@ -11,6 +11,7 @@ pub mod labels;
 pub mod now;
 pub mod plain;
 pub mod refusal;
+pub mod shadow;
 pub mod words;
 
 pub use diagnosis::{Cause, Confidence, Diagnosis};

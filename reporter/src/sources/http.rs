@@ -61,13 +61,14 @@ pub const HEALER: &str = "the healer";
 pub struct Part {
     pub name: &'static str,
     pub base: String,
-    token: Option<String>,
+    /// Tried in this order, as long as one is not known there.
+    tokens: Vec<String>,
     client: reqwest::Client,
 }
 
 impl Part {
-    /// `token` is sent as bearer token.
-    pub fn new(name: &'static str, base: String, token: Option<String>) -> Result<Part, HttpError> {
+    /// The tokens are bearer tokens; none where none is asked for.
+    pub fn new(name: &'static str, base: String, tokens: Vec<String>) -> Result<Part, HttpError> {
         let client = reqwest::Client::builder()
             // Everything is on this machine; a proxy of the environment would only get in the way.
             .no_proxy()
@@ -76,7 +77,7 @@ impl Part {
             .timeout(TIMEOUT)
             .build()
             .map_err(|error| HttpError::Client { reason: error.to_string() })?;
-        Ok(Part { name, base, token, client })
+        Ok(Part { name, base, tokens, client })
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, HttpError> {
@@ -129,14 +130,22 @@ impl Part {
             let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
             url = format!("{url}?{encoded}");
         }
-        let mut request = self.client.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        let send = async |token: Option<&String>| {
+            let mut request = self.client.request(method.clone(), &url);
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            request.send().await.map_err(|error| self.failed(&error))
+        };
+        let mut answer = send(self.tokens.first()).await?;
+        for token in self.tokens.iter().skip(1) {
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                answer = send(Some(token)).await?;
+            }
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let mut answer = request.send().await.map_err(|error| self.failed(&error))?;
         let status = answer.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| self.failed(&error))? {
@@ -206,7 +215,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
-        let part = Part::new(name, base, Some("t0ken".into())).unwrap();
+        let part = Part::new(name, base, vec!["t0ken".into()]).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let result = runtime.block_on(part.get("/x", &[("a", "b c")]));
         let request = server.join().unwrap();
@@ -242,7 +251,7 @@ mod tests {
     #[test]
     fn nobody_there_gives_the_mend() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let part = Part::new("the healer", "http://127.0.0.1:1".into(), None).unwrap();
+        let part = Part::new("the healer", "http://127.0.0.1:1".into(), Vec::new()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         assert_eq!(
             runtime.block_on(part.ok("/")).unwrap_err().to_string(),
