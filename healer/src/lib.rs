@@ -39,7 +39,6 @@ pub mod redact;
 pub mod relief;
 pub mod reload;
 pub mod run;
-pub mod scopes;
 pub mod server;
 pub mod shadow;
 pub mod sight;

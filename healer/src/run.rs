@@ -5,7 +5,7 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 use anyhow::{Context, anyhow};
 use nexus_docker::{Docker, Watcher};
 use nexus_model::api::PartStatus;
-use nexus_web::{Limits, Secret};
+use nexus_web::{Limits, Secret, Tokens};
 use tokio::{
     sync::{Mutex, Notify, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
@@ -26,7 +26,6 @@ use crate::{
     record::{Copier, Database},
     relief::task::{self as relief, Relief},
     reload::Reload,
-    scopes::Tokens,
     server::{self, App, AppParts},
     silences,
     worker::{self, Outlook, Worker},

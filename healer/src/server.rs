@@ -43,7 +43,7 @@ use nexus_model::{
     ServiceKey,
     api::{ApiError, PartStatus},
 };
-use nexus_web::{Secret, require_bearer};
+use nexus_web::{Secret, Tokens, require_bearer, require_scope};
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
 
 use crate::{
@@ -56,7 +56,6 @@ use crate::{
     modes::Switches,
     pauses::Pauses,
     policy::Policy,
-    scopes::{self, Tokens},
     webhook,
     worker::Outlook,
 };
@@ -119,7 +118,7 @@ pub fn router(app: App, webhook_token: Secret, tokens: Tokens) -> Router {
     let api = api.layer(DefaultBodyLimit::max(16 * 1024)).with_state(app.clone());
     let open = open_routes().into_iter().fold(Router::new(), with).with_state(app);
     counted
-        .merge(scopes::require(api, tokens))
+        .merge(require_scope(api, tokens, ONLY_READS))
         .merge(open)
         .fallback(|| async { Problem(StatusCode::NOT_FOUND, NO_SUCH_ROUTE.to_owned()) })
 }
@@ -156,6 +155,8 @@ pub fn open_routes() -> [(&'static str, MethodRouter<App>); 4] {
         ("/api/v1/openapi.json", get(api::openapi::document)),
     ]
 }
+
+const ONLY_READS: &str = "this token may only read: acting takes the API token (secrets/cli/healer_api_token)";
 
 /// The command line shows it as it is; this repository's own asks for what its healer has.
 const NO_SUCH_ROUTE: &str = "no such route: the healer may be of another version, run ./nexus up";

@@ -22,7 +22,7 @@ use crate::tls;
 #[derive(Debug)]
 pub struct Gate {
     path: PathBuf,
-    /// Paths that need no password and are not counted.
+    /// Paths that need no password and are not counted; `/x/*` stands for all below `/x/`.
     open: &'static [&'static str],
     passwords: Passwords,
     state: Mutex<State>,
@@ -47,7 +47,7 @@ pub(crate) struct Rules {
 
 impl Gate {
     /// Reads the web configuration at `path`. Requests for a path in `open` pass without a password and outside of the rate
-    /// limit: a health check.
+    /// limit: a health check, or `/api/*`, which has tokens of its own.
     pub fn open(path: &Path, open: &'static [&'static str]) -> Result<Gate, WebConfigError> {
         let mut files = Files::default();
         let rules = load(path, &mut files)?;
@@ -118,7 +118,7 @@ impl Gate {
 
     /// Whether a request may pass; otherwise the answer that it gets.
     pub(crate) async fn admit<B>(&self, rules: &Rules, request: &Request<B>, from: IpAddr) -> Result<(), Response> {
-        if self.open.contains(&request.uri().path()) {
+        if self.is_open(request.uri().path()) {
             return Ok(());
         }
         if rules.bucket.as_ref().is_some_and(|bucket| !bucket.take(Instant::now())) {
@@ -144,6 +144,13 @@ impl Gate {
                 Err((StatusCode::TOO_MANY_REQUESTS, why).into_response())
             }
         }
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        self.open.iter().any(|open| match open.strip_suffix('*') {
+            Some(beginning) => path.starts_with(beginning),
+            None => path == *open,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -255,6 +262,28 @@ mod tests {
         let before = gate.rules();
         std::fs::write(&path, user("bob")).unwrap();
         assert!(Arc::ptr_eq(&before, &gate.rules()));
+    }
+
+    #[test]
+    fn what_is_open_is_open_as_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.yml");
+        std::fs::write(&path, "").unwrap();
+        let gate = Gate::open(&path, &["/healthz", "/api/*"]).unwrap();
+        for (path, open) in [
+            ("/healthz", true),
+            ("/healthz/", false),
+            ("/api/v1/status", true),
+            ("/api/", true),
+            ("/api", false),
+            ("/apis/x", false),
+            ("/x/api/", false),
+            ("//api/v1", false),
+            ("/", false),
+            ("/API/v1", false),
+        ] {
+            assert_eq!(gate.is_open(path), open, "{path}");
+        }
     }
 
     #[test]

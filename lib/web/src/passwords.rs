@@ -22,6 +22,24 @@ const MOST_WAITING_OF_ONE: usize = 4;
 /// Wrong passwords that are remembered, so that a client which repeats an old one costs nothing.
 const MOST_WRONG: usize = 128;
 
+/// As long as a check may take on a Pi (about a tenth of a second): the passwords that it stands before are random.
+const COST: u32 = 10;
+
+/// The hash of a password, for `basic_auth_users` of a web configuration. An error says that there are no random numbers.
+pub fn hash_password(password: &str) -> std::io::Result<String> {
+    use ring::rand::SecureRandom as _;
+    let failed = |what: String| std::io::Error::other(format!("hashing a password: {what}"));
+    let mut salt = [0; 16];
+    SystemRandom::new().fill(&mut salt).map_err(|_| failed("no random numbers from the kernel".to_owned()))?;
+    let parts = bcrypt::hash_with_salt(password, COST, salt).map_err(|error| failed(error.to_string()))?;
+    Ok(parts.to_string())
+}
+
+/// Whether a hash is that of a password.
+pub fn is_password(password: &str, hash: &str) -> bool {
+    bcrypt::verify(password, hash).unwrap_or(false)
+}
+
 /// Hashes by name.
 pub(crate) type Users = BTreeMap<String, String>;
 

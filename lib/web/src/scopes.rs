@@ -1,18 +1,19 @@
-//! Who may do what over the API: one token reads, the other one acts as well.
+//! Who may do what over an API: one token reads, the other one acts as well.
 //!
 //! What a request needs is told by its method: `GET` and `HEAD` read, everything else acts. So no route can be forgotten.
 
 use axum::{
     Json, Router,
     extract::{Request, State},
-    http::{Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use nexus_model::api::ApiError;
-use nexus_web::{Secret, bearer_of};
+use http::{Method, StatusCode, header};
+use serde::Serialize;
 
-/// The tokens of the API.
+use crate::{bearer::bearer_of, secret::Secret};
+
+/// The tokens of an API.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// For everything.
@@ -37,21 +38,26 @@ impl Tokens {
     }
 }
 
-/// Lets a request to any route of `router` pass only with a token that is good for it: 401 without any, 403 with the one that
-/// only reads, before anything of the request is read.
-pub fn require(router: Router, tokens: Tokens) -> Router {
-    router.layer(middleware::from_fn_with_state(tokens, check))
+/// As every API answers what is not a success.
+#[derive(Serialize)]
+struct Refusal {
+    error: &'static str,
 }
 
-async fn check(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {
+/// Lets a request to any route of `router` pass only with a token that is good for it: 401 without any, 403 with the one that
+/// only reads and with `only_reads` for a sentence, before anything of the request is read.
+pub fn require_scope(router: Router, tokens: Tokens, only_reads: &'static str) -> Router {
+    router.layer(middleware::from_fn_with_state((tokens, only_reads), check))
+}
+
+async fn check(State((tokens, only_reads)): State<(Tokens, &'static str)>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match bearer_of(request.headers()).and_then(|given| tokens.scope(given)) {
         Some(Scope::Act) => next.run(request).await,
         Some(Scope::Read) if reads => next.run(request).await,
         Some(Scope::Read) => {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer error=\"insufficient_scope\", scope=\"act\"")];
-            (StatusCode::FORBIDDEN, challenge, Json(ApiError { error: ONLY_READS.to_owned(), reason: None }))
-                .into_response()
+            (StatusCode::FORBIDDEN, challenge, Json(Refusal { error: only_reads })).into_response()
         }
         None => {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
@@ -59,8 +65,6 @@ async fn check(State(tokens): State<Tokens>, request: Request, next: Next) -> Re
         }
     }
 }
-
-const ONLY_READS: &str = "this token may only read: acting takes the API token (secrets/cli/healer_api_token)";
 
 #[cfg(test)]
 mod tests {
@@ -80,7 +84,7 @@ mod tests {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
             }
             let request = request.body(Body::empty()).unwrap();
-            let answer = require(router, tokens.clone()).oneshot(request).await.unwrap();
+            let answer = require_scope(router, tokens.clone(), "only reads").oneshot(request).await.unwrap();
             assert_eq!(answer.status(), expected, "{method} {token:?}");
             let challenged = answer.headers().contains_key(header::WWW_AUTHENTICATE);
             assert_eq!(challenged, expected != StatusCode::OK, "{method} {token:?}");
