@@ -105,8 +105,8 @@ pub struct Config {
     #[arg(long = "alertmanager.url", env = "NEXUS_ALERTMANAGER_URL", value_name = "URL")]
     pub alertmanager_url: Option<String>,
 
-    /// The host's name or address as seen from here, where ports that it publishes are asked by probes (nexus.probe); without it only
-    /// containers in a network with the healer can be asked
+    /// Where probes (nexus.probe) ask at ports that the host publishes: its name or address as seen from here, or "gateway", which is the
+    /// host for a container on a bridge of Docker's; without it only containers in a network with the healer can be asked
     #[arg(long = "probe.host", env = "NEXUS_PROBE_HOST", value_name = "NAME")]
     pub probe_host: Option<String>,
 

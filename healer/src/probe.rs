@@ -102,26 +102,47 @@ pub enum Kind {
     HostNetwork,
 }
 
-/// IPv4 networks that this process is in: network and mask.
+/// The word for the host that means the gateway of the healer's own network: on a bridge of Docker's that is the host, whatever
+/// else may have its address elsewhere.
+pub const GATEWAY: &str = "gateway";
+
+/// What this process is connected to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(Vec<(u32, u32)>);
+pub struct Networks {
+    /// IPv4 networks that it is in: network and mask.
+    own: Vec<(u32, u32)>,
+    /// Where all else goes through.
+    gateway: Option<Ipv4Addr>,
+}
 
 impl Networks {
-    /// Of a file as /proc/net/route: what needs no gateway.
+    /// Of a file as /proc/net/route.
     pub fn parse(text: &str) -> Self {
-        let network = |line: &str| {
+        let mut networks = Self::default();
+        for line in text.lines().skip(1) {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             // The kernel prints the bytes of the network as a number of its own.
             let number = |index: usize| u32::from_str_radix(words.get(index)?, 16).ok().map(u32::from_be);
-            let (network, gateway, mask) = (number(1)?, number(2)?, number(7)?);
-            (gateway == 0 && mask != 0).then_some((network, mask))
-        };
-        Self(text.lines().skip(1).filter_map(network).collect())
+            match (number(1), number(2), number(7)) {
+                (Some(0), Some(gateway), Some(0)) if gateway != 0 => networks.gateway = Some(Ipv4Addr::from(gateway)),
+                (Some(network), Some(0), Some(mask)) if mask != 0 => networks.own.push((network, mask)),
+                _ => (),
+            }
+        }
+        networks
+    }
+
+    /// The host as it was given in the configuration, with [`GATEWAY`] filled in.
+    pub fn host(&self, given: Option<&str>) -> Option<String> {
+        match given {
+            Some(GATEWAY) => self.gateway.map(|gateway| gateway.to_string()),
+            given => given.map(str::to_owned),
+        }
     }
 
     fn contain(&self, address: Ipv4Addr) -> bool {
         let address = u32::from(address);
-        self.0.iter().any(|(network, mask)| address & mask == network & mask)
+        self.own.iter().any(|(network, mask)| address & mask == network & mask)
     }
 }
 
@@ -197,7 +218,9 @@ async fn connect(to: &Place, host: Option<&str>) -> Result<TcpStream, Cannot> {
         Place::Address(address) => *address,
         Place::Host(port) => {
             let Some(host) = host else {
-                return Err(Cannot::NoHost("ports of the host can't be asked without --probe.host".to_owned()));
+                return Err(Cannot::NoHost(
+                    "ports of the host can't be asked: no --probe.host is set, or there is no gateway".to_owned(),
+                ));
             };
             let found = tokio::net::lookup_host((host, *port)).await;
             let found = found.map(|mut all| all.next());

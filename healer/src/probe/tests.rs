@@ -26,6 +26,10 @@ fn only_networks_without_a_gateway_are_shared() {
     {
         assert_eq!(networks.contain(address.parse().unwrap()), expected, "{address}");
     }
+    assert_eq!(networks.host(Some("gateway")).as_deref(), Some("172.20.0.1"));
+    assert_eq!(networks.host(Some("pi.local")).as_deref(), Some("pi.local"));
+    assert_eq!(networks.host(None), None);
+    assert_eq!(Networks::default().host(Some("gateway")), None);
     assert_eq!(Networks::parse(""), Networks::default());
     assert_eq!(Networks::parse("x\ny z\neth0 1 2\n\u{e9} zz zz 0 0 0 0 zz"), Networks::default());
 }

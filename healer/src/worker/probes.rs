@@ -152,6 +152,7 @@ impl Worker {
         }
         let networks = std::fs::read_to_string("/proc/self/net/route").unwrap_or_default();
         let networks = Networks::parse(&networks);
+        let host = networks.host(self.parts.probe_host.as_deref());
         let mut next: Option<SignedDuration> = None;
         for (id, (container, target)) in targets {
             let run = container.started_at;
@@ -168,7 +169,7 @@ impl Worker {
                 continue;
             }
             let way = probe::way(target.port, &container, snapshot, &networks);
-            let host = self.parts.probe_host.clone();
+            let host = host.clone();
             self.probes.under_way.insert(id.clone());
             self.probes.tasks.spawn(async move {
                 let answer = match way {
