@@ -1,5 +1,7 @@
 //! The running healer against a fake engine and real servers: services that are asked whether they work, and what was never started.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod support;
 
 use std::sync::{
