@@ -139,15 +139,18 @@ async fn trial(home: &Home, twins: &[Project; 2], number: u32, interval: u32) ->
     let interval_of = |share: f64| Duration::from_secs(interval.into()).mul_f64(share);
     let [api, web, moment] = STEPS.map(|step| (f64::from(number) * step).fract());
     let began = tokio::time::Instant::now();
-    for (service, at) in in_turn([(SERVICES[0], 0.0), (SERVICES[1], api), (SERVICES[2], web)]) {
+    for (service, at) in in_turn([(SERVICES[1], api), (SERVICES[2], web)]) {
         tokio::time::sleep_until(began + interval_of(at)).await;
-        // A health check begins its interval anew with this.
+        // A health check counts its interval from the start.
         let both = [container(healed, service).await?, container(polled, service).await?];
-        docker(&["pause", &both[0], &both[1]]).await?;
-        docker(&["unpause", &both[0], &both[1]]).await?;
+        docker(&["restart", "--time", "5", &both[0], &both[1]]).await?;
     }
-    // After all of them were checked once in their new turn.
-    tokio::time::sleep_until(began + interval_of(2.0 + moment)).await;
+    // By then the later of the two was checked; one that has to be checked again is, too.
+    tokio::time::sleep_until(began + interval_of(3.0 + moment)).await;
+    for twin in twins {
+        twin.compose(&up).await?;
+    }
+    known_to(&healer, &healed.name, &SERVICES).await?;
     let events = [Events::of_project(&healed.name)?, Events::of_project(&polled.name)?];
     let exec = async |id: &str| docker(&["exec", id, "touch", "/tmp/broken"]).await;
     let (first, second) = tokio::join!(exec(&roots[0]), exec(&roots[1]));
@@ -188,12 +191,12 @@ async fn container(project: &Project, service: &str) -> Result<String> {
     Ok(project.compose(&["ps", "--quiet", service]).await?.trim().to_owned())
 }
 
-fn in_turn<T>(mut all: [(T, f64); 3]) -> [(T, f64); 3] {
+fn in_turn<T>(mut all: [(T, f64); 2]) -> [(T, f64); 2] {
     all.sort_by(|(_, a), (_, b)| a.total_cmp(b));
     all
 }
 
-/// What the events since it was broken say. `None` until the root was restarted.
+/// What the events since just before it was broken say. `None` until the root was restarted.
 fn judge(events: &[Event]) -> Option<Seen> {
     let root = SERVICES[0];
     let mut health: BTreeMap<&str, Health> = SERVICES.into_iter().map(|service| (service, Health::Well)).collect();
