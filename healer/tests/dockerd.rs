@@ -154,13 +154,20 @@ async fn struck(image: &Path, blow: Blow, (word, lines): (&str, usize)) {
         Blow::CutOff => relay.cut(false),
     }
 
-    let closed = |detail: &IncidentDetail| detail.incident.state == IncidentState::Closed;
-    let detail = healer.incident("web", "the end of the incident", closed).await;
+    let is_over =
+        |detail: &IncidentDetail| matches!(detail.incident.state, IncidentState::Closed | IncidentState::GaveUp);
+    let detail = healer.incident("web", "the end of the incident", is_over).await;
     let attempts: Vec<_> = detail.attempts.iter().map(|attempt| attempt.outcome).collect();
     let starts = story.count("started");
     eprintln!("{blow:?} at {word} {lines}: {starts_before} starts, then {starts}; attempts {attempts:?}");
     let state = daemon.docker(&["inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", &id]).unwrap();
-    if starts_before == 2 && state.starts_with("exited") {
+    if starts_before == 2 && detail.incident.state == IncidentState::GaveUp {
+        // Docker knows nothing of the run that goes on, calls the container ended, and can't start it: a person is needed.
+        assert_eq!(starts, 2, "{:?}", story.all());
+        assert_eq!(attempts[0], Some(AttemptOutcome::Interrupted));
+        assert!(attempts[1..].iter().all(|outcome| *outcome == Some(AttemptOutcome::Failed)), "{detail:?}");
+        assert!(daemon.docker(&["start", &id]).is_err(), "docker could start it: {state}");
+    } else if starts_before == 2 && state.starts_with("exited") {
         // Docker has not written down yet that it has started it, and believes once it is back that it was to be stopped: it ends
         // the new run, and tells of that as of a stop that somebody asked for. The healer believes it, and leaves it alone.
         assert_eq!((starts, attempts.len()), (2, 1), "{:?}", story.all());
