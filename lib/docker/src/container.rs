@@ -265,6 +265,22 @@ impl From<ContainerInspectResponse> for Container {
                 },
             })
         });
+        let status = match state.status {
+            Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING) => Status::Running,
+            Some(ContainerStateStatusEnum::PAUSED) => Status::Paused,
+            Some(ContainerStateStatusEnum::RESTARTING) => Status::Restarting,
+            Some(ContainerStateStatusEnum::REMOVING) => Status::Removing,
+            Some(ContainerStateStatusEnum::EXITED) => Status::Exited,
+            Some(ContainerStateStatusEnum::DEAD) => Status::Dead,
+            Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY) | None => Status::Created,
+        };
+        let failing_streak = health.failing_streak.and_then(|streak| u64::try_from(streak).ok());
+        // A pause ends the health check, and Docker calls that unhealthy until a probe passes after it. Its own verdict
+        // takes as many failures in a row as the health check allows.
+        let is_verdict = match (failing_streak, &healthcheck) {
+            (Some(streak), Some(check)) if status == Status::Running => streak >= u64::from(check.retries),
+            _ => true,
+        };
         let restart_policy = host.restart_policy.unwrap_or_default();
         let network = raw.network_settings.unwrap_or_default();
         // Zero is what was not said, and below zero is no limit.
@@ -277,22 +293,15 @@ impl From<ContainerInspectResponse> for Container {
             image: config.image.unwrap_or_default(),
             image_id: raw.image.unwrap_or_default(),
             labels: config.labels.unwrap_or_default().into_iter().collect(),
-            status: match state.status {
-                Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING) => Status::Running,
-                Some(ContainerStateStatusEnum::PAUSED) => Status::Paused,
-                Some(ContainerStateStatusEnum::RESTARTING) => Status::Restarting,
-                Some(ContainerStateStatusEnum::REMOVING) => Status::Removing,
-                Some(ContainerStateStatusEnum::EXITED) => Status::Exited,
-                Some(ContainerStateStatusEnum::DEAD) => Status::Dead,
-                Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY) | None => Status::Created,
-            },
+            status,
             health: match health.status {
                 Some(HealthStatusEnum::STARTING) => Health::Starting,
                 Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
+                Some(HealthStatusEnum::UNHEALTHY) if !is_verdict => Health::Starting,
                 Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
                 Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => Health::None,
             },
-            failing_streak: health.failing_streak.and_then(|streak| u64::try_from(streak).ok()).unwrap_or(0),
+            failing_streak: failing_streak.unwrap_or(0),
             probes: health.log.unwrap_or_default().into_iter().map(Probe::from).collect(),
             healthcheck,
             exit_code: state.exit_code.unwrap_or(0),
@@ -418,6 +427,23 @@ mod tests {
             })
         );
         assert!(!format!("{container:?}").contains("secret") && !format!("{container:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn after_a_pause_unhealthy_is_no_verdict_until_enough_probes_have_failed() {
+        let check = |from: &str, to: &str, expected: Health| {
+            assert_eq!(parse(&UNHEALTHY.replace(from, to)).health, expected, "{to}");
+        };
+        for (streak, expected) in
+            [(0, Health::Starting), (2, Health::Starting), (3, Health::Unhealthy), (9, Health::Unhealthy)]
+        {
+            check("\"FailingStreak\": 4", &format!("\"FailingStreak\": {streak}"), expected);
+        }
+        check("\"FailingStreak\": 4, ", "", Health::Unhealthy);
+        // What does not run keeps the word that it ended with.
+        let ended =
+            UNHEALTHY.replace("\"running\"", "\"exited\"").replace("\"FailingStreak\": 4", "\"FailingStreak\": 0");
+        assert_eq!(parse(&ended).health, Health::Unhealthy);
     }
 
     #[test]
