@@ -14,7 +14,7 @@ use super::{
     wanted::{AcknowledgeWanted, HealNowWanted, PauseWanted, ResumeWanted, incident_id},
 };
 use crate::{
-    notify::{Message, MessageWanted},
+    notify::{Message, MessageWanted, chain},
     sources::http::segment,
 };
 
@@ -108,9 +108,4 @@ impl Tools {
         };
         answer(asked.await)
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |cause| cause.source());
-    causes.map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ")
 }

@@ -117,7 +117,7 @@ mod tests {
         assert!(kept["lines"].as_array().unwrap().len() >= 50 && kept["whole"] == true, "{}", blocks[2].len());
     }
 
-    fn any() -> impl Strategy<Value = Value> {
+    fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![any::<i64>().prop_map(Value::from), "(?s).{0,200}".prop_map(Value::from)];
         leaf.prop_recursive(4, 200, 20, |inner| {
             prop_oneof![
@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_always_json_within_the_limit(value in any(), limit in 200_usize..5_000) {
+        fn it_is_always_json_within_the_limit(value in any_json(), limit in 200_usize..5_000) {
             let (json, is_cut) = fit(value.clone(), limit);
             prop_assert!(json.len() <= limit, "{} > {limit}", json.len());
             let kept: Value = serde_json::from_str(&json).unwrap();
