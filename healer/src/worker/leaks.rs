@@ -8,6 +8,7 @@ use crate::{
     case::RunsOut,
     decide::Admission,
     facts::{Facts, looks_well},
+    prompts,
     relief::tell::{RUNS_OUT, Running},
     transition::Changed,
 };
@@ -35,8 +36,10 @@ impl Worker {
                 let facts = self.facts(&running.key, snapshot);
                 match admit(&facts, id, running) {
                     Ok(found) => {
-                        let alert = (RUNS_OUT.to_owned(), self.clock.now().wall);
-                        self.open(&running.key, alert, found, &facts, Vec::new()).await;
+                        let now = self.clock.now();
+                        let alert = (RUNS_OUT, now.wall);
+                        let changed = prompts::open(&self.known(snapshot), &running.key, alert, found, &facts, &now);
+                        self.open(&running.key, changed, Vec::new()).await;
                     }
                     Err(why) => {
                         tracing::debug!(
