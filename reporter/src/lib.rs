@@ -1,0 +1,5 @@
+//! The memory and the voice of Nexus: a year of history, and the answer to "how am I doing?".
+//!
+//! A library, linked by the command line too so that it answers when a service is down, and a server that serves the same
+//! answers as API and page. Data flows one way: Prometheus → history in Postgres; Prometheus, Postgres, healer, Alertmanager →
+//! facts → report → rendering. Reports are pure functions of facts and a time.
