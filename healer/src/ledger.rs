@@ -85,3 +85,54 @@ fn newly_ended<'c>(
     let attempts = after.attempts.iter().map(|it| &it.attempt);
     attempts.filter_map(move |it| it.outcome.filter(|_| !had_ended(it.number)).map(|outcome| (it, outcome)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, path::Path};
+
+    use nexus_model::{AttemptOutcome, Outcome};
+
+    use super::*;
+    use crate::{
+        metrics::Parts,
+        testing::{at, attempt, case},
+    };
+
+    fn opened(file: &Path) -> (Ledger, crate::journal::JournalThread) {
+        let (journal, thread) = Journal::open(file).unwrap();
+        (Ledger::new(journal, Arc::new(Metrics::new(Parts { postgres: false, alertmanager: false }))), thread)
+    }
+
+    #[tokio::test]
+    async fn each_end_of_an_attempt_is_told_once_and_nothing_that_was_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ledger, thread) = opened(&folder.path().join("journal.db"));
+        let told = RefCell::new(Vec::new());
+        let ended = |attempt: &Attempt, outcome| told.borrow_mut().push((attempt.number, outcome));
+        let mut changed = Changed { case: case(), events: Vec::new() };
+        changed.case.attempts = vec![attempt(1, "c1", at(0)), attempt(2, "c1", at(60))];
+        changed.case.attempts[0].attempt.outcome = Some(AttemptOutcome::DidNotHelp);
+        changed.case.attempts[1].attempt.outcome = None;
+        let first = ledger.make(None, changed.clone(), Vec::new(), ended).await.unwrap();
+        assert_eq!(told.take(), [(1, AttemptOutcome::DidNotHelp)]);
+        changed.case.attempts[1].attempt.outcome = Some(AttemptOutcome::Helped);
+        changed.case.incident.outcome = Some(Outcome::Recovered);
+        changed.case.incident.refusal = Some(Refusal::CoolingDown);
+        let second = ledger.make(Some(&first), changed.clone(), Vec::new(), ended).await.unwrap();
+        assert_eq!(told.take(), [(2, AttemptOutcome::Helped)]);
+        ledger.make(Some(&second), changed.clone(), Vec::new(), ended).await.unwrap();
+        assert_eq!(told.take(), []);
+
+        // Nobody is told of what is on no disk.
+        thread.close().await;
+        assert_eq!(ledger.make(Some(&first), changed, Vec::new(), ended).await, None);
+        assert_eq!(told.take(), []);
+        let metrics = ledger.metrics.encode().unwrap();
+        for line in [
+            "nexus_healer_refusals_total{reason=\"cooling_down\"} 1",
+            "nexus_healer_refusals_total{reason=\"journal_unavailable\"} 1",
+        ] {
+            assert!(metrics.contains(line), "{metrics}");
+        }
+    }
+}

@@ -279,4 +279,31 @@ mod tests {
         assert_eq!(looks.look(Err("gone".into()), false), Finding::Unsettled);
         assert_eq!(looks.look(text("default: shadow\n"), false), Finding::Nothing);
     }
+
+    #[tokio::test]
+    async fn without_a_policy_of_before_a_broken_one_is_told_and_nothing_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("healer.yml");
+        let (journal, thread) = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let begin_with = async |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            begin(&file, &journal).await
+        };
+        let broken = "default: maybe\n";
+        let error = begin_with(broken).await.err().unwrap().to_string();
+        assert!(error.contains("line 1") && error.contains("heal, shadow or off"), "{error}");
+        let first = begin_with("default: heal\n").await.unwrap();
+        assert_eq!((first.policy.default, first.unusable), (Mode::Heal, None));
+        let second = begin_with(broken).await.unwrap();
+        assert_eq!((second.policy.default, second.read_at), (Mode::Heal, first.read_at));
+        assert!(second.unusable.is_some_and(|reason| reason.contains("heal, shadow or off")));
+        // The file that was judged is not told again, and a mended one counts.
+        let mut looks = Looks::new("healer.yml".into(), second.seen);
+        assert_eq!(looks.look(text(broken), true), Finding::Nothing);
+        assert!(matches!(looks.look(text("default: heal\n"), true), Finding::Changed(_)));
+        // What is noted and no policy for this version is as good as nothing.
+        note(&journal, "nonsense: 1\n".into(), Timestamp::UNIX_EPOCH).await;
+        assert!(begin_with(broken).await.is_err());
+        thread.close().await;
+    }
 }

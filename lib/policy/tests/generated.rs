@@ -1,7 +1,7 @@
 //! Policies made from what they are to mean, written down in any of the ways that YAML has, and read again: what was meant is
 //! what is understood, each mistake is told on its line, and labels are anybody's text.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -280,7 +280,7 @@ impl Writer<'_> {
             (_, 1) => format!("'{value}'"),
             _ => value.to_owned(),
         };
-        let line = if self.style() % 8 == 0 {
+        let line = if self.style().is_multiple_of(8) {
             // On a line of its own.
             self.raw(indent, &format!("{written_key}:"));
             self.raw(indent + 4, &value)
@@ -317,7 +317,7 @@ impl Writer<'_> {
             let path = format!("{path}maintenance[{}]", at + usize::from(*none));
             let days: Vec<&str> = (0..7).filter(|day| times.days & (1 << day) != 0).map(|day| DAYS[day]).collect();
             let (from, to) = (clock(times.from), clock(times.to));
-            if self.style() % 2 == 0 {
+            if self.style().is_multiple_of(2) {
                 self.raw(indent + 2, &format!("- {} {from}-{to}", days.join(",")));
             } else {
                 self.raw(indent + 2, "-");
