@@ -144,7 +144,13 @@ impl Settings {
         let Settings { config, webhook_token, tokens, database } = self;
         let host = config.host();
         let (journal, journal_thread) = Journal::open(&config.journal).map_err(anyhow::Error::from)?;
-        let begin = reload::begin(&config.policy_file, &journal).await.map_err(wrong)?;
+        let begin = match reload::begin(&config.policy_file, &journal).await {
+            Ok(begin) => begin,
+            Err(error) => {
+                journal_thread.close().await;
+                return Err(wrong(error));
+            }
+        };
         let metrics = Arc::new(Metrics::new(Parts {
             postgres: database.is_some(),
             alertmanager: config.alertmanager_url().is_some(),
