@@ -13,6 +13,7 @@ use crate::{
     dependencies,
     facts::Facts,
     journal::Prompt,
+    shadow,
     transition::{self, Changed},
 };
 
@@ -28,6 +29,8 @@ pub struct Known<'a> {
     pub snapshot: &'a Snapshot,
     pub cases: &'a BTreeMap<ServiceKey, Case>,
     pub restarts: &'a Restarts,
+    /// The same of those that would have been made.
+    pub would_be: &'a shadow::Ledger,
 }
 
 #[derive(Debug)]
@@ -71,6 +74,10 @@ pub fn open(
     facts: &Facts,
     now: &Now,
 ) -> Changed {
-    let carried = known.restarts.spent(facts.containers.iter().map(|seen| seen.container.id.as_str()), now);
-    transition::open(known.host, key, alert, found, carried, now)
+    let ids = || facts.containers.iter().map(|seen| seen.container.id.as_str());
+    let mut changed = transition::open(known.host, key, alert, found, known.restarts.spent(ids(), now), now);
+    if changed.case.incident.mode == Mode::Shadow {
+        changed.case.memory.shadow.carried = known.would_be.spent(ids(), now);
+    }
+    changed
 }

@@ -20,7 +20,7 @@ use std::{
 
 use jiff::SignedDuration;
 use nexus_docker::{Container, Docker, Snapshot, Watcher};
-use nexus_model::{Attempt, IncidentState, Now, Refusal, ServiceKey};
+use nexus_model::{Attempt, IncidentState, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::restart::{Busy, finished};
@@ -33,12 +33,12 @@ use crate::{
     clock::{self, Clock},
     decide::{self, Decision},
     dependencies::{self, World},
+    durable::Durable,
     evidence::{Places, chain},
     facts::{self, Facts, HostFacts, Stops},
     hold::{Hold, Illnesses},
     images::Images,
     journal::{Change, Journal, JournalError, Memo, Prompt, Waiting},
-    ledger::Ledger,
     metrics::Metrics,
     modes::Switches,
     notify::Told,
@@ -47,6 +47,7 @@ use crate::{
     policy::Policy,
     prompts::{self, DEPENDENCY_RESTARTED, Taken},
     relief::{self, task::Shown},
+    shadow::{self, Ledger},
     sight::Sight,
     stops,
     transition::{self, Changed},
@@ -70,6 +71,9 @@ const NETWORK_DEAD: &str = "NetworkDead";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outlook {
     pub states: BTreeMap<ServiceKey, IncidentState>,
+    /// Restarts within a day, by container.
+    pub today: BTreeMap<String, u32>,
+    pub hold: Option<HealingOnHold>,
 }
 
 /// What the worker needs.
@@ -100,12 +104,14 @@ pub struct Parts {
 
 pub struct Worker {
     parts: Parts,
-    ledger: Ledger,
+    durable: Durable,
     clock: Clock,
     cases: BTreeMap<ServiceKey, Case>,
     stops: Stops,
     /// As far back as budgets and brake look.
     restarts: Restarts,
+    /// The same of those that would have been made.
+    would_be: Ledger,
     /// The one thing that runs beside the loop.
     busy: Option<Busy>,
     /// When to look at an incident again if nothing happens.
@@ -136,11 +142,12 @@ impl Worker {
         let limit = parts.policy.borrow().healing.restarts_per_10_minutes.saturating_add(1).saturating_mul(144);
         let limit = limit.min(budget::MOST_KEPT as u32);
         let now = clock.now();
-        let (cases, stops, restarts, host_hold) = parts
+        let (cases, stops, restarts, would_be, host_hold) = parts
             .journal
             .read(move |store| {
                 let restarts = store.recent_restarts(limit, &now)?;
-                Ok((store.open_cases()?, store.stops()?, restarts, store.memo(Memo::Hold)?))
+                let would_be = store.would_be_restarts(&now)?;
+                Ok((store.open_cases()?, store.stops()?, restarts, would_be, store.memo(Memo::Hold)?))
             })
             .await?;
         // Those of the machine itself are another's to go on with.
@@ -153,10 +160,11 @@ impl Worker {
         }
         let worker = Self {
             clock,
-            ledger: Ledger::new(parts.journal.clone(), Arc::clone(&parts.metrics)),
+            durable: Durable::new(parts.journal.clone(), Arc::clone(&parts.metrics)),
             cases: cases.into_iter().map(|case| (case.key(), case)).collect(),
             stops,
             restarts: Restarts::new(restarts),
+            would_be,
             busy: None,
             due: BTreeMap::new(),
             prompts_wait: true,
@@ -236,6 +244,8 @@ impl Worker {
             let prune = Change::Prune { now: now.wall, copies_wanted: self.parts.copies_wanted };
             if self.commit(vec![prune]).await {
                 self.pruned = Some(now);
+                // A day moves on though nothing happens.
+                self.show();
             }
         }
     }
@@ -322,8 +332,8 @@ impl Worker {
     }
 
     fn known<'a>(&'a self, snapshot: &'a Snapshot) -> prompts::Known<'a> {
-        let (host, cases, restarts) = (&self.parts.host, &self.cases, &self.restarts);
-        prompts::Known { host, snapshot, cases, restarts }
+        let (host, cases, restarts, would_be) = (&self.parts.host, &self.cases, &self.restarts, &self.would_be);
+        prompts::Known { host, snapshot, cases, restarts, would_be }
     }
 
     /// Opens an incident, and says whether that could be made durable.
@@ -345,6 +355,12 @@ impl Worker {
             let Some(case) = self.cases.get(key) else { return };
             let facts = self.facts(key, snapshot);
             let now = self.clock.now();
+            if let Some(changed) = shadow::note(case, &facts, &now) {
+                if !self.make(key, changed, Vec::new()).await {
+                    return;
+                }
+                continue;
+            }
             let decision = decide::decide(case, &facts, &now);
             if let Decision::Restart { container_id } = decision {
                 self.due.remove(key);
@@ -444,7 +460,11 @@ impl Worker {
         let maintenance_until =
             policy.maintenance_until(&terms.windows, now.wall).map(|end| now.after(end.duration_since(now.wall)));
         let (recent_restarts, room_at) = self.restarts.on_host(&now);
-        let spent_today = self.restarts.spent_today(containers.iter().map(|seen| seen.container.id.as_str()), &now);
+        let ids = || containers.iter().map(|seen| seen.container.id.as_str());
+        let mut spent_today = self.restarts.spent_today(ids(), &now);
+        if mode.mode == Mode::Shadow {
+            self.would_be.add_today(&mut spent_today, ids(), self.cases.get(key), &now);
+        }
         let asks_for_care = self.host_hold.as_ref().is_some_and(|hold| hold.asks_for_care(&now));
         let occupies =
             |case: &Case| case.is_restarting() || (asks_for_care && case.incident.state == IncidentState::Verifying);
@@ -490,7 +510,7 @@ impl Worker {
     async fn make(&mut self, key: &ServiceKey, changed: Changed, with: Vec<Change>) -> bool {
         let metrics = &self.parts.metrics;
         let ended = |_: &Attempt, outcome| metrics.restart_ended(outcome);
-        let Some(case) = self.ledger.make(self.cases.get(key), changed, with, ended).await else {
+        let Some(case) = self.durable.make(self.cases.get(key), changed, with, ended).await else {
             self.trouble = true;
             return false;
         };
@@ -498,6 +518,7 @@ impl Worker {
             self.cases.insert(key.clone(), case);
         } else {
             self.restarts.close(&case.incident, &case.memory);
+            self.would_be.close(&case.incident, &case.memory, &self.clock.now());
             self.cases.remove(key);
             self.due.remove(key);
             self.hold.remove(key);
@@ -507,7 +528,7 @@ impl Worker {
     }
 
     async fn commit(&mut self, changes: Vec<Change>) -> bool {
-        let made = self.ledger.commit(changes).await;
+        let made = self.durable.commit(changes).await;
         self.trouble |= !made;
         made
     }

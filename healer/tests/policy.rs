@@ -98,6 +98,7 @@ async fn a_start_that_finds_a_broken_policy_goes_on_with_the_one_of_before_and_s
     }
     // It heals.
     engine.set("c1", Fake::service("blog", "app").without_label("nexus.heal").ill());
+    healer.sees("app", "running", "unhealthy").await;
     healer.alert("blog", "app").await;
     healer.incident("app", "the end of the incident", |it| it.incident.state == IncidentState::Closed).await;
     assert_eq!(engine.restarts("c1"), 1);

@@ -36,9 +36,9 @@ use crate::{
     cgroup::{self, Load},
     clock::Clock,
     dependencies,
+    durable::Durable,
     evidence::{Places, chain},
     journal::{Change, Journal, JournalError, Waiting},
-    ledger::Ledger,
     metrics::Metrics,
     prompts::ALERT_NOTED,
     tell::Alert,
@@ -118,7 +118,7 @@ struct Watched {
 
 pub struct Relief {
     parts: Parts,
-    ledger: Ledger,
+    durable: Durable,
     clock: Clock,
     cases: BTreeMap<Resource, Case>,
     levels: BTreeMap<Resource, Level>,
@@ -141,7 +141,7 @@ impl Relief {
         let cases = cases.into_iter().filter_map(|case| Some((Resource::of(&case.key())?, case)));
         let ballast = ballast::path(&parts.journal_path);
         let relief = Self {
-            ledger: Ledger::new(parts.journal.clone(), Arc::clone(&parts.metrics)),
+            durable: Durable::new(parts.journal.clone(), Arc::clone(&parts.metrics)),
             clock: Clock::new(),
             cases: cases.collect(),
             levels: BTreeMap::new(),
@@ -388,7 +388,7 @@ impl Relief {
         let key = ServiceKey::new(&waiting.prompt.project, &waiting.prompt.service);
         let done = Change::PromptDone(waiting.clone());
         let Some((resource, amount)) = Resource::of(&key).and_then(|it| Some((it, self.measure(it)?))) else {
-            self.ledger.commit(vec![done]).await;
+            self.durable.commit(vec![done]).await;
             return;
         };
         let (alert, at) = (waiting.prompt.alert.as_str(), waiting.prompt.received_at);
@@ -398,7 +398,7 @@ impl Relief {
                 let changed = transition::alerted(case, at);
                 self.make(resource, changed, vec![done]).await;
             } else {
-                self.ledger.commit(vec![done]).await;
+                self.durable.commit(vec![done]).await;
             }
             return;
         }
@@ -407,7 +407,7 @@ impl Relief {
         let situation = self.situation(resource, &amount, &snapshot, &policy);
         if situation.level > Level::Tight {
             self.parts.metrics.refused(Refusal::AlreadyWell);
-            self.ledger.commit(vec![done]).await;
+            self.durable.commit(vec![done]).await;
             return;
         }
         if self.open(&situation, (alert, at), vec![done], &now).await {
@@ -605,7 +605,7 @@ impl Relief {
     async fn make(&mut self, resource: Resource, changed: Changed, with: Vec<Change>) -> bool {
         let metrics = &self.parts.metrics;
         let ended = |attempt: &Attempt, outcome| metrics.relief.ended(&attempt.action, outcome);
-        let Some(case) = self.ledger.make(self.cases.get(&resource), changed, with, ended).await else { return false };
+        let Some(case) = self.durable.make(self.cases.get(&resource), changed, with, ended).await else { return false };
         metrics.relief.open(resource, case.is_open());
         if case.is_open() {
             self.cases.insert(resource, case);

@@ -182,8 +182,9 @@ impl World {
         for waiting in self.store.prompts().unwrap() {
             let it: usize = waiting.prompt.service[1..].parse().unwrap();
             let snapshot = self.snapshot();
-            let known =
-                prompts::Known { host: "pi", snapshot: &snapshot, cases: &self.cases, restarts: &self.restarts };
+            let would_be = shadow::Ledger::default();
+            let (cases, restarts) = (&self.cases, &self.restarts);
+            let known = prompts::Known { host: "pi", snapshot: &snapshot, cases, restarts, would_be: &would_be };
             let taken = prompts::take(&waiting.prompt, &known, || self.facts(it), &self.now);
             let done = vec![Change::PromptDone(waiting)];
             _ = match taken {
@@ -221,7 +222,7 @@ impl World {
 
     /// What was changed is on the disk before it is true.
     fn make(&mut self, it: usize, changed: Changed, with: Vec<Change>) -> Result<bool, Killed> {
-        let (case, changes) = ledger::changes(changed, with);
+        let (case, changes) = durable::changes(changed, with);
         if !self.commit(changes)? {
             return Ok(false);
         }

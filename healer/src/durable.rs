@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub struct Ledger {
+pub struct Durable {
     journal: Journal,
     metrics: Arc<Metrics>,
 }
@@ -27,7 +27,7 @@ pub fn changes(changed: Changed, with: Vec<Change>) -> (Case, Vec<Change>) {
     (case, changes)
 }
 
-impl Ledger {
+impl Durable {
     pub fn new(journal: Journal, metrics: Arc<Metrics>) -> Self {
         Self { journal, metrics }
     }
@@ -98,36 +98,36 @@ mod tests {
         testing::{at, attempt, case},
     };
 
-    fn opened(file: &Path) -> (Ledger, crate::journal::JournalThread) {
+    fn opened(file: &Path) -> (Durable, crate::journal::JournalThread) {
         let (journal, thread) = Journal::open(file).unwrap();
-        (Ledger::new(journal, Arc::new(Metrics::new(Parts { postgres: false, alertmanager: false }))), thread)
+        (Durable::new(journal, Arc::new(Metrics::new(Parts { postgres: false, alertmanager: false }))), thread)
     }
 
     #[tokio::test]
     async fn each_end_of_an_attempt_is_told_once_and_nothing_that_was_not_written() {
         let folder = tempfile::tempdir().unwrap();
-        let (ledger, thread) = opened(&folder.path().join("journal.db"));
+        let (durable, thread) = opened(&folder.path().join("journal.db"));
         let told = RefCell::new(Vec::new());
         let ended = |attempt: &Attempt, outcome| told.borrow_mut().push((attempt.number, outcome));
         let mut changed = Changed { case: case(), events: Vec::new() };
         changed.case.attempts = vec![attempt(1, "c1", at(0)), attempt(2, "c1", at(60))];
         changed.case.attempts[0].attempt.outcome = Some(AttemptOutcome::DidNotHelp);
         changed.case.attempts[1].attempt.outcome = None;
-        let first = ledger.make(None, changed.clone(), Vec::new(), ended).await.unwrap();
+        let first = durable.make(None, changed.clone(), Vec::new(), ended).await.unwrap();
         assert_eq!(told.take(), [(1, AttemptOutcome::DidNotHelp)]);
         changed.case.attempts[1].attempt.outcome = Some(AttemptOutcome::Helped);
         changed.case.incident.outcome = Some(Outcome::Recovered);
         changed.case.incident.refusal = Some(Refusal::CoolingDown);
-        let second = ledger.make(Some(&first), changed.clone(), Vec::new(), ended).await.unwrap();
+        let second = durable.make(Some(&first), changed.clone(), Vec::new(), ended).await.unwrap();
         assert_eq!(told.take(), [(2, AttemptOutcome::Helped)]);
-        ledger.make(Some(&second), changed.clone(), Vec::new(), ended).await.unwrap();
+        durable.make(Some(&second), changed.clone(), Vec::new(), ended).await.unwrap();
         assert_eq!(told.take(), []);
 
         // Nobody is told of what is on no disk.
         thread.close().await;
-        assert_eq!(ledger.make(Some(&first), changed, Vec::new(), ended).await, None);
+        assert_eq!(durable.make(Some(&first), changed, Vec::new(), ended).await, None);
         assert_eq!(told.take(), []);
-        let metrics = ledger.metrics.encode().unwrap();
+        let metrics = durable.metrics.encode().unwrap();
         for line in [
             "nexus_healer_refusals_total{reason=\"cooling_down\"} 1",
             "nexus_healer_refusals_total{reason=\"journal_unavailable\"} 1",
