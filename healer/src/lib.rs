@@ -35,6 +35,7 @@ pub mod notify;
 pub mod ooms;
 pub mod pauses;
 pub mod plan;
+pub mod probe;
 pub mod prompts;
 pub mod record;
 pub mod redact;
