@@ -36,7 +36,7 @@ use crate::{
     budget::{self, Restarts},
     case::{Case, Try},
     clock::{self, Clock},
-    decide::{self, Decision},
+    decide::{self, Admission, Decision},
     dependencies::{self, World},
     durable::Durable,
     evidence::{Places, chain},
@@ -340,10 +340,7 @@ impl Worker {
         for key in keys.into_iter().filter(|key| !self.cases.contains_key(key)).collect::<Vec<_>>() {
             let facts = self.facts(&key, snapshot);
             if let Ok(found) = decide::admit(&facts, None) {
-                let now = self.clock.now();
-                let alert = (NETWORK_DEAD, now.wall);
-                let changed = prompts::open(&self.known(snapshot), &key, alert, found, &facts, &now);
-                self.open(&key, changed, Vec::new()).await;
+                self.open_seen(&key, NETWORK_DEAD, found, &facts, snapshot).await;
             }
         }
     }
@@ -351,6 +348,13 @@ impl Worker {
     fn known<'a>(&'a self, snapshot: &'a Snapshot) -> prompts::Known<'a> {
         let (host, cases, restarts, would_be) = (&self.parts.host, &self.cases, &self.restarts, &self.would_be);
         prompts::Known { host, snapshot, cases, restarts, would_be }
+    }
+
+    /// Opens an incident of what no alert has come for: the healer has seen it itself.
+    async fn open_seen(&mut self, key: &ServiceKey, alert: &str, found: Admission, facts: &Facts, snapshot: &Snapshot) {
+        let now = self.clock.now();
+        let changed = prompts::open(&self.known(snapshot), key, (alert, now.wall), found, facts, &now);
+        self.open(key, changed, Vec::new()).await;
     }
 
     /// Opens an incident, and says whether that could be made durable.

@@ -8,7 +8,6 @@ use crate::{
     case::RunsOut,
     decide::Admission,
     facts::{Facts, looks_well},
-    prompts,
     relief::tell::{RUNS_OUT, Running},
     transition::Changed,
 };
@@ -36,10 +35,7 @@ impl Worker {
                 let facts = self.facts(&running.key, snapshot);
                 match admit(&facts, id, running) {
                     Ok(found) => {
-                        let now = self.clock.now();
-                        let alert = (RUNS_OUT, now.wall);
-                        let changed = prompts::open(&self.known(snapshot), &running.key, alert, found, &facts, &now);
-                        self.open(&running.key, changed, Vec::new()).await;
+                        self.open_seen(&running.key, RUNS_OUT, found, &facts, snapshot).await;
                     }
                     Err(why) => {
                         tracing::debug!(
