@@ -233,7 +233,7 @@ test_fuzz() {
     step "what the targets share" fuzz_cargo "$scratch" test --locked --lib
     step "inputs to begin with" fuzz_cargo "$scratch" run --locked --example seeds -- "$cache/fuzz"
     say "seed $seed (NEXUS_FUZZ_SEED), ${NEXUS_FUZZ_SECONDS:=60} s each (NEXUS_FUZZ_SECONDS)"
-    for target in collectors textfile accept dbus docker web_config; do
+    for target in collectors textfile accept dbus docker policy webhook web_config; do
         step "fuzzing $target" fuzz_cargo "$scratch" fuzz run --sanitizer none --target-dir "$cache/target-fuzz" "$target" "$cache/fuzz/$target" -- \
             -seed="$seed" -max_total_time="$NEXUS_FUZZ_SECONDS" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1
     done
