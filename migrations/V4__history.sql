@@ -87,8 +87,8 @@ CREATE TABLE history.host_samples (
     network_out_bytes_per_second   real,
     disk_read_bytes_per_second     real,
     disk_written_bytes_per_second  real,
-    swap_in_bytes_per_second       real,
-    swap_out_bytes_per_second      real,
+    swap_in_pages_per_second       real,
+    swap_out_pages_per_second      real,
     PRIMARY KEY (host_id, at)
 ) PARTITION BY RANGE (at);
 COMMENT ON TABLE history.host_samples IS 'Vitals of a host every five minutes, kept for 90 days.';
@@ -115,8 +115,8 @@ COMMENT ON COLUMN history.host_samples.network_in_bytes_per_second IS 'Received 
 COMMENT ON COLUMN history.host_samples.network_out_bytes_per_second IS 'Sent by the machine''s own interfaces, without loopback, bridges and those of containers.';
 COMMENT ON COLUMN history.host_samples.disk_read_bytes_per_second IS 'Read from disks and cards.';
 COMMENT ON COLUMN history.host_samples.disk_written_bytes_per_second IS 'Written to disks and cards.';
-COMMENT ON COLUMN history.host_samples.swap_in_bytes_per_second IS 'Read back from swap.';
-COMMENT ON COLUMN history.host_samples.swap_out_bytes_per_second IS 'Moved out to swap.';
+COMMENT ON COLUMN history.host_samples.swap_in_pages_per_second IS 'Pages read back from swap.';
+COMMENT ON COLUMN history.host_samples.swap_out_pages_per_second IS 'Pages moved out to swap.';
 
 CREATE TABLE history.mount_samples (
     at               timestamptz NOT NULL,
@@ -208,8 +208,8 @@ CREATE TABLE history.host_hours (
     network_out_bytes_per_second_max  real,
     disk_read_bytes_per_second_avg    real,
     disk_written_bytes_per_second_avg real,
-    swap_in_bytes_per_second_avg      real,
-    swap_out_bytes_per_second_avg     real,
+    swap_in_pages_per_second_avg      real,
+    swap_out_pages_per_second_avg     real,
     samples                           smallint NOT NULL,
     PRIMARY KEY (host_id, hour)
 ) PARTITION BY RANGE (hour);
@@ -387,6 +387,7 @@ CREATE VIEW history.partitions AS
            CASE WHEN parent.relname LIKE '%\_hours' THEN (starts + interval '1 month') AT TIME ZONE 'UTC'
                 ELSE (starts + interval '1 week') AT TIME ZONE 'UTC' END AS ends_at,
            pg_total_relation_size(child.oid) AS bytes,
+           pg_relation_size(child.oid) > 0 AS holds_rows,
            greatest(child.reltuples, 0)::bigint AS estimated_rows
     FROM pg_inherits
     JOIN pg_class child ON child.oid = inhrelid AND child.relkind = 'r'
@@ -417,7 +418,7 @@ CREATE VIEW history.host_usage AS
            100 * s.undervoltage_ratio AS undervoltage_percent,
            s.network_in_bytes_per_second, s.network_out_bytes_per_second,
            s.disk_read_bytes_per_second, s.disk_written_bytes_per_second,
-           s.swap_in_bytes_per_second, s.swap_out_bytes_per_second
+           s.swap_in_pages_per_second, s.swap_out_pages_per_second
     FROM history.host_samples s JOIN history.hosts h ON h.id = s.host_id;
 COMMENT ON VIEW history.host_usage IS 'Vitals of hosts every five minutes, 90 days; at is the end of the five minutes.';
 
@@ -452,8 +453,8 @@ CREATE VIEW history.host_usage_hourly AS
            s.network_out_bytes_per_second_avg AS network_out_bytes_per_second,
            s.disk_read_bytes_per_second_avg AS disk_read_bytes_per_second,
            s.disk_written_bytes_per_second_avg AS disk_written_bytes_per_second,
-           s.swap_in_bytes_per_second_avg AS swap_in_bytes_per_second,
-           s.swap_out_bytes_per_second_avg AS swap_out_bytes_per_second,
+           s.swap_in_pages_per_second_avg AS swap_in_pages_per_second,
+           s.swap_out_pages_per_second_avg AS swap_out_pages_per_second,
            s.samples
     FROM history.host_hours s JOIN history.hosts h ON h.id = s.host_id;
 COMMENT ON VIEW history.host_usage_hourly IS 'Vitals of hosts by the hour, one year; hour is its beginning.';
