@@ -263,7 +263,7 @@ CREATE TABLE history.service_hours (
 COMMENT ON TABLE history.service_hours IS 'How a service did by the hour, kept for a year: _min, _avg, _max and _p95 are least, mean, most and 95th percentile of its samples.';
 COMMENT ON COLUMN history.service_hours.hour IS 'Beginning of the hour.';
 COMMENT ON COLUMN history.service_hours.service_id IS 'The service: history.services.id.';
-COMMENT ON COLUMN history.service_hours.memory_limit_bytes IS 'The last memory limit of the hour; NULL when there was none.';
+COMMENT ON COLUMN history.service_hours.memory_limit_bytes IS 'The highest memory limit of the hour; NULL when there was none.';
 COMMENT ON COLUMN history.service_hours.restarts IS 'Restarts by Docker''s restart policy within the hour.';
 COMMENT ON COLUMN history.service_hours.oom_kills IS 'Processes killed for memory within the hour.';
 COMMENT ON COLUMN history.service_hours.replicas IS 'Most containers that should run and that nobody stopped.';
@@ -275,7 +275,7 @@ DECLARE
     target record;
 BEGIN
     FOR target IN
-        SELECT pair.hours, hour.attname AS name, sample.said, coalesce(figure.says, 'The last of the hour') AS says
+        SELECT pair.hours, hour.attname AS name, sample.said, coalesce(figure.says, 'The most of the hour') AS says
         FROM (VALUES ('history.host_hours'::regclass, 'history.host_samples'::regclass),
                      ('history.mount_hours', 'history.mount_samples'),
                      ('history.service_hours', 'history.service_samples')) AS pair (hours, samples)
