@@ -226,12 +226,11 @@ pub async fn write(client: &mut Client, subjects: &mut Subjects, batch: &Batch, 
 }
 
 async fn rows(transaction: &Transaction<'_>, subjects: &mut Subjects, batch: &Batch) -> Result<Written> {
-    let Window { first, last } = batch.window;
-    let (first, last) = (time(first), time(last));
     let mut written = Written::default();
 
     let mut insert = Insert::prepare(transaction, &batch.hosts).await?;
     for (key, rows) in batch.hosts.rows() {
+        let Some((rows, first, last)) = some(rows) else { continue };
         let id = subjects.host(transaction, key, first, last).await?;
         written.hosts += insert.add(transaction, id, rows).await?;
     }
@@ -240,6 +239,7 @@ async fn rows(transaction: &Transaction<'_>, subjects: &mut Subjects, batch: &Ba
 
     let mut insert = Insert::prepare(transaction, &batch.mounts).await?;
     for (key, rows) in batch.mounts.rows() {
+        let Some((rows, first, last)) = some(rows) else { continue };
         let medium = batch.media.get(key).cloned().unwrap_or_default();
         let id = subjects.mount(transaction, key, &medium, first, last).await?;
         written.mounts += insert.add(transaction, id, rows).await?;
@@ -248,11 +248,19 @@ async fn rows(transaction: &Transaction<'_>, subjects: &mut Subjects, batch: &Ba
 
     let mut insert = Insert::prepare(transaction, &batch.services).await?;
     for (key, rows) in batch.services.rows() {
+        let Some((rows, first, last)) = some(rows) else { continue };
         let id = subjects.service(transaction, key, first, last).await?;
         written.services += insert.add(transaction, id, rows).await?;
     }
     written.services += insert.flush(transaction).await?;
     Ok(written)
+}
+
+/// The rows of a subject with the times of the first and the last one; `None` without any.
+fn some<'a>(rows: impl Iterator<Item = Row<'a>>) -> Option<(Vec<Row<'a>>, Timestamp, Timestamp)> {
+    let rows: Vec<_> = rows.collect();
+    let (first, last) = (time(rows.first()?.at), time(rows.last()?.at));
+    Some((rows, first, last))
 }
 
 /// Rows that wait to be sent, a column an array.
@@ -314,12 +322,7 @@ impl Insert {
         Ok(Self { statement, at: Vec::new(), subject: Vec::new(), columns })
     }
 
-    async fn add(
-        &mut self,
-        transaction: &Transaction<'_>,
-        subject: i32,
-        rows: impl Iterator<Item = Row<'_>>,
-    ) -> Result<u64> {
+    async fn add(&mut self, transaction: &Transaction<'_>, subject: i32, rows: Vec<Row<'_>>) -> Result<u64> {
         let mut written = 0;
         for row in rows {
             self.at.push(time(row.at));

@@ -64,7 +64,7 @@ impl Fake {
             .route("/api/v1/query", get(time))
             .route("/api/v1/query_range", get(range))
             .with_state(Arc::clone(&inner));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        tokio::spawn(nexus_web::serve(listener, router, nexus_web::Limits::default(), std::future::pending()));
         Self { url, inner }
     }
 
