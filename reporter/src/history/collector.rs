@@ -1,7 +1,7 @@
 //! The loop: Prometheus → Postgres by the hour, then roll-up and retention.
 //!
-//! A batch of an hour instead of one every five minutes: with each batch Postgres writes a page for each service's index, and
-//! after each checkpoint once more as a whole into its log. The last hour is answered from Prometheus anyway.
+//! A batch of an hour instead of one every five minutes: the same few pages are written with each batch, and after
+//! each checkpoint once more as a whole into the log of Postgres. The last hour is answered from Prometheus anyway.
 
 use std::{sync::Arc, time::Duration};
 

@@ -163,12 +163,12 @@ impl Table {
         self.columns.iter().position(|column| column.name == name)
     }
 
-    /// Adds samples, given as one array a column. What is there stays.
+    /// Adds samples, given as one array a column, in the order of the key. What is there stays.
     pub fn insert(&self) -> String {
         let names: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
         let arrays: Vec<String> = (3..).zip(self.columns).map(|(n, it)| format!("${n}::{}[]", it.kind.sql())).collect();
         format!(
-            "INSERT INTO {} (at, {}, {}) SELECT * FROM unnest($1::timestamptz[], $2::integer[], {}) ON CONFLICT DO NOTHING",
+            "INSERT INTO {} (at, {}, {}) SELECT * FROM unnest($1::timestamptz[], $2::integer[], {}) ORDER BY 1, 2 ON CONFLICT DO NOTHING",
             self.samples,
             self.key,
             names.join(", "),

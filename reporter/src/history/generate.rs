@@ -258,7 +258,7 @@ impl World {
             ("memory_peak_bytes", paged(memory * (1.0 + 0.03 * n(8)))),
             ("memory_limit_bytes", limit),
             ("up_ratio", up),
-            ("healthy_ratio", if service % 4 == 0 { f64::NAN } else { healthy }),
+            ("healthy_ratio", if service.is_multiple_of(4) { f64::NAN } else { healthy }),
             ("cpu_cores", cpu),
             ("replicas", 1.0),
             ("restarts", restarts),

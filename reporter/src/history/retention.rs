@@ -62,7 +62,7 @@ pub fn days_to_roll_up(rolled_up: Option<i64>, collected: Option<i64>, oldest: O
 ///
 /// The last makes it independent of the clock. One that is years ahead makes everything old at once, but fills one partition
 /// at a time; and a machine that was off for months still has what it knew.
-pub fn to_drop<'a>(all: &'a [Partition], keep: Keep, now: Timestamp, rolled_up: Option<i64>) -> Vec<&'a Partition> {
+pub fn to_drop(all: &[Partition], keep: Keep, now: Timestamp, rolled_up: Option<i64>) -> Vec<&Partition> {
     let drops = |partition: &&Partition| {
         let days = i64::from(if partition.is_hourly() { keep.hourly_days } else { keep.detail_days });
         if now.as_second() - partition.ends_at.as_second() < days * DAY {
