@@ -21,8 +21,9 @@ impl Deref for Part {
     }
 }
 
-/// The healer's token that acts, below the secrets.
+/// The healer's two tokens, below the secrets.
 const ACTS: &str = "cli/healer_api_token";
+const READS: &str = "cli/healer_api_read_token";
 
 fn token(home: &Home, file: &str) -> Result<String> {
     let file = home.secrets().join(file);
@@ -35,6 +36,15 @@ fn token(home: &Home, file: &str) -> Result<String> {
     }
 }
 
+/// For who only looks: the token that reads. The one that acts takes its place where there is none, or where the healer does
+/// not know it.
+fn tokens_to_read(home: &Home) -> Result<Vec<String>> {
+    Ok(match (token(home, READS), token(home, ACTS)) {
+        (Ok(reads), acts) => [Some(reads), acts.ok()].into_iter().flatten().collect(),
+        (Err(_), acts) => vec![acts?],
+    })
+}
+
 impl Part {
     fn new(name: &'static str, base: String, tokens: Vec<String>) -> Result<Part> {
         Ok(Part(http::Part::new(name, base, tokens)?))
@@ -43,6 +53,11 @@ impl Part {
     /// The healer with the token that acts. Fails when the token can't be read.
     pub fn healer(home: &Home) -> Result<Part> {
         Part::new(HEALER, home.url("NEXUS_HEALER_PORT"), vec![token(home, ACTS)?])
+    }
+
+    /// The healer for who only looks.
+    pub fn healer_to_read(home: &Home) -> Result<Part> {
+        Part::new(HEALER, home.url("NEXUS_HEALER_PORT"), tokens_to_read(home)?)
     }
 
     pub fn alertmanager(home: &Home) -> Result<Part> {
@@ -64,5 +79,29 @@ impl Part {
     /// For those who ask several parts at once.
     pub fn into_inner(self) -> http::Part {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looks_shows_the_token_that_reads_and_the_other_one_only_where_need_be() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("compose.yml"), "").unwrap();
+        let secrets = folder.path().join("secrets/cli");
+        std::fs::create_dir_all(&secrets).unwrap();
+        let home = Home::open(Some(folder.path()), None).unwrap();
+        assert!(format!("{:#}", tokens_to_read(&home).unwrap_err()).contains("run ./nexus up"));
+        std::fs::write(secrets.join("healer_api_token"), "act\n").unwrap();
+        assert_eq!(tokens_to_read(&home).unwrap(), ["act"]);
+        std::fs::write(secrets.join("healer_api_read_token"), "read\n").unwrap();
+        assert_eq!(tokens_to_read(&home).unwrap(), ["read", "act"]);
+        // Who acts never shows it, and who may only read needs no other.
+        assert_eq!(token(&home, ACTS).unwrap(), "act");
+        std::fs::remove_file(secrets.join("healer_api_token")).unwrap();
+        assert_eq!(tokens_to_read(&home).unwrap(), ["read"]);
+        assert!(token(&home, ACTS).is_err());
     }
 }

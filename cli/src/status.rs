@@ -85,7 +85,7 @@ fn sources(home: &Home) -> Result<Sources> {
     Ok(Sources {
         host: home.get("NEXUS_HOST").to_owned(),
         stack: home.get("NEXUS_STACK").to_owned(),
-        healer: Part::healer(home).map(Part::into_inner).map_err(|error| format!("{error:#}")),
+        healer: Part::healer_to_read(home).map(Part::into_inner).map_err(|error| format!("{error:#}")),
         exporter: Part::exporter(home)?.into_inner(),
         prometheus: Part::prometheus(home)?.into_inner(),
         alertmanager: Part::alertmanager(home)?.into_inner(),

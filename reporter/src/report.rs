@@ -12,10 +12,13 @@ pub mod verdict;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use nexus_model::{Incident, Outcome, Refusal};
+use nexus_model::api::ServiceView;
+use nexus_model::shadow::ShadowRecord;
+use nexus_model::{Incident, Mode, Outcome, Refusal};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::render::terminal::local;
 use facts::{Facts, INCIDENTS_ASKED, Usual, Vital};
 pub use forecast::Forecast;
 pub use recommend::Recommendation;
@@ -48,6 +51,12 @@ pub struct Report {
     pub services: Option<Vec<ServiceReport>>,
     /// Null when the healer could not be asked.
     pub healed: Option<Healed>,
+    /// Where nothing is restarted for a while, since somebody wants it so.
+    pub pauses: Vec<PauseReport>,
+    /// Nothing is restarted at all, since many services fell ill together.
+    pub hold: Option<HoldReport>,
+    /// What healing would have done this week for services that are only watched. Null when the healer could not be asked.
+    pub shadow: Option<Vec<WatchedReport>>,
     /// Open incidents. Null when the healer could not be asked.
     pub incidents: Option<Vec<IncidentReport>>,
     /// What people are being told. Null when Alertmanager could not be asked.
@@ -110,7 +119,7 @@ pub struct ServiceReport {
     pub restarts: Option<i64>,
     /// `heal`, `shadow` or `off`; null when the healer could not be asked.
     pub mode: Option<String>,
-    /// Why it would not be healed even when ill, for people.
+    /// For people: why it would not be healed even when ill, a pause, or that it falls ill again and again.
     pub note: Option<String>,
     /// State of its open incident.
     pub incident: Option<String>,
@@ -120,6 +129,39 @@ pub struct ServiceReport {
     pub memory_bytes: Option<f64>,
     /// Of each of its containers; 0 for none.
     pub memory_limit_bytes: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct PauseReport {
+    /// `PROJECT/SERVICE`, a project, or `everything`.
+    pub target: String,
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub until: Timestamp,
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct HoldReport {
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub since: Timestamp,
+    /// At the latest.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub until: Timestamp,
+    pub reason: String,
+}
+
+/// A service that is only watched, and for which a restart was due.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct WatchedReport {
+    pub project: String,
+    pub service: String,
+    pub would_be_restarts: u32,
+    pub would_have_helped: u32,
+    pub would_not_have_helped: u32,
+    pub not_known: u32,
+    pub ill_seconds: u64,
+    /// The same for people.
+    pub sentence: String,
 }
 
 /// What was healed since then.
@@ -226,6 +268,13 @@ pub fn judge(facts: &Facts, question: &Question) -> Result<Report, UnknownProjec
         filesystems: filesystems(facts),
         services: services(facts),
         healed: facts.incidents.as_ref().map(|all| healed(all, question.since)),
+        pauses: pauses(facts),
+        hold: facts.healer.as_ref().ok().and_then(|status| status.hold.as_ref()).map(|hold| HoldReport {
+            since: hold.since,
+            until: hold.until,
+            reason: hold.reason.clone(),
+        }),
+        shadow: watched(facts),
         incidents: open,
         alerts: facts.alerts.as_ref().ok().map(|all| alerts(all)),
         forecasts: forecast::forecasts(facts),
@@ -246,6 +295,7 @@ pub fn projects(facts: &Facts) -> Option<BTreeSet<&str>> {
 fn only(facts: &Facts, project: &str) -> Facts {
     let mut facts = facts.clone();
     facts.services.iter_mut().for_each(|all| all.retain(|service| service.project == project));
+    facts.shadow.iter_mut().for_each(|all| all.services.retain(|record| record.project == project));
     facts.incidents.iter_mut().for_each(|all| all.retain(|incident| incident.project == project));
     facts.containers.iter_mut().for_each(|all| all.retain(|container| container.project == project));
     if let Ok(alerts) = &mut facts.alerts {
@@ -256,6 +306,41 @@ fn only(facts: &Facts, project: &str) -> Facts {
         status.gave_up_incidents = 0;
     }
     facts
+}
+
+fn pauses(facts: &Facts) -> Vec<PauseReport> {
+    let all = facts.healer.iter().flat_map(|status| &status.pauses);
+    all.map(|pause| PauseReport { target: pause.target(), until: pause.until, reason: pause.reason.clone() }).collect()
+}
+
+/// Only what is still watched: what is healed by now has its record behind it.
+fn watched(facts: &Facts) -> Option<Vec<WatchedReport>> {
+    let services = facts.services.as_ref()?;
+    let is_watched = |record: &&ShadowRecord| {
+        let view = services.iter().find(|view| view.project == record.project && view.service == record.service);
+        record.would_be_restarts > 0 && view.is_some_and(|view| view.mode == Mode::Shadow)
+    };
+    let report = |it: &ShadowRecord| WatchedReport {
+        project: it.project.clone(),
+        service: it.service.clone(),
+        would_be_restarts: it.would_be_restarts,
+        would_have_helped: it.would_have_helped,
+        would_not_have_helped: it.would_not_have_helped,
+        not_known: it.not_known,
+        ill_seconds: it.ill_seconds,
+        sentence: it.sentence.clone(),
+    };
+    Some(facts.shadow.as_ref()?.services.iter().filter(is_watched).map(report).collect())
+}
+
+/// What is worth knowing of a service beside its state.
+fn note(view: &ServiceView) -> Option<String> {
+    let mut notes = Vec::new();
+    notes.extend(view.refusal.map(|refusal| refusal.words().to_owned()));
+    notes.extend(view.paused_until.map(|until| format!("paused until {}", local(until))));
+    let flaps = view.today.as_ref().filter(|today| today.flaps());
+    notes.extend(flaps.map(|it| format!("falls ill again and again: {} of {} restarts a day", it.restarts, it.of)));
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 fn filesystems(facts: &Facts) -> Vec<FilesystemReport> {
@@ -291,7 +376,7 @@ fn services(facts: &Facts) -> Option<Vec<ServiceReport>> {
             containers: view.containers.len() as u32,
             restarts: Some(view.containers.iter().map(|it| it.restart_count).sum()),
             mode: Some(view.mode.to_string()),
-            note: view.refusal.map(|refusal| refusal.words().to_owned()),
+            note: note(view),
             incident: view.incident.map(|state| state.to_string()),
             cpu: None,
             memory_bytes: None,

@@ -10,6 +10,7 @@ pub mod prometheus;
 use std::path::Path;
 
 use nexus_model::api::{HealerStatus, IncidentList, ServiceList};
+use nexus_model::shadow::ShadowReport;
 
 use crate::report::facts::{Answer, Facts, History, INCIDENTS_ASKED, Machine, Measured};
 use http::{HttpError, Part};
@@ -52,6 +53,7 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
             part.get::<HealerStatus>("/api/v1/status", &[]),
             part.get::<ServiceList>("/api/v1/services", &[]),
             part.get::<IncidentList>("/api/v1/incidents", &newest),
+            part.get::<ShadowReport>("/api/v1/shadow", &[]),
         ))
     };
     let grafana = async {
@@ -75,11 +77,14 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
         grafana,
         history,
     );
-    let (healer, services, incidents) = match healer {
-        Err(reason) => (Err(reason), None, None),
-        Ok((status, services, incidents)) => {
-            (status.map_err(short), services.ok().map(|list| list.services), incidents.ok().map(|list| list.incidents))
-        }
+    let (healer, services, incidents, shadow) = match healer {
+        Err(reason) => (Err(reason), None, None, None),
+        Ok((status, services, incidents, shadow)) => (
+            status.map_err(short),
+            services.ok().map(|list| list.services),
+            incidents.ok().map(|list| list.incidents),
+            shadow.ok(),
+        ),
     };
     let (exporter, mut machine, containers) = match exporter {
         Ok(seen) => (Ok(()), seen.machine, Some(seen.containers)),
@@ -97,6 +102,7 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
         healer,
         services,
         incidents,
+        shadow,
         exporter,
         prometheus,
         alerts: alerts.map_err(short),
@@ -130,11 +136,14 @@ mod tests {
             "postgres":{"state":"up"},"alertmanager":{"state":"up"},"journal_pending_rows":0,"open_incidents":0,"gave_up_incidents":0}"#;
         const VECTOR: &str = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"what":"cpu"},"value":[1,"0.5"]}]}}"#;
         const MATRIX: &str = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
+        const SHADOW: &str =
+            r#"{"since":"2026-01-01T00:00:00Z","until":"2026-01-08T00:00:00Z","services":[],"truncated":false}"#;
         const HISTORY: &str = r#"{"from":null,"usual":{"load":{"median":0.2,"spread":0.1}},"memory":[]}"#;
         let answer = |path: &str| match path {
             "/api/v1/status" => Some(STATUS),
             "/api/v1/services" => Some(r#"{"services":[]}"#),
             "/api/v1/incidents" => Some(r#"{"incidents":[]}"#),
+            "/api/v1/shadow" => Some(SHADOW),
             "/metrics" => Some("node_load5 0.25\n"),
             "/api/v1/query" => Some(VECTOR),
             "/api/v1/query_range" => Some(MATRIX),
@@ -189,6 +198,7 @@ mod tests {
         let up = [facts.healer.is_ok(), facts.exporter.is_ok(), facts.prometheus.is_ok(), facts.alerts.is_ok()];
         assert_eq!((up, facts.machine.load5, facts.measured.cpu), ([true; 4], Some(0.25), Some(0.5)));
         assert_eq!((facts.services, facts.incidents), (Some(Vec::new()), Some(Vec::new())));
+        assert!(facts.shadow.is_some());
         assert_eq!(facts.history.unwrap().unwrap().usual.len(), 1);
         assert!(facts.grafana.unwrap().unwrap_err().contains("answers 502"));
         assert!(facts.machine.swaps.is_some());

@@ -28,6 +28,16 @@ pub fn markdown(report: &Report) -> String {
         format!("{}: {state}", escape(&it.name))
     };
     section(&mut out, "Parts", Some(list(report.parts.iter().map(part))), "None.");
+    let hold =
+        report.hold.iter().map(|it| format!("On hold until {} at the latest: {}", since(it.until), escape(&it.reason)));
+    let pause = |it: &crate::report::PauseReport| {
+        let reason = it.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", escape(reason)));
+        format!("Paused until {}: {}{reason}", since(it.until), escape(&it.target))
+    };
+    let held_back: String = list(hold.chain(report.pauses.iter().map(pause)));
+    if !held_back.is_empty() {
+        section(&mut out, "Held back", Some(held_back), "");
+    }
     section(&mut out, "Vitals", vitals(report), "");
     let services = report.services.as_ref().map(|all| {
         let row = |it: &crate::report::ServiceReport| {
@@ -73,6 +83,11 @@ pub fn markdown(report: &Report) -> String {
         let title = format!("Healed since {}", since(healed.since));
         section(&mut out, &title, Some(body), "Nothing had to be healed.");
     }
+    let watched = |it: &crate::report::WatchedReport| {
+        format!("{}/{}: {}", escape(&it.project), escape(&it.service), escape(&it.sentence))
+    };
+    let shadow = report.shadow.as_ref().map(|all| list(all.iter().map(watched)));
+    section(&mut out, "What healing would have done", shadow, "Nothing was due for what is only watched.");
     let incidents = report.incidents.as_ref().map(|all| {
         let row = |it: &crate::report::IncidentReport| {
             let name = format!("{}/{}", it.project, it.service);
@@ -216,6 +231,8 @@ mod tests {
             "Parts",
             "Vitals",
             "Services",
+            "Held back",
+            "What healing would have done",
             "Open incidents",
             "Alerts",
             "About to go wrong",

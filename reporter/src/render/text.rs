@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::terminal::{Paint, ago, duration, plain, shorten, table};
+use super::terminal::{Paint, ago, duration, local, plain, shorten, table};
 use crate::report::format::{bytes, percent};
 use crate::report::recommend::Urgency;
 use crate::report::{
     AlertReport, FilesystemReport, Forecast, Healed, IncidentReport, Recommendation, Report, ServiceReport, Trend,
-    Unit, Verdict, VitalReport,
+    Unit, Verdict, VitalReport, WatchedReport,
 };
 
 /// What of long lists a screen holds; all of it is in the other formats.
@@ -23,6 +23,7 @@ pub fn screen(report: &Report, paint: Paint) -> String {
     let now = report.at;
     let mut out = verdict(report, paint);
     out.push_str(&parts(report, paint));
+    out.push_str(&held_back(report));
     let mut section = |title: &str, body: Option<String>, none: &str| {
         // Without anything to say and a word for it, the title is left out too.
         if body.as_deref() == Some("") && none.is_empty() {
@@ -42,6 +43,7 @@ pub fn screen(report: &Report, paint: Paint) -> String {
         let title = format!("HEALED SINCE {}", since(healed.since));
         section(&title, Some(healed_text(healed, now)), "nothing had to be healed");
     }
+    section("WATCHED ONLY", report.shadow.as_deref().map(watched), "");
     section("OPEN INCIDENTS", report.incidents.as_deref().map(|all| incidents(all, now)), "none");
     section("ALERTS", report.alerts.as_deref().map(|all| alerts(all, now)), "none");
     section("ABOUT TO GO WRONG", Some(forecasts(&report.forecasts)), "");
@@ -86,6 +88,34 @@ fn parts(report: &Report, paint: Paint) -> String {
         out.push_str(if up.is_empty() { "is the stack up? run ./nexus up\n" } else { "see ./nexus logs\n" });
     }
     out
+}
+
+/// Why nothing is restarted, where that is so.
+fn held_back(report: &Report) -> String {
+    let now = report.at;
+    let mut out = String::new();
+    if let Some(hold) = &report.hold {
+        let (held, until) = (duration(now.duration_since(hold.since)), local(hold.until));
+        out.push_str(&format!("on hold for {held}, until {until} at the latest: {}\n", plain(&hold.reason)));
+    }
+    for pause in &report.pauses {
+        let left = duration(pause.until.duration_since(now));
+        let reason = pause.reason.as_deref().map(|reason| format!(": {}", shorten(reason, 60))).unwrap_or_default();
+        let line = format!("paused {} for {left}, until {}{reason}", pause.target, local(pause.until));
+        out.push_str(&format!("{}\n", plain(&line)));
+    }
+    out
+}
+
+/// What healing would have done for services that are only watched.
+fn watched(all: &[WatchedReport]) -> String {
+    let line = |it: &WatchedReport| {
+        // Only what has shown that it helps is offered.
+        let name = format!("{}/{}", it.project, it.service);
+        let offer = if it.would_have_helped > 0 { format!(": ./nexus heal on {name}") } else { String::new() };
+        format!("{}\n", plain(&format!("{}{offer}", it.sentence)))
+    };
+    all.iter().map(line).collect()
 }
 
 fn vitals(vitals: &[VitalReport], filesystems: &[FilesystemReport]) -> String {
@@ -318,14 +348,15 @@ mod tests {
         let mut facts = well();
         let away = || "does not answer".to_owned();
         (facts.healer, facts.services, facts.incidents) = (Err(away()), None, None);
+        facts.shadow = None;
         (facts.exporter, facts.containers, facts.machine) = (Err(away()), None, Default::default());
         (facts.prometheus, facts.measured) = (Err(away()), Default::default());
         facts.alerts = Err(away());
         let text = screen(&judged(&facts), Paint::NONE);
         assert!(text.starts_with("You are needed:\n  ! healer: does not answer; nothing is healed\n"), "{text}");
         assert!(text.contains("is the stack up? run ./nexus up\n"), "{text}");
-        // Vitals, services, incidents and alerts.
-        assert_eq!(text.matches("unknown: ").count(), 4, "{text}");
+        // Vitals, services, what is watched, incidents and alerts.
+        assert_eq!(text.matches("unknown: ").count(), 5, "{text}");
         assert_eq!(text.matches("(healer: does not answer)").count(), 1, "{text}");
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use nexus_model::Incident;
 use nexus_model::api::{HealerStatus, ServiceView};
+use nexus_model::shadow::ShadowReport;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ pub struct Facts {
     pub services: Option<Vec<ServiceView>>,
     /// The newest, open or not, at most [`INCIDENTS_ASKED`].
     pub incidents: Option<Vec<Incident>>,
+    /// What healing would have done for what is only watched; `None` when the healer could not be asked.
+    pub shadow: Option<ShadowReport>,
     pub exporter: Answer<()>,
     pub prometheus: Answer<()>,
     pub alerts: Answer<Vec<Alert>>,

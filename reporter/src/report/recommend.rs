@@ -2,6 +2,7 @@
 //! evidence from this machine, and what can't be seen from outside a container (environment and arguments never leave
 //! `lib/docker`) comes with the command that shows it.
 
+pub mod healing_off;
 pub mod health_check;
 pub mod kernel;
 pub mod log_rotation;
@@ -58,6 +59,7 @@ pub enum Kind {
     Reclaim,
     RestartPolicy,
     HealthCheck,
+    HealingOff,
 }
 
 /// How soon it pays.
@@ -74,7 +76,7 @@ pub enum Urgency {
 
 /// All kinds, the most urgent first.
 pub fn recommendations(facts: &Facts) -> Vec<Recommendation> {
-    let kinds: [fn(&Facts) -> Vec<Recommendation>; 11] = [
+    let kinds: [fn(&Facts) -> Vec<Recommendation>; 12] = [
         power::recommend,
         kernel::recommend,
         memory_limit::recommend,
@@ -86,6 +88,7 @@ pub fn recommendations(facts: &Facts) -> Vec<Recommendation> {
         reclaim::recommend,
         restart_policy::recommend,
         health_check::recommend,
+        healing_off::recommend,
     ];
     let mut all: Vec<Recommendation> = kinds.iter().flat_map(|recommend| recommend(facts)).collect();
     all.sort_by_key(|found| (found.urgency, found.kind));

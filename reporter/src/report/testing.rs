@@ -1,7 +1,9 @@
 //! Facts for tests: all is well, and each case changes one thing.
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_model::api::{ContainerView, HealerStatus, ModeSource, PartStatus, ServiceView};
+use nexus_model::api::{ContainerView, HealerStatus, HealingOnHold, ModeSource, PartStatus, ServiceView};
+use nexus_model::control::Pause;
+use nexus_model::shadow::{ShadowRecord, ShadowReport};
 use nexus_model::{Incident, IncidentState, Mode, Outcome};
 
 use super::facts::{Alert, Backup, Container, Facts, Filesystem, Machine, Measured, Series, ServiceName};
@@ -62,6 +64,7 @@ pub fn well() -> Facts {
         open_incidents: 0,
         gave_up_incidents: 0,
         pauses: Vec::new(),
+        hold: None,
     };
     let root = Filesystem {
         mountpoint: "/".into(),
@@ -95,6 +98,7 @@ pub fn well() -> Facts {
         healer: Ok(healer),
         services: Some(Vec::new()),
         incidents: Some(Vec::new()),
+        shadow: Some(ShadowReport { since: now(), until: now(), services: Vec::new(), truncated: false }),
         exporter: Ok(()),
         prometheus: Ok(()),
         alerts: Ok(Vec::new()),
@@ -146,6 +150,28 @@ pub fn incident(state: IncidentState) -> Incident {
     }
 }
 
+/// A service that is watched and well.
+pub fn view(project: &str, service: &str) -> ServiceView {
+    ServiceView {
+        project: project.into(),
+        service: service.into(),
+        mode: Mode::Shadow,
+        mode_source: ModeSource::PolicyDefault,
+        refusal: None,
+        containers: vec![ContainerView {
+            name: format!("{project}-{service}-1"),
+            image: service.into(),
+            state: "running".into(),
+            health: "healthy".into(),
+            started_at: None,
+            restart_count: 3,
+        }],
+        incident: None,
+        paused_until: None,
+        today: None,
+    }
+}
+
 /// The report on all projects, of what happened within a day.
 pub fn judged(facts: &Facts) -> Report {
     let question = Question { since: facts.at - SignedDuration::from_hours(24), project: None };
@@ -160,30 +186,31 @@ pub fn worst(called: &str) -> Facts {
     (ill.log_bytes, ill.memory) = (Some(900.0 * MIB), Some(300.0 * MIB));
     ill.name = called.into();
     ill.image = called.into();
-    let view = |project: &str| ServiceView {
-        project: project.into(),
-        service: called.into(),
-        mode: Mode::Shadow,
-        mode_source: ModeSource::PolicyDefault,
-        refusal: None,
-        containers: vec![ContainerView {
-            name: called.into(),
-            image: called.into(),
-            state: "running".into(),
-            health: called.into(),
-            started_at: None,
-            restart_count: 3,
-        }],
-        incident: None,
-        paused_until: None,
-    };
     facts.containers = Some(vec![container("photos", "web"), ill]);
-    facts.services = Some(vec![view("photos"), view(called)]);
+    facts.services = Some(vec![view("photos", called), view(called, called)]);
     let named =
         |state| Incident { project: called.into(), service: called.into(), problem: called.into(), ..incident(state) };
     facts.incidents = Some(vec![named(IncidentState::GaveUp), named(IncidentState::Closed)]);
     let told = Alert { project: called.into(), summary: called.into(), ..alert(called, "critical", false) };
     facts.alerts = Ok(vec![told]);
+    let record = ShadowRecord {
+        project: called.into(),
+        service: called.into(),
+        would_be_restarts: 3,
+        would_have_helped: 3,
+        sentence: format!("would have restarted {called} 3 times"),
+        ..ShadowRecord::default()
+    };
+    facts.shadow.as_mut().unwrap().services = vec![record];
+    let status = facts.healer.as_mut().unwrap();
+    status.pauses = vec![Pause {
+        project: Some(called.into()),
+        service: None,
+        since: now(),
+        until: now(),
+        reason: Some(called.into()),
+    }];
+    status.hold = Some(HealingOnHold { since: now(), until: now(), services: Vec::new(), reason: called.into() });
     facts.grafana = Some(Err(called.into()));
     facts.machine.memory_cgroup = Some(true);
     facts.machine.pressure_known = Some(false);

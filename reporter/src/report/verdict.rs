@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::facts::{Answer, Facts};
 use super::format::percent;
+use crate::render::terminal::local;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -45,6 +46,7 @@ const TOO_HOT: f64 = 80.0;
 /// The verdict, its reasons with the worst first, and the parts.
 pub fn verdict(facts: &Facts) -> (Verdict, Vec<Reason>, Vec<Part>) {
     let (mut reasons, parts) = parts(facts);
+    reasons.extend(on_hold(facts));
     reasons.extend(incidents(facts));
     reasons.extend(unhealthy(facts));
     reasons.extend(alerts(facts));
@@ -93,6 +95,13 @@ fn parts(facts: &Facts) -> (Vec<Reason>, Vec<Part>) {
         part("grafana", Verdict::Degraded, grafana.clone(), "no dashboard");
     }
     (found, parts)
+}
+
+/// Nothing is restarted at all, since many services fell ill together.
+fn on_hold(facts: &Facts) -> Option<Reason> {
+    let hold = facts.healer.as_ref().ok()?.hold.as_ref()?;
+    let text = format!("healing is on hold until {} at the latest: {}", local(hold.until), hold.reason);
+    Some(reason(Verdict::Degraded, "healer", text))
 }
 
 fn incidents(facts: &Facts) -> Vec<Reason> {
@@ -201,7 +210,7 @@ fn vitals_without_rules(facts: &Facts) -> Vec<Reason> {
 
 #[cfg(test)]
 mod tests {
-    use nexus_model::api::{ContainerView, ModeSource, ServiceView};
+    use nexus_model::api::{ContainerView, HealingOnHold, ModeSource, ServiceView};
 
     use super::*;
     use crate::report::facts::Filesystem;
@@ -303,6 +312,17 @@ mod tests {
     }
 
     #[test]
+    fn healing_on_hold_is_told() {
+        let mut facts = well();
+        let reason = "6 services fell ill together".to_owned();
+        let hold = HealingOnHold { since: facts.at, until: facts.at, services: Vec::new(), reason };
+        facts.healer.as_mut().unwrap().hold = Some(hold);
+        let (verdict, reasons, _) = super::verdict(&facts);
+        assert_eq!(verdict, Verdict::Degraded);
+        assert!(reasons[0].text.ends_with(" at the latest: 6 services fell ill together"), "{reasons:?}");
+    }
+
+    #[test]
     fn alerts_change_the_verdict_unless_they_are_silenced_or_told_already() {
         check(|f| f.alerts = Ok(vec![alert("DiskLow", "warning", false)]), Verdict::Degraded, "DiskLow", "s");
         check(|f| f.alerts = Ok(vec![alert("DiskLow", "critical", true)]), Verdict::Healthy, "", "");
@@ -333,6 +353,7 @@ mod tests {
             }],
             incident,
             paused_until: None,
+            today: None,
         };
         let told = |service: ServiceView| super::verdict(&Facts { services: Some(vec![service]), ..well() }).1;
         assert_eq!(told(service("running", "healthy", None)), []);
