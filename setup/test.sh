@@ -179,6 +179,7 @@ test_soak() {
     test_arm64
     test_fuzz
     test_faults
+    test_real_engine
     e2e_settings NEXUS_E2E=soak
     on_host nexus-e2e stack
 }
@@ -192,6 +193,14 @@ test_faults() {
     say "its power is cut $NEXUS_POWER_CUTS times (NEXUS_POWER_CUTS)"
     on_host nexus-healer power_cut
     NEXUS_SIMULATION_RUNS=${NEXUS_SIMULATION_RUNS:-20000} run_cargo test --locked -p nexus-healer --lib journal::simulation -- --nocapture
+}
+
+# Real containers that leak until the kernel kills one, and daemons of the test's own that are killed while the healer restarts
+# something.
+test_real_engine() {
+    settings=(NEXUS_REAL_ENGINE=1 "NEXUS_E2E_BASE_IMAGE=$base_image")
+    on_host nexus-healer leak --nocapture
+    on_host nexus-healer dockerd --nocapture
 }
 
 # The exporter's parsers and golden scrapes on a Pi's processor, which qemu plays: slower by far, so with fewer random cases.

@@ -34,6 +34,7 @@ pub mod notify;
 pub mod ooms;
 pub mod pauses;
 pub mod plan;
+pub mod probe;
 pub mod record;
 pub mod redact;
 pub mod relief;

@@ -240,6 +240,7 @@ impl Settings {
             alertmanager: asked.clone(),
             journal: journal.clone(),
             policy: policy_seen.clone(),
+            pauses: pauses_seen.clone(),
             metrics: Arc::clone(&metrics),
             prompts: host_prompted,
             outlook: outlook_seen.clone(),
@@ -270,6 +271,7 @@ impl Settings {
             host_prompts,
             relief: relief_seen,
             copies_wanted,
+            probe_host: config.probe_host().map(str::to_owned),
         });
         let worker = worker.await.map_err(anyhow::Error::from)?;
         let (stop_worker, worker_stops) = oneshot::channel::<()>();

@@ -32,7 +32,7 @@ pub enum Kind {
 impl Kind {
     pub fn of(container: &Container) -> Self {
         match container.status {
-            Status::Exited | Status::Dead => Kind::Down,
+            Status::Created | Status::Exited | Status::Dead => Kind::Down,
             _ => Kind::Unhealthy,
         }
     }
@@ -98,6 +98,8 @@ pub fn look(snapshot: &Snapshot, stops: &Stops, switches: &Switches, policy: &Po
             stop: facts::stop_of(watched, stops),
             has_been_healthy: watched.has_been_healthy,
             dead_network: None,
+            probe: None,
+            left_unstarted: false,
         };
         if !matches!(facts::condition(&seen, None), Condition::Ill(_)) {
             continue;

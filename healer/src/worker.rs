@@ -7,10 +7,12 @@
 mod asked;
 mod labels;
 mod leaks;
+mod probes;
 mod restart;
 mod see;
 mod show;
 mod trouble;
+mod unseen;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +25,10 @@ use nexus_docker::{Container, Docker, Snapshot, Status, StopCause, Watcher};
 use nexus_model::{IncidentState, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
 use tokio::sync::{Notify, mpsc, watch};
 
-use self::restart::{Busy, finished};
+use self::{
+    probes::Asking,
+    restart::{Busy, finished},
+};
 use crate::{
     alertmanager::Alertmanager,
     alone::Sights,
@@ -101,6 +106,8 @@ pub struct Parts {
     pub relief: watch::Receiver<Arc<Shown>>,
     /// Whether rows are copied to Postgres; only then is forgetting them made to wait for it.
     pub copies_wanted: bool,
+    /// Where ports that the host publishes are asked.
+    pub probe_host: Option<String>,
 }
 
 pub struct Worker {
@@ -132,6 +139,7 @@ pub struct Worker {
     /// More was ill than alerts are posted for: told once.
     too_much_to_see: bool,
     wrong_labels: labels::WrongLabels,
+    probes: Asking,
 }
 
 impl Worker {
@@ -177,6 +185,7 @@ impl Worker {
             host_hold,
             too_much_to_see: false,
             wrong_labels: labels::WrongLabels::new(),
+            probes: Asking::default(),
             parts,
         };
         worker.show();
@@ -200,6 +209,7 @@ impl Worker {
                 biased;
                 () = &mut stop => break,
                 finished = finished(&mut self.busy) => self.take_up(finished).await,
+                Some(probed) = self.probes.next() => self.probes.take_up(probed, &self.clock.now()),
                 () = prompts.notified() => self.prompts_wait = true,
                 // The senders live as long as the process; if one is gone the heartbeat still turns the loop.
                 Ok(()) = snapshots.changed() => (),
@@ -233,12 +243,14 @@ impl Worker {
         }
         self.look_for_dead_networks(&snapshot).await;
         self.look_for_leaks(&snapshot).await;
+        self.look_for_unseen(&snapshot).await;
         // Right after the start Docker has not been asked yet, which is no word on anything: it would be told as an obstacle.
         let has_been_asked = snapshot.up || snapshot.error.is_some();
         let keys: Vec<ServiceKey> = self.cases.keys().filter(|_| has_been_asked).cloned().collect();
         for key in keys {
             self.step(&key, &snapshot).await;
         }
+        self.ask_probes(&snapshot);
         if self.pruned.as_ref().is_none_or(|last| now.since(last) >= PRUNE_EVERY) {
             let prune = Change::Prune { now: now.wall, copies_wanted: self.parts.copies_wanted };
             if self.commit(vec![prune]).await {
@@ -256,7 +268,7 @@ impl Worker {
             return AFTER_TROUBLE;
         }
         let now = self.clock.now();
-        let next = self.due.values().map(|due| now.until(due)).min();
+        let next = self.due.values().chain(self.probes.due()).map(|due| now.until(due)).min();
         // A moment more than what is left, so that it is not a nanosecond too early.
         let next = next.and_then(|left| Duration::try_from(left).ok()).map(|left| left + Duration::from_millis(1));
         next.map_or(HEARTBEAT, |left| left.min(HEARTBEAT))
@@ -286,6 +298,11 @@ impl Worker {
                 continue;
             }
             self.prompted(&key);
+            // An alert about one that Docker calls well is right or wrong by its probe.
+            if !self.cases.contains_key(&key) && self.probes_are_wanted_first(&key, snapshot) {
+                self.prompts_wait = true;
+                continue;
+            }
             match self.cases.get(&key) {
                 Some(case) => {
                     let noted = prompt.prompt.received_at.duration_since(case.incident.last_alert_at);
@@ -387,6 +404,9 @@ impl Worker {
             let decision = decide::decide(case, &facts, &now);
             if let Decision::Restart { container_id } = decision {
                 self.due.remove(key);
+                if self.probes_are_open(key, snapshot) {
+                    return;
+                }
                 self.examine(key, container_id);
                 return;
             }
@@ -470,16 +490,22 @@ impl Worker {
     /// `fresh` are ids of containers that were inspected just now.
     fn facts_with(&self, key: &ServiceKey, snapshot: &Snapshot, fresh: &BTreeSet<String>) -> Facts {
         let now = self.clock.now().wall;
-        let world = World { snapshot, stops: &self.stops, cases: &self.cases, fresh, now };
+        let probes = self.probes.facts(snapshot);
+        let world = World { snapshot, stops: &self.stops, cases: &self.cases, fresh, probes: &probes, now };
         let policy = self.policy();
         let needed = dependencies::not_well(key, &world, |other, containers| {
             let switches = self.parts.switches.borrow();
             facts::mode_of(other, containers, &switches, &policy).mode
         });
-        let containers = facts::containers_of(snapshot, key, &self.stops);
+        let mut containers = facts::containers_of(snapshot, key, &self.stops);
         let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &policy);
         let now = self.clock.now();
         let terms = policy.terms(key, facts::worn(&containers));
+        for seen in &mut containers {
+            seen.probe = self.probe_of(&seen.container, &policy);
+            seen.left_unstarted = policy.remedies.start
+                && facts::is_left_unstarted(&seen.container, snapshot, terms.healing.start_patience, now.wall);
+        }
         let maintenance_until =
             policy.maintenance_until(&terms.windows, now.wall).map(|end| now.after(end.duration_since(now.wall)));
         let (recent_restarts, room_at) = self.restarts.on_host(&now);
@@ -515,6 +541,7 @@ impl Worker {
             network_gone: false,
             paused_until: self.parts.pauses.borrow().over(key, &now).map(|(_, until)| until),
             silenced: false,
+            may_start: policy.remedies.start,
         }
     }
 

@@ -490,6 +490,9 @@ fn missing(facts: &Facts) -> Vec<Missing> {
         if facts.incidents.is_none() {
             add("incidents and what was healed", "healer: could not list them".to_owned());
         }
+        if facts.shadow.is_none() {
+            add("what healing would have done", "healer: could not tell".to_owned());
+        }
     }
     if let Err(reason) = &facts.exporter {
         add("vitals, disks, memory of services, most recommendations", format!("exporter: {reason}"));

@@ -229,6 +229,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_healer_of_before_does_not_know_is_told() {
+        let mut facts = crate::report::testing::well();
+        facts.shadow = None;
+        assert!(judged(&facts).missing.iter().any(|it| it.what == "what healing would have done"));
+    }
+
     #[tokio::test]
     async fn with_everything_away_there_still_is_a_report() {
         let facts = gather(&sources(NOBODY), now()).await;

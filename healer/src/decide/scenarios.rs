@@ -489,8 +489,14 @@ impl Healer {
         let stops = Stops::new();
         let fresh: BTreeSet<String> =
             if is_fresh { snapshot.containers.keys().cloned().collect() } else { BTreeSet::new() };
-        let world =
-            World { snapshot, stops: &stops, cases: &self.cases, fresh: &fresh, now: at(scenario.seconds).wall };
+        let world = World {
+            snapshot,
+            stops: &stops,
+            cases: &self.cases,
+            probes: &BTreeMap::new(),
+            fresh: &fresh,
+            now: at(scenario.seconds).wall,
+        };
         let now = at(scenario.seconds);
         let (recent_restarts, room_at) = self.budget.on_host(&now);
         let busy = |one: &Service| one.restarting_until.is_some();
@@ -518,6 +524,7 @@ impl Healer {
             says_it_is_starting: is_fresh && scenario.services[own].says_it_is_starting,
             network_gone: false,
             silenced: false,
+            may_start: false,
             paused_until: None,
         }
     }
@@ -547,7 +554,14 @@ impl Healer {
 
     fn watch_the_host(&mut self, snapshot: &Snapshot, now: &Now) {
         let (stops, fresh) = (Stops::new(), BTreeSet::new());
-        let world = World { snapshot, stops: &stops, cases: &self.cases, fresh: &fresh, now: now.wall };
+        let world = World {
+            snapshot,
+            stops: &stops,
+            cases: &self.cases,
+            probes: &BTreeMap::new(),
+            fresh: &fresh,
+            now: now.wall,
+        };
         let seen = hold::look(&world, &self.illnesses, "nexus", |_, _| Mode::Heal);
         self.illnesses.follow(&seen, now);
         let healing = &self.policy.healing;
@@ -579,7 +593,8 @@ impl Healer {
                 if matches!(decision, Decision::Restart { .. }) {
                     let at = scenario.index(&key.service);
                     let container = &snapshot.containers[&id].container;
-                    let intended = transition::intend(&case, container, healing.stop_timeout, &now);
+                    let intended =
+                        transition::intend(crate::act::Deed::Restart, &case, container, healing.stop_timeout, &now);
                     self.cases.insert(key.clone(), intended.case);
                     self.budget.note(&id, &now);
                     scenario.restart(at, random.between(0, 5), played);

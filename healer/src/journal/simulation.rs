@@ -591,7 +591,14 @@ impl World {
     fn facts_from(&self, it: usize, snapshot: &Snapshot, fresh: &BTreeSet<String>) -> Facts {
         let key = key(it);
         let switches = Switches::default();
-        let world = dependencies::World { snapshot, stops: &self.stops, cases: &self.cases, fresh, now: self.now.wall };
+        let world = dependencies::World {
+            snapshot,
+            stops: &self.stops,
+            cases: &self.cases,
+            probes: &BTreeMap::new(),
+            fresh,
+            now: self.now.wall,
+        };
         let mode = |key: &ServiceKey, containers: &[facts::ContainerFacts]| {
             facts::mode_of(key, containers, &switches, &self.policy)
         };
@@ -784,7 +791,7 @@ impl World {
             assert!(self.now.since(&last.memory.intended) >= least, "without a delay");
         }
 
-        let changed = transition::intend(case, &fake.container, STOP_TIMEOUT, &self.now);
+        let changed = transition::intend(crate::act::Deed::Restart, case, &fake.container, STOP_TIMEOUT, &self.now);
         let attempt = changed.case.open_attempt().unwrap().attempt.clone();
         let evidence = Evidence {
             id: Uuid::now_v7(),

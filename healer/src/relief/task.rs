@@ -14,7 +14,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{Container, Docker, Snapshot, Status, Watcher};
 use nexus_model::{AttemptOutcome, Evidence, EvidenceKind, IncidentState, Now, Refusal, ServiceKey};
-use nexus_policy::{Policy, Worn};
+use nexus_policy::{Policy, Terms, Worn};
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
@@ -39,6 +39,7 @@ use crate::{
     evidence::{Places, chain},
     journal::{Change, Journal, JournalError, Waiting},
     metrics::Metrics,
+    pauses::Pauses,
     tell::Alert,
     transition::{self, Changed},
     worker::Outlook,
@@ -87,6 +88,7 @@ pub struct Parts {
     pub alertmanager: Option<Alertmanager>,
     pub journal: Journal,
     pub policy: watch::Receiver<Arc<Policy>>,
+    pub pauses: watch::Receiver<Arc<Pauses>>,
     pub metrics: Arc<Metrics>,
     /// Alerts about the machine, as the worker finds them in the journal.
     pub prompts: mpsc::Receiver<Waiting>,
@@ -243,6 +245,7 @@ impl Relief {
             docker_up: snapshot.up,
             journal_writable: self.parts.journal.is_writable(),
             silenced: self.is_silenced(resource),
+            held: self.held(&resource.key(), policy.terms(&resource.key(), []), policy),
             under_way: self.under_way.keys().copied().collect(),
             stable_for: policy.healing.stable_for,
             start_after: policy.healing.well_after_giving_up,
@@ -277,9 +280,15 @@ impl Relief {
         for (key, all) in &services {
             let restarting = outlook.states.get(key) == Some(&IncidentState::Restarting);
             let may = expendable.contains(key) && !needed.contains(key) && !restarting;
+            if !may && !all.iter().any(|container| stopped.contains(&container.id)) {
+                continue;
+            }
+            let worn = all.iter().map(|it| Worn { image: &it.image, labels: &it.labels });
+            let terms = policy.terms(key, worn);
+            let healing = terms.healing.clone();
+            // Its owner is at work on it.
+            let may = may && self.held(key, terms, policy).is_none();
             for container in all.iter().filter(|container| may || stopped.contains(&container.id)) {
-                let worn = all.iter().map(|it| Worn { image: &it.image, labels: &it.labels });
-                let healing = policy.terms(key, worn).healing;
                 let watched = self.containers.get(&container.id);
                 let held = watched.and_then(|watched| watched.load.held_bytes).unwrap_or_default();
                 let writes = watched.map_or(0, |watched| watched.writes);
@@ -361,6 +370,15 @@ impl Relief {
                 }
             }
         }
+    }
+
+    /// What keeps the healer's hands off the machine, or off a service: a pause that covers it, or its maintenance.
+    fn held(&self, key: &ServiceKey, terms: Terms, policy: &Policy) -> Option<Refusal> {
+        let now = self.clock.now();
+        if self.parts.pauses.borrow().over(key, &now).is_some() {
+            return Some(Refusal::HealingPaused);
+        }
+        policy.maintenance_until(&terms.windows, now.wall).map(|_| Refusal::MaintenanceWindow)
     }
 
     /// By what Alertmanager told last: there is no time to ask.

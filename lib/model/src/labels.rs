@@ -41,6 +41,8 @@ pub const VERIFY_MARGIN: &str = "nexus.verify_margin";
 pub const MAINTENANCE: &str = "nexus.maintenance";
 /// `true` or `false`: whether it may be stopped when disk or memory is about to run out.
 pub const EXPENDABLE: &str = "nexus.expendable";
+/// `http://:8080/healthz` or `tcp://:5432`: how the healer asks whether it works.
+pub const PROBE: &str = "nexus.probe";
 
 /// The name of a stack that was given none.
 pub const DEFAULT_STACK: &str = "nexus";

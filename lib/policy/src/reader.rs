@@ -8,6 +8,7 @@ use nexus_model::{Mode, ServiceKey};
 use crate::{
     amount,
     policy::{Given, Mistake, Policy, ProjectPolicy, Protected, Remedies, ServicePolicy, TermsGiven},
+    probe::ProbeTarget,
     term::{Amount, Healing, Term},
     tree::{Entry, Node, Value},
     window::{self, Days, Maintenance, Window},
@@ -81,7 +82,7 @@ impl Reader {
     }
 
     fn service(&mut self, path: &str, node: &Node, inherited: &Healing) -> ServicePolicy {
-        let keys = self.map(path, node, &["mode", "healing", "maintenance", "expendable"]);
+        let keys = self.map(path, node, &["mode", "healing", "maintenance", "expendable", "probe"]);
         ServicePolicy {
             mode: keys.get("mode").and_then(|entry| self.mode(&format!("{path}.mode"), &entry.node)),
             terms: self.healing_of(path, &keys, inherited),
@@ -89,6 +90,9 @@ impl Reader {
             expendable: keys
                 .get("expendable")
                 .and_then(|entry| self.word(&format!("{path}.expendable"), &entry.node, amount::yes_or_no)),
+            probe: keys
+                .get("probe")
+                .and_then(|entry| self.word(&format!("{path}.probe"), &entry.node, ProbeTarget::parse)),
         }
     }
 
@@ -228,7 +232,7 @@ impl Reader {
     }
 
     fn remedies(&mut self, node: &Node) -> (Remedies, BTreeMap<&'static str, u64>) {
-        let keys = self.map("remedies", node, &["prune", "stop_expendables", "ballast"]);
+        let keys = self.map("remedies", node, &["prune", "start", "stop_expendables", "ballast"]);
         let mut lines = BTreeMap::new();
         let mut allowed = |name: &'static str| {
             let given =
@@ -238,11 +242,11 @@ impl Reader {
                 given.value
             })
         };
-        let (prune, stop_expendables) = (allowed("prune"), allowed("stop_expendables"));
+        let (prune, start, stop_expendables) = (allowed("prune"), allowed("start"), allowed("stop_expendables"));
         let ballast = keys.get("ballast").and_then(|entry| self.word("remedies.ballast", &entry.node, amount::bytes));
         lines.extend(ballast.map(|given| ("ballast", given.line)));
         let ballast = ballast.map_or(0, |given| given.value);
-        (Remedies { prune, stop_expendables, ballast }, lines)
+        (Remedies { prune, start, stop_expendables, ballast }, lines)
     }
 
     fn mode(&mut self, path: &str, node: &Node) -> Option<Given<Mode>> {
