@@ -10,4 +10,7 @@ pub mod errors;
 mod fault;
 pub mod history;
 pub mod operations;
+pub mod render;
+pub mod report;
 pub mod run;
+pub mod sources;
