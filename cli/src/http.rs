@@ -103,6 +103,10 @@ impl Part {
         Part::new("the exporter", home.url("NEXUS_EXPORTER_PORT"), None)
     }
 
+    pub fn reporter(home: &Home) -> Result<Part> {
+        Part::new("the reporter", home.url("NEXUS_REPORTER_PORT"), None)
+    }
+
     pub fn grafana(home: &Home) -> Result<Part> {
         Part::new("Grafana", home.url("NEXUS_GRAFANA_PORT"), None)
     }

@@ -5,7 +5,9 @@
 //! mistake in the flags, the settings or the configuration.
 
 mod args;
+mod baseline;
 mod bench;
+mod capacity;
 mod config;
 mod demo;
 mod docker;
@@ -77,6 +79,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             print(&if json { as_json(&report)? } else { status::screen(&report, now, paint) })?;
             return Ok(ExitCode::from(u8::from(report.verdict != status::Verdict::Healthy)));
         }
+        Command::Baseline(options) => runtime.block_on(baseline::run(&open()?, &options))?,
+        Command::Capacity(options) => runtime.block_on(capacity::run(&open()?, &options))?,
         Command::Incidents { id: Some(id), json, .. } => {
             let detail = runtime.block_on(incidents::detail(&open()?, &id))?;
             if json { as_json(&detail)? } else { incidents::detail_text(&detail, now, paint) }
