@@ -62,7 +62,45 @@ pub fn told(error: HttpError) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
+
+    /// Asks a reporter that answers so; with what was asked.
+    fn ask(status: &str, body: &str, options: Options) -> (Result<String>, String) {
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 2048];
+            let length = stream.read(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let home = Home::for_test(std::path::Path::new("/n"), &format!("NEXUS_HOST=pi\nNEXUS_REPORTER_PORT={port}\n"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let said = runtime.block_on(run(&home, &options));
+        (said, server.join().unwrap().lines().next().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn the_reporter_is_asked_for_this_host_or_another() {
+        let options = |host: Option<&str>| Options {
+            host: host.map(str::to_owned),
+            days: 30,
+            format: Format { json: false, markdown: false },
+        };
+        let nothing = nexus_reporter::baseline::baseline("pi", &jiff::tz::TimeZone::UTC, 30, &[], Vec::new(), &[]);
+        let (said, asked) = ask("200 OK", &serde_json::to_string(&nothing).unwrap(), options(None));
+        assert!(said.unwrap().ends_with("Nothing is recorded yet.\n"));
+        assert_eq!(asked, "GET /api/v1/baseline?host=pi&days=30 HTTP/1.1");
+        let unknown = r#"{"error":"there is no host \"x&y\": it knows pi"}"#;
+        let (said, asked) = ask("404 Not Found", unknown, options(Some("x&y")));
+        assert_eq!(said.unwrap_err().to_string(), "there is no host \"x&y\": it knows pi");
+        assert_eq!(asked, "GET /api/v1/baseline?host=x%26y&days=30 HTTP/1.1");
+    }
 
     #[test]
     fn what_is_wrong_in_the_question_is_told_as_a_mistake() {

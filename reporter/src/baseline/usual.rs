@@ -3,8 +3,6 @@
 //! An hour belongs to the weekday and the hour that the owner's clock showed at its beginning. The hour that a change of the clock
 //! skips has no values that day, and the one that it repeats has two, which count as one day's.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
@@ -189,7 +187,7 @@ pub const HOURS_OF_WEEK: usize = 7 * 24;
 
 /// Which hour of the week the clock shows, from 0 (Monday 0:00) to 167, and the day.
 pub fn hour_of_week(at: Timestamp, zone: &TimeZone) -> (usize, jiff::civil::Date) {
-    let local = at.to_zoned(zone.clone());
+    let local = zone.to_datetime(at);
     let weekday = local.weekday().to_monday_zero_offset();
     (usize::from(weekday.unsigned_abs()) * 24 + usize::from(local.hour().unsigned_abs()), local.date())
 }
@@ -202,15 +200,13 @@ impl Profile {
 
     /// The same, with the places known: they are the same for each metric, and looking them up is most of the work.
     pub fn of_places(hours: impl IntoIterator<Item = ((usize, jiff::civil::Date), f64)>) -> Profile {
-        let mut week: Vec<BTreeMap<jiff::civil::Date, Vec<f64>>> = vec![BTreeMap::new(); HOURS_OF_WEEK];
+        let mut week: Vec<Vec<(jiff::civil::Date, f64)>> = vec![Vec::new(); HOURS_OF_WEEK];
         for ((hour, day), value) in hours {
             if value.is_finite() && hour < HOURS_OF_WEEK {
-                week[hour].entry(day).or_default().push(value);
+                week[hour].push((day, value));
             }
         }
-        // One value a day, also where the clock showed the hour twice.
-        let week: Vec<Vec<f64>> =
-            week.into_iter().map(|days| days.into_values().filter_map(median).collect()).collect();
+        let week: Vec<Vec<f64>> = week.into_iter().map(one_a_day).collect();
         let of_days: Vec<Option<Usual>> = (0..24).map(|hour| by_day(&week, hour)).collect();
         Profile { week: (0..HOURS_OF_WEEK).map(|hour| by_week(&week, hour).or(of_days[hour % 24])).collect() }
     }
@@ -234,6 +230,12 @@ impl Profile {
             _ => None,
         }
     }
+}
+
+/// Also where the clock showed the hour twice.
+fn one_a_day(mut values: Vec<(jiff::civil::Date, f64)>) -> Vec<f64> {
+    values.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    values.chunk_by(|a, b| a.0 == b.0).filter_map(|day| median(day.iter().map(|value| value.1))).collect()
 }
 
 /// The spread is that of the hours before and after too, each around its own median: of four weeks alone it would be chance.
