@@ -155,6 +155,20 @@ pub enum Heal {
     Clear { target: Target },
     /// Show each service's mode and who decided it
     List,
+    /// Show what would have been done for services that are only watched, and whether it would have helped
+    ///
+    /// A restart would have helped where somebody else restarted the container after it and that proved itself; where nobody
+    /// did, it is not known. docs/healing.md has the definition.
+    Record {
+        /// PROJECT or PROJECT/SERVICE; without one all services
+        target: Option<Target>,
+        /// How far back: 12h or 30d, 90d at most, or a moment; a week without it
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Have one attempt made now, whatever delay, budget, pause or mode says
     Now {
         /// PROJECT/SERVICE

@@ -96,7 +96,7 @@ pub async fn run(home: &Home, keep: bool) -> Result<()> {
         variables: vec![("NEXUS_DEMO_IMAGE", image), ("NEXUS_DEMO_STACK", stack)],
     };
     // The stack must be there before anything is started.
-    let _: ServiceList = Part::healer(home)?.get("/api/v1/services", &[]).await?;
+    let _: ServiceList = Part::healer_to_read(home)?.get("/api/v1/services", &[]).await?;
     let result = tokio::select! {
         result = show(home, &project) => result,
         signal = tokio::signal::ctrl_c() => match signal {
@@ -166,7 +166,7 @@ async fn show(home: &Home, project: &Project) -> Result<()> {
 
 /// Waits until the healer knows the project, and makes sure that it may act: an earlier switch would be in the way.
 async fn healed_mode(home: &Home, project: &str) -> Result<()> {
-    let healer = Part::healer(home)?;
+    let healer = Part::healer_to_read(home)?;
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let known: ServiceList = healer.get("/api/v1/services", &[]).await?;
@@ -206,7 +206,8 @@ async fn look(home: &Home, project: &str, since: Timestamp, seen: &mut Seen) -> 
         #[serde(rename = "startsAt")]
         starts_at: Timestamp,
     }
-    let (prometheus, alertmanager, healer) = (Part::prometheus(home)?, Part::alertmanager(home)?, Part::healer(home)?);
+    let (prometheus, alertmanager, healer) =
+        (Part::prometheus(home)?, Part::alertmanager(home)?, Part::healer_to_read(home)?);
     if seen.rule.is_none() {
         let rules = prometheus.get::<Rules>("/api/v1/alerts", &[]).await;
         seen.rule = rules.ok().and_then(|rules| {

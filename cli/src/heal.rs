@@ -46,14 +46,14 @@ pub async fn switch(home: &Home, target: &Target, mode: Option<Mode>) -> Result<
 
 /// `nexus heal list`: each service's mode, and who decided it.
 pub async fn list(home: &Home) -> Result<String> {
-    let answer: ServiceList = Part::healer(home)?.get("/api/v1/services", &[]).await?;
+    let answer: ServiceList = Part::healer_to_read(home)?.get("/api/v1/services", &[]).await?;
     let text = list_of(&answer.services);
     Ok(if text.is_empty() { NONE.to_owned() } else { text })
 }
 
 /// `nexus services`: what was found, and the command that switches healing on. Printed at the end of `./nexus up`.
 pub async fn services(home: &Home) -> Result<String> {
-    let answer: ServiceList = Part::healer(home)?.get("/api/v1/services", &[]).await?;
+    let answer: ServiceList = Part::healer_to_read(home)?.get("/api/v1/services", &[]).await?;
     Ok(overview(&answer.services))
 }
 
@@ -143,6 +143,7 @@ mod tests {
             containers: Vec::new(),
             incident: None,
             paused_until: None,
+            today: None,
         }
     }
 

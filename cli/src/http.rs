@@ -54,17 +54,33 @@ pub fn segment(name: &str) -> String {
 /// Who answers a request that can't be met with a sentence for people.
 const HEALER: &str = "the healer";
 
+/// The healer's two tokens, below the secrets.
+const ACTS: &str = "cli/healer_api_token";
+const READS: &str = "cli/healer_api_read_token";
+
+fn token(home: &Home, file: &str) -> Result<String> {
+    let file = home.secrets().join(file);
+    match read_text(&file, 4096) {
+        Ok(Some(token)) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
+        Ok(_) => anyhow::bail!("{} is missing or empty: run ./nexus up", home.show(&file)),
+        Err(error) => {
+            Err(error.context("the healer's API token belongs to who ran ./nexus up: use that user, or sudo"))
+        }
+    }
+}
+
 /// One part of the stack.
 #[derive(Clone)]
 pub struct Part {
     pub name: &'static str,
     pub base: String,
-    token: Option<String>,
+    /// Tried in this order, as long as one is not known there.
+    tokens: Vec<String>,
     client: reqwest::Client,
 }
 
 impl Part {
-    fn new(name: &'static str, base: String, token: Option<String>) -> Result<Part> {
+    fn new(name: &'static str, base: String, tokens: Vec<String>) -> Result<Part> {
         let client = reqwest::Client::builder()
             // Everything is on this machine; a proxy of the environment would only get in the way.
             .no_proxy()
@@ -73,34 +89,34 @@ impl Part {
             .timeout(TIMEOUT)
             .build()
             .context("cannot set up the HTTP client")?;
-        Ok(Part { name, base, token, client })
+        Ok(Part { name, base, tokens, client })
     }
 
-    /// The healer with the token of its API. Fails when the token can't be read.
+    /// The healer with the token that acts. Fails when the token can't be read.
     pub fn healer(home: &Home) -> Result<Part> {
-        let file = home.secrets().join("cli/healer_api_token");
-        let token = match read_text(&file, 4096) {
-            Ok(Some(token)) if !token.trim().is_empty() => token.trim().to_owned(),
-            Ok(_) => anyhow::bail!("{} is missing or empty: run ./nexus up", home.show(&file)),
-            Err(error) => {
-                return Err(
-                    error.context("the healer's API token belongs to who ran ./nexus up: use that user, or sudo")
-                );
-            }
+        Part::new(HEALER, home.url("NEXUS_HEALER_PORT"), vec![token(home, ACTS)?])
+    }
+
+    /// The healer for who only looks: with the token that reads. The one that acts takes its place where there is none, or
+    /// where the healer does not know it.
+    pub fn healer_to_read(home: &Home) -> Result<Part> {
+        let tokens = match (token(home, READS), token(home, ACTS)) {
+            (Ok(reads), acts) => [Some(reads), acts.ok()].into_iter().flatten().collect(),
+            (Err(_), acts) => vec![acts?],
         };
-        Part::new(HEALER, home.url("NEXUS_HEALER_PORT"), Some(token))
+        Part::new(HEALER, home.url("NEXUS_HEALER_PORT"), tokens)
     }
 
     pub fn alertmanager(home: &Home) -> Result<Part> {
-        Part::new("Alertmanager", home.url("NEXUS_ALERTMANAGER_PORT"), None)
+        Part::new("Alertmanager", home.url("NEXUS_ALERTMANAGER_PORT"), Vec::new())
     }
 
     pub fn prometheus(home: &Home) -> Result<Part> {
-        Part::new("Prometheus", home.url("NEXUS_PROMETHEUS_PORT"), None)
+        Part::new("Prometheus", home.url("NEXUS_PROMETHEUS_PORT"), Vec::new())
     }
 
     pub fn exporter(home: &Home) -> Result<Part> {
-        Part::new("the exporter", home.url("NEXUS_EXPORTER_PORT"), None)
+        Part::new("the exporter", home.url("NEXUS_EXPORTER_PORT"), Vec::new())
     }
 
     pub fn reporter(home: &Home) -> Result<Part> {
@@ -108,7 +124,7 @@ impl Part {
     }
 
     pub fn grafana(home: &Home) -> Result<Part> {
-        Part::new("Grafana", home.url("NEXUS_GRAFANA_PORT"), None)
+        Part::new("Grafana", home.url("NEXUS_GRAFANA_PORT"), Vec::new())
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, HttpError> {
@@ -157,14 +173,22 @@ impl Part {
             let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
             url = format!("{url}?{encoded}");
         }
-        let mut request = self.client.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        let send = async |token: Option<&String>| {
+            let mut request = self.client.request(method.clone(), &url);
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            request.send().await.map_err(|error| self.failed(&error))
+        };
+        let mut answer = send(self.tokens.first()).await?;
+        for token in self.tokens.iter().skip(1) {
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                answer = send(Some(token)).await?;
+            }
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = request.send().await.map_err(|error| self.failed(&error))?;
         let status = answer.status();
         let bytes = answer.bytes().await.map_err(|error| self.failed(&error))?;
         if status.is_success() { Ok(bytes.into()) } else { Err(self.refused(status, &bytes)) }
@@ -228,7 +252,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
-        let part = Part::new(name, base, Some("t0ken".into())).unwrap();
+        let part = Part::new(name, base, vec!["t0ken".into()]).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let result = runtime.block_on(part.get("/x", &[("a", "b c")]));
         let request = server.join().unwrap();
@@ -261,10 +285,59 @@ mod tests {
         assert!(other.to_string().ends_with(" answers 404: no x") && other.status() == Some(404), "{other}");
     }
 
+    /// A healer that knows some tokens, and what it is asked with.
+    fn knowing(known: &'static [&'static str], requests: usize) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let serve = move |_| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 2048];
+            let length = stream.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let given =
+                request.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap_or_default();
+            let answer = match known.contains(&given) {
+                true => "HTTP/1.1 200 OK\r\ncontent-length: 15\r\nconnection: close\r\n\r\n{\"error\":\"yes\"}",
+                false => "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+            given.to_owned()
+        };
+        (base, std::thread::spawn(move || (0..requests).map(serve).collect()))
+    }
+
+    #[test]
+    fn who_looks_shows_the_token_that_reads_and_the_other_one_only_where_need_be() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("compose.yml"), "").unwrap();
+        let secrets = folder.path().join("secrets/cli");
+        std::fs::create_dir_all(&secrets).unwrap();
+        let home = Home::open(Some(folder.path()), None).unwrap();
+        assert!(format!("{:#}", Part::healer_to_read(&home).err().unwrap()).contains("run ./nexus up"));
+        std::fs::write(secrets.join("healer_api_token"), "act\n").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let check = |known: &'static [&'static str], shown: &[&str]| {
+            let (base, healer) = knowing(known, shown.len());
+            let part = Part { base, ..Part::healer_to_read(&home).unwrap() };
+            assert_eq!(runtime.block_on(part.get::<ApiError>("/x", &[])).unwrap().error, "yes");
+            assert_eq!(healer.join().unwrap(), shown);
+        };
+        check(&["act"], &["act"]);
+        std::fs::write(secrets.join("healer_api_read_token"), "read\n").unwrap();
+        check(&["act", "read"], &["read"]);
+        check(&["act"], &["read", "act"]);
+        // Who acts never shows it, and who may only read needs no other.
+        assert_eq!(Part::healer(&home).unwrap().tokens, ["act"]);
+        std::fs::remove_file(secrets.join("healer_api_token")).unwrap();
+        check(&["read"], &["read"]);
+        assert!(Part::healer(&home).is_err());
+    }
+
     #[test]
     fn nobody_there_gives_the_mend() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let part = Part::new("the healer", "http://127.0.0.1:1".into(), None).unwrap();
+        let part = Part::new("the healer", "http://127.0.0.1:1".into(), Vec::new()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         assert_eq!(
             runtime.block_on(part.ok("/")).unwrap_err().to_string(),

@@ -26,12 +26,12 @@ pub async fn list(home: &Home, query: &Query) -> Result<IncidentList> {
     asked.extend(query.project.as_deref().map(|project| ("project", project)));
     asked.extend(query.service.as_deref().map(|service| ("service", service)));
     asked.extend(query.state.map(|state| ("state", state.as_str())));
-    Ok(Part::healer(home)?.get("/api/v1/incidents", &asked).await?)
+    Ok(Part::healer_to_read(home)?.get("/api/v1/incidents", &asked).await?)
 }
 
 /// One incident by its id, or by the last characters of it that the list shows.
 pub async fn detail(home: &Home, id: &str) -> Result<IncidentDetail> {
-    let healer = Part::healer(home)?;
+    let healer = Part::healer_to_read(home)?;
     let id = find(&healer, id).await?;
     Ok(healer.get(&format!("/api/v1/incidents/{id}"), &[]).await?)
 }

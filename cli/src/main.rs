@@ -23,6 +23,7 @@ mod keys;
 mod migrate;
 mod owner;
 mod policy;
+mod record;
 mod render;
 mod secrets;
 mod selftest;
@@ -164,6 +165,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
                     Heal::Shadow { target } => heal::switch(&home, &target, Some(Mode::Shadow)).await,
                     Heal::Clear { target } => heal::switch(&home, &target, None).await,
                     Heal::List => heal::list(&home).await,
+                    Heal::Record { target, since, json } => {
+                        let report = record::report(&home, target.as_ref(), since.as_deref()).await?;
+                        if json { as_json(&report) } else { Ok(record::text(&report)) }
+                    }
                     Heal::Now { target, force, wait } => owner::heal_now(&home, &target, force, wait).await,
                     Heal::Plan { target } => owner::plan(&home, target.as_ref()).await,
                 }

@@ -73,13 +73,13 @@ impl std::str::FromStr for PauseLength {
 }
 
 pub async fn detail(home: &Home, one: &OneService) -> Result<ServiceDetail> {
-    Ok(Part::healer(home)?.get(&one.path(), &[]).await?)
+    Ok(Part::healer_to_read(home)?.get(&one.path(), &[]).await?)
 }
 
 pub async fn logs(home: &Home, one: &OneService, lines: u32) -> Result<String> {
     let lines = lines.to_string();
     let path = format!("{}/logs", one.path());
-    let logs: ServiceLogs = Part::healer(home)?.get(&path, &[("tail", &lines)]).await?;
+    let logs: ServiceLogs = Part::healer_to_read(home)?.get(&path, &[("tail", &lines)]).await?;
     Ok(logs_text(&logs))
 }
 
@@ -140,6 +140,9 @@ pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String 
         let outcome = last.outcome.map_or_else(String::new, |outcome| outcome.to_string().replace('_', " "));
         let closed = last.closed_at.map_or_else(String::new, |at| format!("{}, ", ago(at, now)));
         line("last time", format!("{closed}{outcome} ({})", last.problem));
+    }
+    if let Some(record) = &detail.shadow {
+        line("watched", record.sentence.clone());
     }
     for command in commands(detail, &name) {
         line("to act", command);
@@ -236,7 +239,7 @@ pub async fn plan(home: &Home, target: Option<&Target>) -> Result<String> {
     let mut query = Vec::new();
     query.extend(target.map(|target| ("project", target.project.as_str())));
     query.extend(target.and_then(|target| target.service.as_deref()).map(|service| ("service", service)));
-    let plans: PlanList = Part::healer(home)?.get("/api/v1/plan", &query).await?;
+    let plans: PlanList = Part::healer_to_read(home)?.get("/api/v1/plan", &query).await?;
     let rows: Vec<Vec<String>> = plans
         .plans
         .iter()
@@ -289,7 +292,7 @@ pub async fn pause(
 }
 
 pub async fn pauses(home: &Home, now: Timestamp) -> Result<String> {
-    let list: PauseList = Part::healer(home)?.get("/api/v1/pauses", &[]).await?;
+    let list: PauseList = Part::healer_to_read(home)?.get("/api/v1/pauses", &[]).await?;
     Ok(pauses_text(&list, now))
 }
 
@@ -344,6 +347,7 @@ mod tests {
                 }],
                 incident: Some(IncidentState::Blocked),
                 paused_until: None,
+                today: None,
             },
             incident: Some(open),
             waits_for: vec![Obstacle {
@@ -365,6 +369,7 @@ mod tests {
             },
             pause: None,
             last: None,
+            shadow: None,
         }
     }
 
@@ -384,6 +389,13 @@ mod tests {
         let mut well = blocked();
         (well.incident, well.waits_for) = (None, Vec::new());
         well.plan.reason = Some(Refusal::AlreadyWell);
+        let sentence = "would have restarted photos/web once this week, 1 would have helped".to_owned();
+        well.shadow = Some(nexus_model::shadow::ShadowRecord { sentence, ..Default::default() });
+        let told = why_text(&well, Timestamp::UNIX_EPOCH, Paint::NONE);
+        assert!(
+            told.contains("\nwatched     would have restarted photos/web once this week, 1 would have helped\n"),
+            "{told}"
+        );
         assert!(why_text(&well, Timestamp::UNIX_EPOCH, Paint::NONE).starts_with("photos/web is well\n"));
     }
 

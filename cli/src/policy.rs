@@ -60,7 +60,7 @@ pub fn file(home: impl FnOnce() -> Result<Home>, named: Option<PathBuf>) -> Resu
 
 /// What holds for a service, as the running healer sees it. `name` is PROJECT/SERVICE, or a service's name alone.
 pub async fn of_service(home: &Home, name: &str) -> Result<PolicyExplanation> {
-    let healer = Part::healer(home)?;
+    let healer = Part::healer_to_read(home)?;
     let (project, service) = match name.split_once('/') {
         Some((project, service)) => (project.to_owned(), service.to_owned()),
         None => {

@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// Returns how long the alert took.
 pub async fn selftest(home: &Home, timeout: Duration) -> Result<Duration> {
     let alertmanager = Part::alertmanager(home)?;
-    let healer = Part::healer(home)?;
+    let healer = Part::healer_to_read(home)?;
     let started = Instant::now();
     let deadline = started + timeout;
     let nonce = Uuid::now_v7().to_string();
@@ -51,7 +51,7 @@ pub async fn selftest(home: &Home, timeout: Duration) -> Result<Duration> {
 /// Waits until the healer copies to Postgres. On a first start it has tried before the database had its role, and tries again
 /// only after a pause that grows; who asks meanwhile would be told that something is wrong.
 async fn copying(home: &Home, deadline: Instant) -> Result<()> {
-    let healer = Part::healer(home)?;
+    let healer = Part::healer_to_read(home)?;
     loop {
         let status = wait(deadline, || healer.get::<HealerStatus>("/api/v1/status", &[])).await?;
         match not_copying(&status.postgres) {

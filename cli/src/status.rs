@@ -3,14 +3,16 @@
 
 use anyhow::Result;
 use jiff::Timestamp;
-use nexus_model::api::{HealerStatus, IncidentList, PartStatus, ServiceList, ServiceView};
-use nexus_model::{Incident, IncidentState, Refusal};
+use nexus_model::api::{HealerStatus, HealingOnHold, IncidentList, PartStatus, ServiceList, ServiceView};
+use nexus_model::control::Pause;
+use nexus_model::shadow::{ShadowRecord, ShadowReport};
+use nexus_model::{Incident, IncidentState, Mode, Refusal};
 use serde::{Deserialize, Serialize};
 
 use crate::home::Home;
 use crate::http::{HttpError, Part};
 use crate::incidents;
-use crate::text::{Paint, ago, plain, shorten, table};
+use crate::text::{Paint, ago, duration, local, plain, shorten, table};
 
 /// All that `status` knows; `--json` prints it.
 #[derive(Serialize)]
@@ -22,6 +24,12 @@ pub struct Report {
     /// `None` when the healer could not be asked.
     pub services: Option<Vec<ServiceView>>,
     pub incidents: Option<Vec<Incident>>,
+    /// Where nothing is restarted for a while, since somebody wants it so.
+    pub pauses: Vec<Pause>,
+    /// Nothing is restarted at all, since many services fell ill together.
+    pub hold: Option<HealingOnHold>,
+    /// What healing would have done this week for what is only watched; `None` when the healer could not be asked.
+    pub shadow: Option<Vec<ShadowRecord>>,
     /// What people are being told; `None` when Alertmanager could not be asked.
     pub alerts: Option<Vec<AlertReport>>,
 }
@@ -59,6 +67,7 @@ struct Answers {
     healer: Result<HealerStatus, String>,
     services: Option<Vec<ServiceView>>,
     incidents: Option<Vec<Incident>>,
+    shadow: Option<Vec<ShadowRecord>>,
     exporter: Result<(), String>,
     prometheus: Result<(), String>,
     alerts: Result<Vec<AlertReport>, String>,
@@ -72,11 +81,12 @@ pub async fn gather(home: &Home) -> Result<Report> {
     let alertmanager = Part::alertmanager(home)?;
     let grafana = (home.get("COMPOSE_PROFILES") == "grafana").then(|| Part::grafana(home)).transpose()?;
     let ask_healer = async {
-        let part = Part::healer(home).map_err(|error| format!("{error:#}"))?;
+        let part = Part::healer_to_read(home).map_err(|error| format!("{error:#}"))?;
         let asked = tokio::join!(
             part.get::<HealerStatus>("/api/v1/status", &[]),
             part.get::<ServiceList>("/api/v1/services", &[]),
             part.get::<IncidentList>("/api/v1/incidents", &[("limit", "1000")]),
+            part.get::<ShadowReport>("/api/v1/shadow", &[]),
         );
         Ok::<_, String>(asked)
     };
@@ -93,16 +103,17 @@ pub async fn gather(home: &Home) -> Result<Report> {
         async { alertmanager.get::<Vec<Alert>>("/api/v2/alerts", &[]).await.map_err(short) },
         ask_grafana,
     );
-    let (healer, services, incidents) = match healer {
-        Err(reason) => (Err(reason), None, None),
-        Ok((status, services, incidents)) => (
+    let (healer, services, incidents, shadow) = match healer {
+        Err(reason) => (Err(reason), None, None, None),
+        Ok((status, services, incidents, shadow)) => (
             status.map_err(short),
             services.ok().map(|list| list.services),
             incidents.ok().map(|list| list.incidents.into_iter().filter(|i| i.state.is_open()).collect()),
+            shadow.ok().map(|report| report.services),
         ),
     };
     let alerts = alerts.map(|all| all.into_iter().filter_map(Alert::for_people).collect());
-    Ok(judge(Answers { healer, services, incidents, exporter, prometheus, alerts, grafana }))
+    Ok(judge(Answers { healer, services, incidents, shadow, exporter, prometheus, alerts, grafana }))
 }
 
 /// The mend is in the verdict's reason once; here only what is wrong.
@@ -176,8 +187,17 @@ fn judge(answers: Answers) -> Report {
             part("postgres", Verdict::Degraded, of(&status.postgres), &waiting);
         }
     }
+    let (mut pauses, mut hold) = (Vec::new(), None);
+    if let Ok(status) = answers.healer.as_ref() {
+        (pauses, hold) = (status.pauses.clone(), status.hold.clone());
+    }
     if let Some(grafana) = answers.grafana {
         part("grafana", Verdict::Degraded, grafana, "no dashboard");
+    }
+    if let Some(hold) = &hold {
+        let until = local(hold.until);
+        let text = format!("healing is on hold until {until} at the latest: {}", plain(&hold.reason));
+        found.push((Verdict::Degraded, text));
     }
     for incident in answers.incidents.iter().flatten() {
         let name = plain(&format!("{}/{}", incident.project, incident.service));
@@ -235,6 +255,9 @@ fn judge(answers: Answers) -> Report {
         parts,
         services: answers.services,
         incidents: answers.incidents,
+        pauses,
+        hold,
+        shadow: answers.shadow,
         alerts: answers.alerts.ok(),
     }
 }
@@ -260,6 +283,16 @@ pub fn screen(report: &Report, now: Timestamp, paint: Paint) -> String {
     if report.parts.iter().any(|part| !part.up) {
         out.push_str(&format!("{absent}\n"));
     }
+    if let Some(hold) = &report.hold {
+        let (held, until) = (duration(now.duration_since(hold.since)), local(hold.until));
+        out.push_str(&format!("{:<14}for {held}, until {until} at the latest: {}\n", "on hold", plain(&hold.reason)));
+    }
+    for pause in &report.pauses {
+        let left = duration(pause.until.duration_since(now));
+        let reason = pause.reason.as_deref().map(|reason| format!(": {}", shorten(reason, 60))).unwrap_or_default();
+        let line = format!("{} for {left}, until {}{reason}", pause.target(), local(pause.until));
+        out.push_str(&format!("{:<14}{}\n", "paused", plain(&line)));
+    }
     let mut section = |title: &str, body: Option<String>, none: &str| {
         out.push_str(&format!("\n{}\n", paint.bold(title)));
         match body {
@@ -274,8 +307,42 @@ pub fn screen(report: &Report, now: Timestamp, paint: Paint) -> String {
         "no Docker Compose project runs here yet",
     );
     section("OPEN INCIDENTS", report.incidents.as_ref().map(|all| incidents::rows(all, now)), "none");
+    if report.shadow.is_none() || report.services.is_none() {
+        section("WATCHED ONLY", None, "");
+    } else if let Some(lines) = watched_only(report) {
+        section("WATCHED ONLY", Some(lines), "");
+    }
     section("ALERTS", report.alerts.as_ref().map(|all| alerts_table(all, now)), "none");
     out
+}
+
+/// What healing would have done for services that are only watched; `None` when no restart was due.
+fn watched_only(report: &Report) -> Option<String> {
+    let is_watched = |record: &&ShadowRecord| {
+        let is_it = |view: &&ServiceView| view.project == record.project && view.service == record.service;
+        let view = report.services.iter().flatten().find(is_it);
+        record.would_be_restarts > 0 && view.is_some_and(|view| view.mode == Mode::Shadow)
+    };
+    let line = |record: &ShadowRecord| {
+        let name = format!("{}/{}", record.project, record.service);
+        // Only what has shown that it helps is offered.
+        let offer = if record.would_have_helped > 0 { format!(": ./nexus heal on {name}") } else { String::new() };
+        plain(&format!("{}{offer}", record.sentence)) + "\n"
+    };
+    let lines: String = report.shadow.iter().flatten().filter(is_watched).map(line).collect();
+    (!lines.is_empty()).then_some(lines)
+}
+
+/// What is worth knowing of a service beside its state.
+fn note(service: &ServiceView) -> String {
+    let mut notes = Vec::new();
+    notes.extend(service.refusal.map(|refusal| refusal.words().to_owned()));
+    notes.extend(service.paused_until.map(|until| format!("paused until {}", local(until))));
+    let flaps = service.today.filter(|today| today.flaps());
+    notes.extend(
+        flaps.map(|today| format!("falls ill again and again: {} of {} restarts a day", today.restarts, today.of)),
+    );
+    notes.join("; ")
 }
 
 fn services_table(services: &[ServiceView]) -> String {
@@ -301,7 +368,7 @@ fn services_table(services: &[ServiceView]) -> String {
             if health == "none" { "-".to_owned() } else { health },
             if restarts == 0 { String::new() } else { restarts.to_string() },
             service.mode.to_string(),
-            service.refusal.map(Refusal::words).unwrap_or_default().to_owned(),
+            note(service),
         ]);
     }
     table(&["PROJECT", "SERVICE", "STATE", "HEALTH", "RESTARTS", "MODE", "NOTE"], &rows)
@@ -354,9 +421,11 @@ mod tests {
                 open_incidents: 0,
                 gave_up_incidents: 0,
                 pauses: Vec::new(),
+                hold: None,
             }),
             services: Some(Vec::new()),
             incidents: Some(Vec::new()),
+            shadow: Some(Vec::new()),
             exporter: Ok(()),
             prometheus: Ok(()),
             alerts: Ok(Vec::new()),
@@ -394,6 +463,7 @@ mod tests {
             }],
             incident,
             paused_until: None,
+            today: None,
         };
         let told = |service: ServiceView| judge(Answers { services: Some(vec![service]), ..well() }).reasons;
         assert_eq!(told(service("running", "healthy", None)), [""; 0]);
@@ -401,6 +471,71 @@ mod tests {
         assert_eq!(told(service("running", "unhealthy", None)), ["photos/web: unhealthy, and no incident is open"]);
         // The incident tells more.
         assert_eq!(told(service("running", "unhealthy", Some(IncidentState::Watching))), [""; 0]);
+    }
+
+    fn watched(service: &str, mode: Mode, today: Option<nexus_model::api::Today>) -> ServiceView {
+        ServiceView {
+            project: "shop".into(),
+            service: service.into(),
+            mode,
+            mode_source: nexus_model::api::ModeSource::PolicyDefault,
+            refusal: None,
+            containers: Vec::new(),
+            incident: None,
+            paused_until: None,
+            today,
+        }
+    }
+
+    #[test]
+    fn what_holds_healing_up_and_what_it_would_be_worth_is_on_the_screen() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut answers = well();
+        if let Ok(status) = &mut answers.healer {
+            status.hold = Some(HealingOnHold {
+                since: at(0),
+                until: at(600),
+                services: Vec::new(),
+                reason: "6 services fell ill together".into(),
+            });
+            let pause = |project: Option<&str>, reason: Option<&str>| Pause {
+                project: project.map(str::to_owned),
+                service: None,
+                since: at(0),
+                until: at(3_700),
+                reason: reason.map(str::to_owned),
+            };
+            status.pauses = vec![pause(None, None), pause(Some("shop"), Some("a bigger\u{1b} disk"))];
+        }
+        let today = |restarts| Some(nexus_model::api::Today { restarts, of: 20 });
+        answers.services = Some(vec![
+            watched("web", Mode::Shadow, today(2)),
+            watched("db", Mode::Shadow, None),
+            watched("api", Mode::Heal, today(3)),
+        ]);
+        let record = |service: &str, helped: u32| ShadowRecord {
+            project: "shop".into(),
+            service: service.into(),
+            would_be_restarts: 3,
+            would_have_helped: helped,
+            not_known: 3 - helped,
+            sentence: format!("would have restarted shop/{service} 3 times"),
+            ..ShadowRecord::default()
+        };
+        answers.shadow = Some(vec![record("api", 3), record("db", 0), record("web", 3), record("gone", 3)]);
+        let report = judge(answers);
+        let until = local(at(600));
+        let reason = format!("healing is on hold until {until} at the latest: 6 services fell ill together");
+        assert_eq!((report.verdict, report.reasons.as_slice()), (Verdict::Degraded, [reason].as_slice()));
+        let text = screen(&report, at(100), Paint::NONE);
+        let has = |line: &str| assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
+        has(&format!("on hold       for 100 s, until {until} at the latest: 6 services fell ill together"));
+        has(&format!("paused        everything for 60 min, until {}", local(at(3_700))));
+        has(&format!("paused        shop for 60 min, until {}: a bigger\u{fffd} disk", local(at(3_700))));
+        has("would have restarted shop/web 3 times: ./nexus heal on shop/web");
+        has("would have restarted shop/db 3 times");
+        assert!(!text.contains("restarted shop/api") && !text.contains("shop/gone"), "{text}");
+        assert_eq!(text.matches("falls ill again and again: 3 of 20 restarts a day").count(), 1, "{text}");
     }
 
     #[test]
@@ -499,6 +634,7 @@ mod tests {
             healer: Err(away()),
             services: None,
             incidents: None,
+            shadow: None,
             exporter: Err(away()),
             prometheus: Err(away()),
             alerts: Err(away()),
@@ -510,7 +646,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("is the stack up? run ./nexus up\n"), "{text}");
-        assert_eq!(text.matches("unknown: ").count(), 3);
+        assert_eq!(text.matches("unknown: ").count(), 4);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod openapi;
 pub mod pauses;
 pub mod plan;
 pub mod service;
+pub mod shadow;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -23,7 +24,7 @@ use jiff::Timestamp;
 use nexus_docker::{Container, Snapshot};
 use nexus_model::{
     Refusal, ServiceKey,
-    api::{ContainerView, HealSwitch, HealerStatus, IncidentList, PartStatus, ServiceList, ServiceView},
+    api::{ContainerView, HealSwitch, HealerStatus, IncidentList, PartStatus, ServiceList, ServiceView, Today},
     control::NOTE_LIMIT,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -34,7 +35,9 @@ use crate::{
     facts::{self, ContainerFacts, Stops},
     journal::{Change, Filter, JournalError, MAX_LISTED},
     modes::Switches,
+    policy::Policy,
     server::{App, Problem},
+    worker::Outlook,
 };
 
 /// How long the answer to a switch waits for the journal.
@@ -220,6 +223,7 @@ pub async fn status(State(app): State<App>) -> Result<Response, Problem> {
         open_incidents: outlook.states.len() as u32,
         gave_up_incidents: gave_up as u32,
         pauses: app.pauses.borrow().holding(&app.clock.now()),
+        hold: outlook.hold.clone(),
     })
     .into_response())
 }
@@ -271,12 +275,20 @@ fn views(
             refusal,
             incident: outlook.states.get(&key).copied(),
             paused_until: pauses.over(&key, &now).map(|(pause, _)| pause.until),
+            today: today(&outlook, &policy, &key, &containers),
             project: key.project,
             service: key.service,
             containers: containers.iter().map(|seen| container_view(&seen.container)).collect(),
         }
     };
     services.into_iter().map(view).collect()
+}
+
+/// Of the container that was restarted most often within a day.
+fn today(outlook: &Outlook, policy: &Policy, key: &ServiceKey, containers: &[ContainerFacts]) -> Option<Today> {
+    let restarts = containers.iter().filter_map(|seen| outlook.today.get(&seen.container.id)).max()?;
+    let of = policy.terms(key, facts::worn(containers)).healing.attempts_per_day;
+    Some(Today { restarts: *restarts, of })
 }
 
 fn container_view(container: &Container) -> ContainerView {

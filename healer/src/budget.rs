@@ -93,6 +93,16 @@ impl Restarts {
         self.count(containers, |restart| !restart.forgiven_for_the_day && now.since(&restart.intended) < DAY)
     }
 
+    /// The same of every container that was restarted in them.
+    pub fn all_today(&self, now: &Now) -> BTreeMap<&str, u32> {
+        let mut spent = BTreeMap::new();
+        let counts = |restart: &&Restart| !restart.forgiven_for_the_day && now.since(&restart.intended) < DAY;
+        for restart in self.0.iter().filter(counts) {
+            *spent.entry(restart.container_id.as_str()).or_default() += 1;
+        }
+        spent
+    }
+
     fn count<'a>(
         &self,
         containers: impl Iterator<Item = &'a str>,
@@ -146,6 +156,7 @@ mod tests {
         let today = |restarts: &Restarts, seconds: i64| restarts.spent_today(["c1"].into_iter(), &at(seconds));
         assert_eq!(today(&restarts, 86_399), [("c1".to_owned(), 2)].into());
         assert_eq!(today(&restarts, 86_400), [("c1".to_owned(), 1)].into());
+        assert_eq!(restarts.all_today(&at(86_400)), [("c1", 1), ("c2", 1)].into());
         restarts.note("c1", &at(86_460));
         assert_eq!(restarts.0.len(), 2, "what is older than a day is forgotten");
     }

@@ -7,7 +7,7 @@ use nexus_docker::StopCause;
 use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Now, ServiceKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{by_hand::ByHand, dependencies::Follows, relief};
+use crate::{by_hand::ByHand, dependencies::Follows, relief, shadow};
 
 /// An open incident with its attempts. What is in memory is what is on disk: a changed copy is made durable first and
 /// takes the place of the old one then.
@@ -56,6 +56,8 @@ pub struct Memory {
     /// In shadow mode: restarts that would have been made, and when the next would be.
     pub would_be: u32,
     pub would_be_due: Option<Now>,
+    /// And what is known of whether they would have helped.
+    pub shadow: shadow::Watched,
     /// The last line of log or probe that says something, redacted: shown in messages.
     pub last_words: String,
     /// Since when the owner is being told about failing, and about giving up.

@@ -16,6 +16,7 @@ use crate::{
     dependencies::{Follows, Needed},
     facts::{self, Condition, ContainerFacts, Facts, condition},
     policy::Healing,
+    shadow,
     tell::word as shell_word,
     verify::{self, Verdict},
 };
@@ -424,11 +425,14 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
     if let Some(until) = &facts.maintenance_until {
         return Decision::Wait { why: Refusal::MaintenanceWindow, until: Some(until.clone()) };
     }
-    if case.memory.would_be >= healing.attempts {
+    if service.ill.first().is_some_and(|(seen, _)| shadow::is_spent(case, facts, &seen.container.id)) {
         return Decision::Wait { why, until: None };
     }
     if let Some(wait) = wait_for_others(case, facts, service, now) {
         return wait;
+    }
+    if let Some(until) = &facts.paused_until {
+        return Decision::Wait { why: Refusal::HealingPaused, until: Some(until.clone()) };
     }
     // The longest that can have been set: see `would_be_delay`.
     let longest = healing.max_delay.saturating_add(SignedDuration::from_hours(1));

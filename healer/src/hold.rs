@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{Container, Health, Snapshot, Status};
-use nexus_model::{Cause, Confidence, Mode, Now, Refusal, ServiceKey};
+use nexus_model::{Cause, Confidence, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -304,9 +304,21 @@ pub fn alert(hold: &Hold, cause: Option<Cause>, host: &str) -> Option<Alert> {
         ("action", action(hold)),
     ]);
     if let Some(cause) = cause {
-        annotations.insert("cause", format!("what most of them have in common: {}", diagnosis::meaning(cause)));
+        annotations.insert("cause", common(cause));
     }
     Some(Alert { labels, annotations, since: hold.since.wall })
+}
+
+/// What the API tells of it.
+pub fn shown(hold: &Hold, cause: Option<Cause>, now: &Now) -> Option<HealingOnHold> {
+    let until = hold.until(now)?.wall;
+    let cause = cause.map_or_else(String::new, |cause| format!("; {}", common(cause)));
+    let reason = format!("{} services fell ill together{cause}", hold.services.len());
+    Some(HealingOnHold { since: hold.since.wall, until, services: hold.services.iter().cloned().collect(), reason })
+}
+
+fn common(cause: Cause) -> String {
+    format!("what most of them have in common: {}", diagnosis::meaning(cause))
 }
 
 fn action(hold: &Hold) -> String {

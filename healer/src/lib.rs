@@ -41,6 +41,7 @@ pub mod reload;
 pub mod run;
 pub mod scopes;
 pub mod server;
+pub mod shadow;
 pub mod sight;
 pub mod silences;
 pub mod tell;

@@ -20,6 +20,7 @@
 //! | `DELETE /api/v1/pauses` | act | 200 with those left; query `project`, `service` · 400 · 404 lists what is paused · 503 |
 //! | `GET /api/v1/plan` | read | 200, what it would do now; query `project`, `service` · 400 · 404 · 503 |
 //! | `GET /api/v1/policy/explain` | read | 200, what holds for a service; query `project`, `service` · 400 · 404 lists what exists · 503 |
+//! | `GET /api/v1/shadow` | read | 200, what healing would have done for what is only watched; query `since`, `project`, `service` · 400 |
 //! | `GET /api/v1/selftest/{nonce}` | read | 200 · 404 not received (yet) |
 //! | `GET /api/v1/status` | read | 200, the healer about itself |
 //!
@@ -127,7 +128,7 @@ pub fn router(app: App, webhook_token: Secret, tokens: Tokens) -> Router {
 pub const WEBHOOK: &str = "/webhook";
 
 /// The routes that want a token of the API.
-pub fn api_routes() -> [(&'static str, MethodRouter<App>); 13] {
+pub fn api_routes() -> [(&'static str, MethodRouter<App>); 14] {
     [
         ("/api/v1/incidents", get(api::incidents)),
         ("/api/v1/incidents/{id}", get(api::incident)),
@@ -140,6 +141,7 @@ pub fn api_routes() -> [(&'static str, MethodRouter<App>); 13] {
         ("/api/v1/pauses", get(api::pauses::list).put(api::pauses::set).delete(api::pauses::lift)),
         ("/api/v1/plan", get(api::plan::plan)),
         ("/api/v1/policy/explain", get(explain::policy)),
+        ("/api/v1/shadow", get(api::shadow::record)),
         ("/api/v1/selftest/{nonce}", get(api::selftest)),
         ("/api/v1/status", get(api::status)),
     ]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nexus_docker::{Container, Status};
 use nexus_model::{
     Attempt, AttemptOutcome, Cause, Diagnosis, Incident, IncidentEvent, IncidentState, Mode, Now, Outcome, Refusal,
-    ServiceKey,
+    ServiceKey, shadow::WOULD_RESTART,
 };
 use uuid::Uuid;
 
@@ -303,6 +303,8 @@ impl Changed {
         let container = facts.container(container_id).map(|seen| &seen.container);
         memory.would_be_due = container.map(|container| now.after(would_be_delay(container, healing, number)));
         memory.containers.insert(container_id.to_owned());
+        let attempts = self.case.attempts.last().map_or(0, |last| last.attempt.number);
+        memory.note_would_be(container_id, container.map(|container| &**container), attempts, healing, now);
         self.case.incident.state = IncidentState::Watching;
         self.case.incident.refusal = Some(why);
         let name = container.map_or(container_id, |container| container.name.as_str()).to_owned();
@@ -313,8 +315,8 @@ impl Changed {
                 "; an image like this is only healed when the service is named itself: nexus heal on {key}"
             ));
         }
-        self.tell(now, "would_restart", detail);
-        if number == healing.attempts {
+        self.tell(now, WOULD_RESTART, detail);
+        if self.case.memory.would_be_spent_on(container_id) == healing.attempts {
             self.tell(now, "would_give_up", format!("would have given up after {number} attempts"));
         }
     }

@@ -20,7 +20,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{Container, Docker, Snapshot, Status, StopCause, Watcher};
-use nexus_model::{IncidentState, Mode, Now, Refusal, ServiceKey};
+use nexus_model::{IncidentState, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::restart::{Busy, finished};
@@ -45,6 +45,7 @@ use crate::{
     pauses::Pauses,
     policy::Policy,
     relief::{self, task::Shown},
+    shadow::{self, Ledger},
     sight::Sight,
     transition::{self, Changed},
 };
@@ -71,6 +72,9 @@ const NETWORK_DEAD: &str = "NetworkDead";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outlook {
     pub states: BTreeMap<ServiceKey, IncidentState>,
+    /// Restarts within a day, by container.
+    pub today: BTreeMap<String, u32>,
+    pub hold: Option<HealingOnHold>,
 }
 
 /// What the worker needs.
@@ -106,6 +110,8 @@ pub struct Worker {
     stops: Stops,
     /// As far back as budgets and brake look.
     restarts: Restarts,
+    /// The same of those that would have been made.
+    would_be: Ledger,
     /// The one thing that runs beside the loop.
     busy: Option<Busy>,
     /// When to look at an incident again if nothing happens.
@@ -136,11 +142,12 @@ impl Worker {
         let limit = parts.policy.borrow().healing.restarts_per_10_minutes.saturating_add(1).saturating_mul(144);
         let limit = limit.min(budget::MOST_KEPT as u32);
         let now = clock.now();
-        let (cases, stops, restarts, host_hold) = parts
+        let (cases, stops, restarts, would_be, host_hold) = parts
             .journal
             .read(move |store| {
                 let restarts = store.recent_restarts(limit, &now)?;
-                Ok((store.open_cases()?, store.stops()?, restarts, store.memo(Memo::Hold)?))
+                let would_be = store.would_be_restarts(&now)?;
+                Ok((store.open_cases()?, store.stops()?, restarts, would_be, store.memo(Memo::Hold)?))
             })
             .await?;
         // Those of the machine itself are another's to go on with.
@@ -156,6 +163,7 @@ impl Worker {
             cases: cases.into_iter().map(|case| (case.key(), case)).collect(),
             stops,
             restarts: Restarts::new(restarts),
+            would_be,
             busy: None,
             due: BTreeMap::new(),
             prompts_wait: true,
@@ -235,6 +243,8 @@ impl Worker {
             let prune = Change::Prune { now: now.wall, copies_wanted: self.parts.copies_wanted };
             if self.commit(vec![prune]).await {
                 self.pruned = Some(now);
+                // A day moves on though nothing happens.
+                self.show();
             }
         }
     }
@@ -346,7 +356,11 @@ impl Worker {
         let now = self.clock.now();
         let carried = self.restarts.spent(facts.containers.iter().map(|seen| seen.container.id.as_str()), &now);
         let alert = (alert.as_str(), alert_at);
-        let changed = transition::open(&self.parts.host, key, alert, found, carried, &now);
+        let mut changed = transition::open(&self.parts.host, key, alert, found, carried, &now);
+        if changed.case.incident.mode == Mode::Shadow {
+            let ids = facts.containers.iter().map(|seen| seen.container.id.as_str());
+            changed.case.memory.shadow.carried = self.would_be.spent(ids, &now);
+        }
         let incident = changed.case.incident.clone();
         let made = self.make(key, changed, with).await;
         if made {
@@ -364,6 +378,12 @@ impl Worker {
             let Some(case) = self.cases.get(key) else { return };
             let facts = self.facts(key, snapshot);
             let now = self.clock.now();
+            if let Some(changed) = shadow::note(case, &facts, &now) {
+                if !self.make(key, changed, Vec::new()).await {
+                    return;
+                }
+                continue;
+            }
             let decision = decide::decide(case, &facts, &now);
             if let Decision::Restart { container_id } = decision {
                 self.due.remove(key);
@@ -463,7 +483,11 @@ impl Worker {
         let maintenance_until =
             policy.maintenance_until(&terms.windows, now.wall).map(|end| now.after(end.duration_since(now.wall)));
         let (recent_restarts, room_at) = self.restarts.on_host(&now);
-        let spent_today = self.restarts.spent_today(containers.iter().map(|seen| seen.container.id.as_str()), &now);
+        let ids = || containers.iter().map(|seen| seen.container.id.as_str());
+        let mut spent_today = self.restarts.spent_today(ids(), &now);
+        if mode.mode == Mode::Shadow {
+            self.would_be.add_today(&mut spent_today, ids(), self.cases.get(key), &now);
+        }
         let asks_for_care = self.host_hold.as_ref().is_some_and(|hold| hold.asks_for_care(&now));
         let occupies =
             |case: &Case| case.is_restarting() || (asks_for_care && case.incident.state == IncidentState::Verifying);
@@ -545,6 +569,7 @@ impl Worker {
             self.cases.insert(key.clone(), case);
         } else {
             self.restarts.close(&case.incident, &case.memory);
+            self.would_be.close(&case.incident, &case.memory, &self.clock.now());
             self.cases.remove(key);
             self.due.remove(key);
             self.hold.remove(key);

@@ -160,6 +160,35 @@ async fn a_service_is_told_with_the_reason_for_its_state() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_restarted_again_and_again_is_shown_as_such_over_a_kill() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web"));
+    let mut healer = Healer::started(&engine).await;
+    for round in 1..=3 {
+        engine.change("c1", |it| it.health = Some("unhealthy"));
+        healer.sees("web", "running", "unhealthy").await;
+        healer.alert("shop", "web").await;
+        eventually("the restart among those of the day", async || {
+            let today = healer.services().await.services[0].today?;
+            (today.restarts == round).then(|| assert_eq!((today.of, today.flaps()), (20, round == 3)))
+        })
+        .await;
+        eventually("its end", async || {
+            let list = healer.incidents().await;
+            list.incidents.iter().all(|incident| !incident.state.is_open()).then_some(())
+        })
+        .await;
+    }
+    healer.kill();
+    healer.start().await;
+    healer.sees("web", "running", "healthy").await;
+    eventually("what the journal remembers", async || {
+        healer.services().await.services[0].today.filter(|today| today.restarts == 3)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn logs_are_bounded_redacted_and_named() {
     let engine = Engine::start();
     engine.set("c1", Fake::service("shop", "web"));

@@ -2,7 +2,7 @@
 
 mod support;
 
-use nexus_model::{IncidentState, Outcome, Refusal};
+use nexus_model::{IncidentState, Outcome, Refusal, api::HealerStatus};
 use support::{
     engine::{Engine, Fake},
     eventually,
@@ -32,6 +32,10 @@ async fn what_fails_together_is_told_once_and_left_alone_until_it_has_passed() {
         .await;
     };
     on_hold(&healer, 1.0).await;
+    let (_, body) = healer.api("GET", "/api/v1/status", "").await;
+    let hold = serde_json::from_str::<HealerStatus>(&body).unwrap().hold.unwrap();
+    assert!(hold.services.len() >= 5 && hold.reason.ends_with(" services fell ill together"), "{hold:?}");
+    assert_eq!(hold.until.duration_since(hold.since).as_mins(), 10, "{hold:?}");
     for service in SERVICES {
         healer.alert("shop", service).await;
     }
@@ -64,6 +68,8 @@ async fn what_fails_together_is_told_once_and_left_alone_until_it_has_passed() {
         assert_eq!((detail.incident.outcome, detail.incident.attempts), (Some(Outcome::Recovered), 1));
     }
     on_hold(&healer, 0.0).await;
+    let (_, body) = healer.api("GET", "/api/v1/status", "").await;
+    assert_eq!(serde_json::from_str::<HealerStatus>(&body).unwrap().hold, None);
     let mut restarted: Vec<String> = engine.all_restarts().into_iter().map(|(id, _)| id).collect();
     restarted.sort();
     assert_eq!(restarted, ["a", "b"]);

@@ -73,6 +73,9 @@ for file in "$root"/prometheus/tests/*.yml; do
     if [ "$whole" -ne 0 ] && [ "$found" -eq 0 ]; then not_ok "$short" "$tmp/file-out"; fi
 done
 
+mkdir "$tmp/week"
+check "a quiet week tells nobody anything, and a bad day does" sh "$root/prometheus/tests/quiet-week.sh" "$root/prometheus/rules" "$tmp/week"
+
 # Every alert fires, stays quiet and resolves in some case, and has a runbook page, and no page is left over.
 sed -n 's/^ *- alert: *//p' "$root"/prometheus/rules/*.yml | sort -u >"$tmp/alerts"
 while IFS= read -r alert; do

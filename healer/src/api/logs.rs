@@ -90,7 +90,7 @@ fn wrong(why: String) -> Problem {
     Problem(StatusCode::BAD_REQUEST, why)
 }
 
-fn not_a_moment(text: &str) -> Problem {
+pub(super) fn not_a_moment(text: &str) -> Problem {
     let text = redact::cut(&text.escape_debug().to_string(), 80);
     wrong(format!(
         "since is a moment such as 2026-01-02T03:04:05Z, or how long ago, such as 10m; \"{text}\" is neither"
@@ -98,9 +98,10 @@ fn not_a_moment(text: &str) -> Problem {
 }
 
 /// A moment, or the one so long ago.
-fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
     text.parse::<Timestamp>().ok().or_else(|| {
-        let ago: SignedDuration = text.parse().ok()?;
+        let days = text.strip_suffix('d').and_then(|days| days.trim().parse::<u16>().ok());
+        let ago = days.map(|days| SignedDuration::from_hours(24 * i64::from(days))).or_else(|| text.parse().ok())?;
         now.checked_sub(ago.abs()).ok()
     })
 }

@@ -7,11 +7,13 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use nexus_docker::Snapshot;
 use nexus_model::{
-    IncidentState, Refusal, ServiceKey,
+    IncidentState, Mode, Refusal, ServiceKey,
     api::ApiError,
     control::{HealNow, ServiceDetail},
+    shadow::{self, ShadowRecord, WINDOW},
 };
 
 use super::{body, busy, keys, known_snapshot, not_durable, nothing_matches, unreadable, views};
@@ -47,6 +49,7 @@ pub async fn detail(
         Filter { project: Some(project), service: Some(service), state: Some(IncidentState::Closed), limit: Some(1) };
     let last = app.journal.read(move |store| store.incidents(&filter)).await.map_err(unreadable)?.pop();
     let pause = app.pauses.borrow().over(&key, &app.clock.now()).map(|(pause, _)| pause);
+    let shadow = if view.mode == Mode::Shadow { this_week(&app, &key).await? } else { None };
     Ok(Json(ServiceDetail {
         service: view,
         incident: seen.incident,
@@ -55,8 +58,18 @@ pub async fn detail(
         plan: seen.plan,
         pause,
         last,
+        shadow,
     })
     .into_response())
+}
+
+/// What healing would have done for a service this week.
+async fn this_week(app: &App, key: &ServiceKey) -> Result<Option<ShadowRecord>, Problem> {
+    let until = Timestamp::now();
+    let since = until.checked_sub(WINDOW).unwrap_or(Timestamp::MIN);
+    let filter = Filter { project: Some(key.project.clone()), service: Some(key.service.clone()), ..Filter::default() };
+    let stories = app.journal.read(move |store| store.stories(since, &filter)).await.map_err(unreadable)?;
+    Ok(shadow::records(&stories, since, until).pop())
 }
 
 pub async fn heal_now(

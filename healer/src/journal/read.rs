@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use nexus_model::{
     Attempt, Evidence, Incident, IncidentEvent, IncidentState, Now,
     api::{IncidentDetail, SelfTest},
+    shadow::{self, Story},
 };
 use rusqlite::{OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
@@ -22,6 +23,7 @@ use crate::{
     modes::Switches,
     pauses::{Covers, Pauses},
     relief,
+    shadow::Ledger,
 };
 
 /// Incidents that one answer of the API holds at most.
@@ -114,6 +116,54 @@ impl Store {
             }
         }
         Ok(restarts)
+    }
+
+    /// The would-be restarts of the incidents that were closed within a day.
+    pub fn would_be_restarts(&self, now: &Now) -> Result<Ledger, JournalError> {
+        let from = now.wall.checked_sub(DAY).unwrap_or(Timestamp::MIN);
+        let closed: Vec<(String, String)> = self.query(
+            "SELECT row, memory FROM incidents WHERE state = 'closed' AND closed_at >= ? ORDER BY closed_at, id",
+            params![from.as_millisecond()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let mut ledger = Ledger::default();
+        for (row, memory) in closed {
+            ledger.close(&decode(&row)?, &decode(&memory)?, now);
+        }
+        Ok(ledger)
+    }
+
+    /// Incidents of services that were only watched and that were open at some time since then, newest first, with the lines
+    /// that their record is counted from.
+    pub fn stories(&self, since: Timestamp, filter: &Filter) -> Result<Vec<Story>, JournalError> {
+        let rows: Vec<String> = self.query(
+            "SELECT row FROM incidents
+             WHERE (closed_at IS NULL OR closed_at >= ?1) AND project <> ?2
+               AND (?3 IS NULL OR project = ?3) AND (?4 IS NULL OR service = ?4)
+               AND (row ->> '$.mode' = 'shadow' OR coalesce(json_array_length(memory, '$.shadow.made'), 0) > 0)
+             ORDER BY opened_at DESC, id DESC LIMIT ?5",
+            params![
+                since.as_millisecond(),
+                relief::PROJECT,
+                filter.project,
+                filter.service,
+                filter.limit.unwrap_or(MAX_LISTED).min(MAX_LISTED),
+            ],
+            |row| row.get(0),
+        )?;
+        let kinds = serde_json::to_string(&shadow::COUNTED).map_err(JournalError::Encode)?;
+        let story = |row: &String| {
+            let incident: Incident = decode(row)?;
+            let lines: Vec<String> = self.query(
+                "SELECT row FROM events WHERE incident_id = ?1
+                 AND row ->> '$.kind' IN (SELECT value FROM json_each(?2)) ORDER BY seq",
+                params![incident.id.to_string(), kinds],
+                |row| row.get(0),
+            )?;
+            let events = lines.iter().map(|line| decode(line)).collect::<Result<_, _>>()?;
+            Ok(Story { incident, events })
+        };
+        rows.iter().map(story).collect()
     }
 
     /// When the newest act of a kind was intended, of open and closed incidents alike.

@@ -41,7 +41,11 @@ impl Worker {
         let on_hold = self.host_hold.as_ref().is_some_and(|hold| hold.over.is_none());
         self.parts.metrics.on_hold.set(i64::from(on_hold));
         let states = self.cases.iter().map(|(key, case)| (key.clone(), case.incident.state)).collect();
-        self.parts.outlook.send_replace(Arc::new(Outlook { states }));
+        let now = self.clock.now();
+        let hold =
+            self.host_hold.as_ref().and_then(|hold| hold::shown(hold, hold::common_cause(hold, &self.cases), &now));
+        let today = self.restarts.all_today(&now).into_iter().map(|(id, restarts)| (id.to_owned(), restarts)).collect();
+        self.parts.outlook.send_replace(Arc::new(Outlook { states, today, hold }));
         self.tell();
     }
 

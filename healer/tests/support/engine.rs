@@ -264,6 +264,16 @@ impl Engine {
         self.event(id, "stop", attributes);
     }
 
+    /// `docker restart`, by a person: with the same events as any other.
+    pub async fn restart_by_a_person(&self, id: &str) {
+        let fake = {
+            let mut known = self.known.lock().unwrap();
+            known.under_way += 1;
+            known.containers[id].clone()
+        };
+        _ = self.carry_out(id, fake).await;
+    }
+
     fn stop_at(&self, id: &str, code: i64) -> Value {
         let mut known = self.known.lock().unwrap();
         let fake = known.containers.get_mut(id).unwrap();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Attempt, Evidence, Incident, IncidentEvent, IncidentState, Mode, Refusal};
+use crate::{Attempt, Evidence, Incident, IncidentEvent, IncidentState, Mode, Refusal, ServiceKey};
 
 /// `GET /api/v1/incidents`, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,26 @@ pub struct ServiceView {
     /// Until when healing is paused for it, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Timestamp>,
+    /// Its restarts within the last day, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub today: Option<Today>,
+}
+
+/// Restarts that the healer made within the last 24 hours, of the container of a service that had most of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Today {
+    pub restarts: u32,
+    /// How many a day allows for.
+    pub of: u32,
+}
+
+impl Today {
+    /// From so many restarts within a day on, a service is said to fall ill again and again: once or twice may be chance.
+    pub const FLAPS: u32 = 3;
+
+    pub fn flaps(self) -> bool {
+        self.restarts >= Self::FLAPS
+    }
 }
 
 /// One container of a service.
@@ -108,6 +128,20 @@ pub struct HealerStatus {
     /// The pauses that hold now.
     #[serde(default)]
     pub pauses: Vec<crate::control::Pause>,
+    /// Many services fell ill together, and nothing is restarted on the whole host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HealingOnHold>,
+}
+
+/// Why, and until when at the latest, nothing is restarted on the whole host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealingOnHold {
+    pub since: Timestamp,
+    pub until: Timestamp,
+    /// What fell ill together.
+    pub services: Vec<ServiceKey>,
+    /// For people, with what most of them have in common if that is known.
+    pub reason: String,
 }
 
 /// `GET /api/v1/policy/explain`: what holds for a service, and who says so.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     Incident, IncidentState, Refusal,
     api::{ContainerView, ServiceView},
+    shadow::ShadowRecord,
 };
 
 /// `GET /api/v1/services/{project}/{service}`: how a service is, and the reason for it.
@@ -26,6 +27,9 @@ pub struct ServiceDetail {
     pub pause: Option<Pause>,
     /// The last incident that is over.
     pub last: Option<Incident>,
+    /// What healing would have done for it this week, of a service that is only watched and fell ill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowRecord>,
 }
 
 /// A service that another one needs and that is not well.

@@ -10,6 +10,7 @@ pub mod incident;
 pub mod labels;
 pub mod now;
 pub mod refusal;
+pub mod shadow;
 pub mod words;
 
 pub use diagnosis::{Cause, Confidence, Diagnosis};
