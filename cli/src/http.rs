@@ -120,7 +120,7 @@ impl Part {
     }
 
     pub fn reporter(home: &Home) -> Result<Part> {
-        Part::new("the reporter", home.url("NEXUS_REPORTER_PORT"), None)
+        Part::new("the reporter", home.url("NEXUS_REPORTER_PORT"), Vec::new())
     }
 
     pub fn grafana(home: &Home) -> Result<Part> {
