@@ -248,6 +248,41 @@ mod tests {
         assert!(other.to_string().ends_with(" answers 404: no x") && other.status() == Some(404), "{other}");
     }
 
+    /// A healer that knows some tokens, and what it is asked with.
+    fn knowing(known: &'static [&'static str], requests: usize) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let serve = move |_| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 2048];
+            let length = stream.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let given =
+                request.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap_or_default();
+            let answer = match known.contains(&given) {
+                true => "HTTP/1.1 200 OK\r\ncontent-length: 15\r\nconnection: close\r\n\r\n{\"error\":\"yes\"}",
+                false => "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+            given.to_owned()
+        };
+        (base, std::thread::spawn(move || (0..requests).map(serve).collect()))
+    }
+
+    #[test]
+    fn the_next_token_is_shown_only_where_one_is_not_known() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let check = |known: &'static [&'static str], shown: &[&str]| {
+            let (base, healer) = knowing(known, shown.len());
+            let part = Part::new(HEALER, base, vec!["read".into(), "act".into()]).unwrap();
+            assert_eq!(runtime.block_on(part.get::<ApiError>("/x", &[])).unwrap().error, "yes");
+            assert_eq!(healer.join().unwrap(), shown);
+        };
+        check(&["act", "read"], &["read"]);
+        check(&["act"], &["read", "act"]);
+    }
+
     #[test]
     fn nobody_there_gives_the_mend() {
         let _ = rustls::crypto::ring::default_provider().install_default();
