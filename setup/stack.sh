@@ -147,6 +147,7 @@ say_what_is_there() {
     else
         say "  Grafana       left out: no container registry answers, and Debian has no package of it"
     fi
+    say "  Page          http://$(reachable "$(setting NEXUS_LAN "$address")"):$(setting NEXUS_REPORTER_PORT 10192)  (user nexus, password in $(setting NEXUS_SECRETS_DIR ./secrets)/cli/page_password)"
     say "  Prometheus    http://$(reachable "$address"):$(setting NEXUS_PROMETHEUS_PORT 9090)"
     say "  Alertmanager  http://$(reachable "$address"):$(setting NEXUS_ALERTMANAGER_PORT 9093)"
     say "  passwords     one file for each reader in $(setting NEXUS_SECRETS_DIR ./secrets); settings in .env"

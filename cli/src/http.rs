@@ -25,6 +25,8 @@ impl Deref for Part {
 /// The healer's two tokens, below the secrets.
 const ACTS: &str = "cli/healer_api_token";
 const READS: &str = "cli/healer_api_read_token";
+/// The reporter's for reading. Who can't read it is turned away there.
+const REPORTER_READS: &str = "cli/reporter_api_read_token";
 
 fn token(home: &Home, file: impl AsRef<Path>) -> Result<String> {
     let file = home.secrets().join(file);
@@ -83,7 +85,8 @@ impl Part {
     }
 
     pub fn reporter(home: &Home) -> Result<Part> {
-        Part::new("the reporter", home.url("NEXUS_REPORTER_PORT"), Vec::new())
+        let token = token(home, REPORTER_READS);
+        Part::new("the reporter", home.url("NEXUS_REPORTER_PORT"), token.into_iter().collect())
     }
 
     pub fn grafana(home: &Home) -> Result<Part> {

@@ -100,7 +100,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("NEXUS_EXPORTER_PORT", Kind::Port, First::Fixed("10190"), "Port of the exporter (metrics)."),
     key("NEXUS_HEALER_PORT", Kind::Port, First::Fixed("10191"), "Port of the healer (API, webhook, metrics)."),
-    key("NEXUS_REPORTER_PORT", Kind::Port, First::Fixed("10192"), "Port of the reporter (API, page, metrics)."),
+    key("NEXUS_REPORTER_PORT", Kind::Port, First::Fixed("10192"), "Port of the reporter (pages, API, metrics)."),
     key("NEXUS_PROMETHEUS_PORT", Kind::Port, First::Fixed("9090"), "Port of Prometheus."),
     key("NEXUS_ALERTMANAGER_PORT", Kind::Port, First::Fixed("9093"), "Port of Alertmanager."),
     key("NEXUS_GRAFANA_PORT", Kind::Port, First::Fixed("3000"), "Port of Grafana."),
@@ -108,7 +108,7 @@ pub const KEYS: &[Key] = &[
         "NEXUS_LAN",
         Kind::OptionalAddress,
         First::Fixed(""),
-        "Address on which Grafana alone is published for other machines, e.g. 0.0.0.0; it asks for a password.\n\
+        "Address on which the pages and Grafana are published for other machines, e.g. 0.0.0.0; both ask for a password.\n\
          Empty: the same as NEXUS_BIND.",
     ),
     key(

@@ -24,6 +24,7 @@ mod mcp;
 mod migrate;
 mod notify;
 mod owner;
+mod page;
 mod policy;
 mod record;
 mod render;

@@ -15,5 +15,10 @@ use crate::status;
 pub async fn serve(home: &Home, act: bool, token_file: Option<&Path>) -> Result<()> {
     let healer = Part::healer_with(home, token_file, act).map(Part::into_inner).map_err(|error| format!("{error:#}"));
     let sources = Sources { healer, ..status::sources(home)? };
-    Ok(mcp::serve(Agent { sources, act: act.then(|| notifier(home)).transpose()? }).await?)
+    Ok(mcp::serve(Agent {
+        sources,
+        reporter: Part::reporter(home)?.into_inner(),
+        act: act.then(|| notifier(home)).transpose()?,
+    })
+    .await?)
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::failure::mistake;
 use crate::files::{Access, make_folder, read_text, write_atomically};
+use crate::page;
 
 /// Far longer than any secret of ours.
 const LIMIT: u64 = 4096;
@@ -59,7 +60,11 @@ pub const SECRETS: &[Secret] = &[
     },
     Secret {
         name: "API token for reading",
-        copies: &[(Reader::Healer, "healer/api_read_token"), (Reader::Owner, "cli/healer_api_read_token")],
+        copies: &[
+            (Reader::Healer, "healer/api_read_token"),
+            (Reader::Reporter, "reporter/healer_api_read_token"),
+            (Reader::Owner, "cli/healer_api_read_token"),
+        ],
     },
     Secret {
         name: "superuser's password",
@@ -81,12 +86,25 @@ pub const SECRETS: &[Secret] = &[
         name: "database password for questions in SQL",
         copies: &[(Reader::Reporter, "reporter/reader_password"), (Reader::Migrate, "migrate/reader_password")],
     },
+    Secret {
+        name: "token of the reporter's API",
+        copies: &[(Reader::Reporter, "reporter/api_token"), (Reader::Owner, "cli/reporter_api_token")],
+    },
+    Secret {
+        name: "token of the reporter's API for reading",
+        copies: &[(Reader::Reporter, "reporter/api_read_token"), (Reader::Owner, "cli/reporter_api_read_token")],
+    },
+    // The reporter has its hash, in a file that is made from it.
+    Secret { name: "password of the page", copies: &[(Reader::Owner, page::PASSWORD)] },
     Secret { name: "Grafana's admin password", copies: &[(Reader::Grafana, "grafana/admin_password")] },
 ];
 
-/// What the owner writes, and the copy that Alertmanager reads. Both may be empty: then Telegram is off.
+/// What the owner writes, and the copies of those who send. All may be empty: then Telegram is off.
 pub const TELEGRAM_SOURCE: &str = "telegram_bot_token";
-const TELEGRAM_COPY: (Reader, &str) = (Reader::Alertmanager, "alertmanager/telegram_bot_token");
+const TELEGRAM_COPIES: [(Reader, &str); 2] =
+    [(Reader::Alertmanager, "alertmanager/telegram_bot_token"), (Reader::Reporter, "reporter/telegram_bot_token")];
+/// Made from the password of the page.
+const PAGE: (Reader, &str) = (Reader::Reporter, page::WEB);
 
 /// Makes what is missing, leaves what is there, and copies the Telegram token to its reader. Returns what was made, for
 /// people. `owner` is the invoking user.
@@ -115,6 +133,11 @@ pub fn make(folder: &Path, owner: (u32, u32), privileged: bool) -> Result<Vec<St
             }
         }
     }
+    if page::make(folder, giving(PAGE.0))? {
+        made.push(format!("{} (hash of the page's password)", PAGE.1));
+    } else {
+        restore(&folder.join(PAGE.1), giving(PAGE.0))?;
+    }
     let source = folder.join(TELEGRAM_SOURCE);
     let token = match read_text(&source, LIMIT)? {
         Some(token) => token.trim().to_owned(),
@@ -123,12 +146,13 @@ pub fn make(folder: &Path, owner: (u32, u32), privileged: bool) -> Result<Vec<St
             String::new()
         }
     };
-    let (reader, copy) = TELEGRAM_COPY;
-    if read_text(&folder.join(copy), LIMIT)?.as_deref() != Some(&token) {
-        write_atomically(&folder.join(copy), token.as_bytes(), giving(reader))?;
-        made.push(format!("{copy} (Telegram bot token, {})", if token.is_empty() { "none yet" } else { "copied" }));
-    } else {
-        restore(&folder.join(copy), giving(reader))?;
+    for (reader, copy) in TELEGRAM_COPIES {
+        if read_text(&folder.join(copy), LIMIT)?.as_deref() != Some(&token) {
+            write_atomically(&folder.join(copy), token.as_bytes(), giving(reader))?;
+            made.push(format!("{copy} (Telegram bot token, {})", if token.is_empty() { "none yet" } else { "copied" }));
+        } else {
+            restore(&folder.join(copy), giving(reader))?;
+        }
     }
     if !privileged {
         let strangers = wrong_owners(folder, owner);
@@ -203,9 +227,9 @@ fn restore(path: &Path, access: Access) -> Result<()> {
 /// Files that are missing, empty, or readable by others than their reader: one line each, with the mend.
 pub fn complaints(folder: &Path, owner: (u32, u32)) -> Vec<String> {
     let mut all = Vec::new();
-    let telegram = (TELEGRAM_COPY.0, TELEGRAM_COPY.1, true);
+    let telegram = TELEGRAM_COPIES.map(|(reader, file)| (reader, file, true));
     let files = SECRETS.iter().flat_map(|secret| secret.copies).map(|&(reader, file)| (reader, file, false));
-    for (_, file, may_be_empty) in files.chain([telegram]) {
+    for (_, file, may_be_empty) in files.chain(telegram).chain([(PAGE.0, PAGE.1, false)]) {
         let path = folder.join(file);
         match fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -233,7 +257,7 @@ pub fn complaints(folder: &Path, owner: (u32, u32)) -> Vec<String> {
 }
 
 fn wrong_owners(folder: &Path, owner: (u32, u32)) -> Vec<String> {
-    let files = SECRETS.iter().flat_map(|secret| secret.copies).copied().chain([TELEGRAM_COPY]);
+    let files = SECRETS.iter().flat_map(|secret| secret.copies).copied().chain(TELEGRAM_COPIES).chain([PAGE]);
     files
         // Whoever may read the rest as root needs no file of their own.
         .filter(|(reader, _)| *reader != Reader::Owner)
@@ -379,7 +403,9 @@ mod tests {
         for (written, copied) in [(format!("{token}\n"), token), (String::new(), "")] {
             fs::write(folder.path().join(TELEGRAM_SOURCE), written).unwrap();
             let _ = make(folder.path(), me, is_root());
-            assert_eq!(read(folder.path(), TELEGRAM_COPY.1), copied);
+            for (_, copy) in TELEGRAM_COPIES {
+                assert_eq!(read(folder.path(), copy), copied);
+            }
         }
         fs::write(folder.path().join(TELEGRAM_SOURCE), "hush hush").unwrap();
         let error = telegram_token(folder.path()).unwrap_err().to_string();

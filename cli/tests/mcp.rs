@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-const READING: [&str; 9] = [
+const READING: [&str; 11] = [
+    "baseline",
+    "capacity",
     "explain_policy",
     "explain_service",
     "incident",
@@ -96,11 +98,13 @@ fn says(request: &str) -> (u16, Value) {
         "GET /api/v2/alerts" => (
             200,
             json!([
-                {"labels": {"alertname": "ContainerUnhealthy", "severity": "warning", "project": "shop"}, "startsAt": "x",
+                {"labels": {"alertname": "ContainerUnhealthy", "severity": "warning", "project": "shop"}, "startsAt": "2026-01-01T00:00:00Z",
                  "annotations": {"summary": "s"}, "status": {"silencedBy": []}},
-                {"labels": {"alertname": "ContainerUnhealthy", "severity": "none", "heal": "restart"}, "status": {}},
+                {"labels": {"alertname": "ContainerUnhealthy", "severity": "none", "heal": "restart"}, "annotations": {},
+                 "startsAt": "2026-01-01T00:00:00Z", "status": {"silencedBy": []}},
             ]),
         ),
+        "GET /api/v1/capacity" => (200, json!({"host": "pi"})),
         "GET /-/ready" => (200, json!("")),
         "GET /api/v1/query?query=up&timeout=8s" => (200, json!({"status": "success", "data": {"result": [1]}})),
         _ if request.starts_with("GET /api/v1/query?") => {
@@ -210,8 +214,10 @@ fn home(port: u16) -> tempfile::TempDir {
     write("compose.yml", "");
     write("secrets/cli/healer_api_token", "may-act\n");
     write("secrets/cli/healer_api_read_token", "may-read\n");
+    write("secrets/cli/reporter_api_read_token", "may-read\n");
     write("secrets/telegram_bot_token", "12345678:AAbbCCddEEffGGhhIIjjKK");
-    let ports = ["HEALER", "PROMETHEUS", "ALERTMANAGER"].map(|part| format!("NEXUS_{part}_PORT={port}\n"));
+    let ports = ["HEALER", "REPORTER", "EXPORTER", "PROMETHEUS", "ALERTMANAGER"]
+        .map(|part| format!("NEXUS_{part}_PORT={port}\n"));
     write(".env", &format!("NEXUS_HOST=pi\nNEXUS_TELEGRAM_CHAT_ID=-100\n{}", ports.concat()));
     home
 }
@@ -258,15 +264,12 @@ fn what_is_asked_is_answered_and_what_others_wrote_is_marked() {
     );
 
     let status: Value = serde_json::from_str(&agent.told("status", json!({}))[1]).unwrap();
-    assert_eq!((&status["host"], &status["well"]), (&json!("pi"), &json!(["blog/web"])));
-    assert_eq!(status["not_well"][0]["service"], "api");
-    assert_eq!(
-        status["alerts"],
-        json!([{"name": "ContainerUnhealthy", "severity": "warning", "project": "shop",
-        "service": "", "summary": "s", "since": "x", "silenced": false}])
-    );
+    assert_eq!((&status["host"], &status["verdict"]), (&json!("pi"), &json!("critical")));
+    assert_eq!((&status["services"][0]["service"], &status["alerts"][0]["summary"]), (&json!("web"), &json!("s")));
     // It has no answer to the question about the healer itself: said, not hidden.
-    assert!(status["missing"][0].as_str().unwrap().contains("no such thing"), "{status}");
+    assert!(status["reasons"].to_string().contains("no such thing"), "{status}");
+    let capacity: Value = serde_json::from_str(&agent.told("capacity", json!({}))[1]).unwrap();
+    assert_eq!(capacity, json!({"host": "pi"}));
 
     let services: Value = serde_json::from_str(&agent.told("services", json!({"project": "blog"}))[1]).unwrap();
     assert_eq!(services["services"].as_array().unwrap().len(), 1);

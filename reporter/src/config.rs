@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::history::{retention::Keep, window::STEP};
+use crate::{
+    history::{retention::Keep, window::STEP},
+    site::SiteConfig,
+};
 
 /// Keeps a year of vitals in Postgres, and answers how the machine is.
 #[derive(Debug, Parser)]
@@ -105,6 +108,9 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(62..=3650)
     )]
     pub hourly_days: u32,
+
+    #[command(flatten)]
+    pub site: SiteConfig,
 
     /// error, warn, info, debug or trace; or directives such as nexus_reporter=debug
     #[arg(long = "log.level", env = "NEXUS_LOG", value_name = "LEVEL", default_value = "info", global = true)]

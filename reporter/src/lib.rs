@@ -4,8 +4,11 @@
 //! answers as API and page. Data flows one way: Prometheus → history in Postgres; Prometheus, Postgres, healer, Alertmanager →
 //! facts → report → rendering. Reports are pure functions of facts and a time.
 
+pub mod api;
 pub mod baseline;
+pub mod cache;
 pub mod capacity;
+pub mod charts;
 pub mod config;
 pub mod database;
 #[cfg(test)]
@@ -16,9 +19,13 @@ pub mod history;
 pub mod mcp;
 pub mod notify;
 pub mod operations;
+pub mod page;
+pub mod recall;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod server;
+pub mod site;
 pub mod sources;
 pub mod statistics;
 pub mod usage;

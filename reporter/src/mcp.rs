@@ -2,9 +2,11 @@
 //!
 //! | Tool | Asks |
 //! |---|---|
-//! | `status`, `services`, `explain_service`, `explain_policy`, `plan`, `logs` | the healer (`status` the others too) |
+//! | `status` | all parts: the report of `nexus status` |
+//! | `services`, `explain_service`, `explain_policy`, `plan`, `logs` | the healer |
 //! | `incidents`, `incident` | the healer |
 //! | `query_metrics` | Prometheus |
+//! | `baseline`, `capacity` | the reporter's service |
 //! | `heal_now`, `pause`, `resume`, `acknowledge`, `notify` | only with the act scope: the healer, Alertmanager |
 //!
 //! Without the act scope there are no tools that act, and the token that is used is good for reading alone: the agent can't be
@@ -25,15 +27,16 @@ use rmcp::{
     tool_handler,
 };
 
-use crate::{notify::Notifier, sources::http::Part};
+use crate::{
+    notify::Notifier,
+    sources::{Sources, http::Part},
+};
 
 /// What the tools ask, and what they may do.
 pub struct Agent {
-    pub host: String,
-    /// The healer, or why it can't be asked.
-    pub healer: Result<Part, String>,
-    pub prometheus: Part,
-    pub alertmanager: Part,
+    pub sources: Sources,
+    /// The reporter's service, which alone reaches the history.
+    pub reporter: Part,
     /// Where there is one the acting tools are there as well.
     pub act: Option<Notifier>,
 }
@@ -70,14 +73,14 @@ impl Tools {
     }
 
     fn healer(&self) -> Result<&Part, String> {
-        self.agent.healer.as_ref().map_err(Clone::clone)
+        self.agent.sources.healer.as_ref().map_err(Clone::clone)
     }
 }
 
 #[tool_handler(router = self.router)]
 impl ServerHandler for Tools {
     fn get_info(&self) -> ServerConfig {
-        let host = &self.agent.host;
+        let host = &self.agent.sources.host;
         let scope = match self.agent.act {
             Some(_) => "You may act: do so only as far as the owner asked you to, and say what you did.",
             None => "You may only read.",

@@ -18,7 +18,8 @@ use crate::{
         prometheus::Prometheus,
         window,
     },
-    operations,
+    operations, server,
+    site::Site,
 };
 
 /// For the collector to let go of Postgres.
@@ -108,6 +109,7 @@ pub struct Settings {
     config: Config,
     database: Option<Database>,
     prometheus: Option<Prometheus>,
+    site: Option<Site>,
 }
 
 impl Settings {
@@ -115,7 +117,8 @@ impl Settings {
         // Fails only when one is installed already, which is as good.
         _ = rustls::crypto::ring::default_provider().install_default();
         let prometheus = config.prometheus_url().map(Prometheus::new).transpose().map_err(wrong)?;
-        Ok(Self { config: config.clone(), database: database(config)?, prometheus })
+        let site = Site::read(&config.site, config.prometheus_url(), database(config)?).map_err(wrong)?;
+        Ok(Self { config: config.clone(), database: database(config)?, prometheus, site })
     }
 
     /// Serves on `listener` until `shutdown`.
@@ -124,7 +127,7 @@ impl Settings {
         listener: tokio::net::TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
-        let Settings { config, database, prometheus } = self;
+        let Settings { config, database, prometheus, site } = self;
         let mut registry = operations::registry();
         let (stop_collector, collector_stops) = oneshot::channel::<()>();
         let mut collector = match (database, prometheus) {
@@ -142,7 +145,15 @@ impl Settings {
                 None
             }
         };
-        let router = operations::router(Arc::new(registry));
+        let mut router = operations::router(Arc::new(registry));
+        let mut gate = None;
+        match site {
+            Some(site) => {
+                router = router.merge(server::router(site.app, site.tokens));
+                gate = site.gate.map(Arc::new);
+            }
+            None => tracing::warn!("no --api.token-file: neither pages nor API are served"),
+        }
         let address = listener.local_addr().context("reading the listen address")?;
         tracing::info!("reporter {} started on {address}", env!("CARGO_PKG_VERSION"));
 
@@ -153,7 +164,7 @@ impl Settings {
                 () = ended(&mut collector) => broken = true,
             }
         };
-        nexus_web::serve(listener, router, Limits::default(), over).await;
+        nexus_web::serve_gated(vec![listener], router, Limits::default(), gate, over).await;
 
         tracing::info!("stopping");
         if let Some(collector) = collector

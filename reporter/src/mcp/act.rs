@@ -14,7 +14,8 @@ use super::{
     wanted::{AcknowledgeWanted, HealNowWanted, PauseWanted, ResumeWanted, incident_id},
 };
 use crate::{
-    notify::{Message, MessageWanted, chain},
+    errors::chain,
+    notify::{Message, MessageWanted},
     sources::http::segment,
 };
 

@@ -1,47 +1,42 @@
 //! The tools that read.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nexus_model::{
-    api::{HealerStatus, IncidentDetail, IncidentList, PolicyExplanation, ServiceList},
+    api::{IncidentDetail, IncidentList, PolicyExplanation, ServiceList},
     control::{PlanList, ServiceDetail, ServiceLogs},
 };
 use rmcp::{handler::server::wrapper::Parameters, model::CallToolResult, tool, tool_router};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
     Tools,
     output::answer,
-    wanted::{IncidentWanted, IncidentsWanted, LogsWanted, ProjectWanted, QueryWanted, ServiceWanted, incident_id},
+    wanted::{
+        DaysWanted, IncidentWanted, IncidentsWanted, LogsWanted, ProjectWanted, QueryWanted, ServiceWanted, incident_id,
+    },
 };
-use crate::sources::http::{HttpError, Part, segment};
+use crate::{
+    report::{Question, judge},
+    sources::{
+        gather,
+        http::{HttpError, segment},
+    },
+};
 
-/// Open incidents that `status` looks through: more than there ever are.
-const OPEN_LOOKED_AT: &str = "1000";
-
-/// The answer of `status`.
-#[derive(Serialize)]
-struct Status {
-    host: String,
-    /// Parts that could not be asked, and why.
-    missing: Vec<String>,
-    healer: Option<HealerStatus>,
-    open_incidents: Option<Vec<nexus_model::Incident>>,
-    /// As project/service, those that run and are well.
-    well: Option<Vec<String>>,
-    /// The others.
-    not_well: Option<Vec<nexus_model::api::ServiceView>>,
-    /// What people are being told.
-    alerts: Option<Vec<Value>>,
-}
+/// What was healed in this time is told, unless the question names another.
+const HEALED_SINCE: SignedDuration = SignedDuration::from_hours(24);
 
 #[tool_router(router = reading, vis = "pub(super)")]
 impl Tools {
-    /// How the machine and its services are, on one page: what is not well, open incidents, what people are being told, and which
-    /// parts of Nexus could not be asked. Begin here.
+    /// How the machine and its services are: the verdict with its reasons first, then vitals beside what is usual, services, open
+    /// incidents, what was healed within a day, what is about to go wrong, and recommendations with the commands. What could not be
+    /// asked is named. Begin here.
     #[tool(annotations(title = "How is it?", read_only_hint = true, open_world_hint = false))]
-    async fn status(&self) -> CallToolResult {
-        answer::<_, String>(Ok(self.gather().await))
+    async fn status(&self, Parameters(wanted): Parameters<ProjectWanted>) -> CallToolResult {
+        let now = Timestamp::now();
+        let facts = gather(&self.agent.sources, now).await;
+        let since = now.checked_sub(HEALED_SINCE).unwrap_or(Timestamp::MIN);
+        answer(judge(&facts, &Question { since, project: wanted.project }))
     }
 
     /// The incidents, newest first: which service fell ill, what was done and whether it helped. Each has an id.
@@ -122,10 +117,24 @@ impl Tools {
         let asked = async {
             let checked = wanted.checked(Timestamp::now())?;
             let query: Vec<(&str, &str)> = checked.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let found: Value = self.agent.prometheus.get(checked.path, &query).await.map_err(promql)?;
+            let found: Value = self.agent.sources.prometheus.get(checked.path, &query).await.map_err(promql)?;
             Ok::<_, String>(json!({"data": found["data"], "warnings": found["warnings"]}))
         };
         answer(asked.await)
+    }
+
+    /// What is usual on this machine for each hour of the week, from its own history: CPU, memory, load, pressure, temperature, network
+    /// and disk, with peaks, the busiest services and the bottlenecks.
+    #[tool(annotations(title = "What is usual", read_only_hint = true, open_world_hint = false))]
+    async fn baseline(&self, Parameters(wanted): Parameters<DaysWanted>) -> CallToolResult {
+        let query: Vec<(&str, String)> = wanted.days.into_iter().map(|days| ("days", days.to_string())).collect();
+        answer(self.ask_reporter::<Value>("/api/v1/baseline", &query).await)
+    }
+
+    /// When disk, memory or CPU run out at the present trend, what other machines would carry of this load, and the least machine for it.
+    #[tool(annotations(title = "What there is room for", read_only_hint = true, open_world_hint = false))]
+    async fn capacity(&self) -> CallToolResult {
+        answer(self.ask_reporter::<Value>("/api/v1/capacity", &[]).await)
     }
 }
 
@@ -139,57 +148,14 @@ impl Tools {
         self.healer()?.get(path, &query).await.map_err(|error| error.to_string())
     }
 
-    async fn gather(&self) -> Status {
-        async fn ask<T: serde::de::DeserializeOwned>(
-            part: Result<&Part, String>,
-            path: &str,
-            query: &[(&str, &str)],
-        ) -> Result<T, String> {
-            part?.get(path, query).await.map_err(|error| error.to_string())
-        }
-        let (healer, services, incidents, alerts, prometheus) = tokio::join!(
-            ask::<HealerStatus>(self.healer(), "/api/v1/status", &[]),
-            ask::<ServiceList>(self.healer(), "/api/v1/services", &[]),
-            ask::<IncidentList>(self.healer(), "/api/v1/incidents", &[("limit", OPEN_LOOKED_AT)]),
-            ask::<Vec<Value>>(Ok(&self.agent.alertmanager), "/api/v2/alerts", &[]),
-            self.agent.prometheus.ok("/-/ready"),
-        );
-        let mut missing: Vec<String> =
-            [healer.as_ref().err(), alerts.as_ref().err()].into_iter().flatten().cloned().collect();
-        missing.extend(prometheus.err().map(|error| error.to_string()));
-        let services = services.ok().map(|list| {
-            list.services.into_iter().partition::<Vec<_>, _>(|service| {
-                service.incident.is_none()
-                    && service.containers.iter().all(|it| it.state == "running" && it.health != "unhealthy")
-            })
-        });
-        let (well, not_well) = services.unzip();
-        let name = |service: nexus_model::api::ServiceView| format!("{}/{}", service.project, service.service);
-        Status {
-            host: self.agent.host.clone(),
-            missing,
-            healer: healer.ok(),
-            open_incidents: incidents
-                .ok()
-                .map(|list| list.incidents.into_iter().filter(|incident| incident.state.is_open()).collect()),
-            well: well.map(|all| all.into_iter().map(name).collect()),
-            not_well,
-            alerts: alerts.ok().map(|all| all.into_iter().filter_map(for_people).collect()),
-        }
+    async fn ask_reporter<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, String> {
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.agent.reporter.get(path, &query).await.map_err(|error| error.to_string())
     }
-}
-
-/// What a person is told; `None` for prompts to the healer and for what has no severity.
-fn for_people(alert: Value) -> Option<Value> {
-    let label = |name: &str| alert["labels"][name].as_str().unwrap_or_default().to_owned();
-    let is_told = ["warning", "critical"].contains(&label("severity").as_str()) && label("heal").is_empty();
-    is_told.then(|| {
-        json!({
-            "name": label("alertname"), "severity": label("severity"), "project": label("project"),
-            "service": label("service"), "summary": alert["annotations"]["summary"], "since": alert["startsAt"],
-            "silenced": alert["status"]["silencedBy"].as_array().is_some_and(|by| !by.is_empty()),
-        })
-    })
 }
 
 fn path(project: &str, service: &str) -> String {

@@ -78,6 +78,14 @@ pub struct ProjectWanted {
     pub project: Option<String>,
 }
 
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DaysWanted {
+    /// Of how many days: 7 to 366, 91 without it.
+    #[serde(default)]
+    pub days: Option<u32>,
+}
+
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceWanted {

@@ -1,0 +1,65 @@
+//! An answer that is good for a while, and asked for once by however many want it at the same time.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+
+#[derive(Debug)]
+pub struct Cache<T> {
+    age: SignedDuration,
+    last: Mutex<Option<(Timestamp, Arc<T>)>>,
+}
+
+impl<T> Cache<T> {
+    /// One whose answers are good for `age`.
+    pub fn new(age: SignedDuration) -> Cache<T> {
+        Cache { age, last: Mutex::new(None) }
+    }
+
+    /// What was asked last, or what is asked now. Who comes meanwhile waits for the same answer.
+    pub async fn get<F: Future<Output = T>>(&self, now: Timestamp, ask: impl FnOnce() -> F) -> Arc<T> {
+        let mut last = self.last.lock().await;
+        // A clock that was put back makes nothing good for ever.
+        let is_good = |at: Timestamp| (SignedDuration::ZERO..self.age).contains(&now.duration_since(at));
+        if let Some((_, answer)) = last.as_ref().filter(|(at, _)| is_good(*at)) {
+            return Arc::clone(answer);
+        }
+        let answer = Arc::new(ask().await);
+        *last = Some((now, Arc::clone(&answer)));
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_asked_again_when_it_is_old_and_when_the_clock_went_back() {
+        let cache = Cache::new(SignedDuration::from_secs(5));
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut asked = 0;
+        for (now, expected) in [(100, 1), (104, 1), (105, 2), (50, 3), (51, 3)] {
+            let answer = cache.get(at(now), async || {
+                asked += 1;
+                asked
+            });
+            assert_eq!(*answer.await, expected, "at {now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_at_the_same_time_gets_the_same_answer() {
+        let cache = Cache::new(SignedDuration::from_secs(5));
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let ask = || {
+            cache.get(Timestamp::UNIX_EPOCH, async || {
+                tokio::task::yield_now().await;
+                asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+            })
+        };
+        let (one, other) = tokio::join!(ask(), ask());
+        assert!(Arc::ptr_eq(&one, &other) && asked.into_inner() == 1);
+    }
+}
