@@ -108,6 +108,8 @@ pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, healing: &Healing, no
         )),
         Status::Exited | Status::Dead => match seen.stop {
             StopCause::Requested { .. } => Verdict::Stopped("somebody stopped it".into()),
+            // It says nothing about whether the restart has helped.
+            StopCause::Engine => Verdict::Stopped(format!("docker {}", facts::ENDED_IT)),
             StopCause::Itself | StopCause::Unknown => Verdict::DidNotHelp(facts::problem(container)),
         },
     }

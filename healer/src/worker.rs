@@ -559,6 +559,11 @@ impl Worker {
             let stopper = match watched.stop {
                 StopCause::Itself => Stopper::Itself,
                 StopCause::Requested { .. } => Stopper::Requested,
+                // What is known of the run already was said by its events.
+                StopCause::Engine if self.stops.get(id).is_some_and(|(run, _)| *run == container.started_at) => {
+                    continue;
+                }
+                StopCause::Engine => Stopper::Engine,
                 StopCause::Unknown => continue,
             };
             if self.stops.get(id) != Some(&(container.started_at, stopper)) {

@@ -653,6 +653,7 @@ impl World {
             let stopper = match watched.stop {
                 StopCause::Itself => Stopper::Itself,
                 StopCause::Requested { .. } => Stopper::Requested,
+                StopCause::Engine => Stopper::Engine,
                 StopCause::Unknown => continue,
             };
             let run = (watched.container.started_at, stopper);
