@@ -70,6 +70,7 @@ fn main() -> ExitCode {
     case!(a_daemon_that_is_killed_when_the_container_has_stopped);
     case!(a_daemon_that_is_killed_when_the_container_has_started);
     case!(a_daemon_that_is_restarted_in_order_while_it_stops_the_container);
+    case!(a_daemon_that_is_killed_while_the_service_is_well);
     case!(a_connection_that_is_cut_while_the_container_stops);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -90,6 +91,30 @@ async fn a_daemon_that_is_restarted_in_order_while_it_stops_the_container(image:
     struck(image, Blow::Stopped, ("stopping", 1)).await;
 }
 
+/// On its return the daemon ends what it finds running, and leaves it down.
+async fn a_daemon_that_is_killed_while_the_service_is_well(image: &Path) {
+    let Shop { healer, _alertmanager, relay: _relay, mut daemon, state: _state, story, id } = Shop::open(image).await;
+    daemon.kill();
+    eventually("the healer knows that docker is away", async || {
+        (healer.metric("nexus_healer_docker_up").await == Some(0.0)).then_some(())
+    })
+    .await;
+    daemon.come_back().await;
+    let is_closed = |detail: &IncidentDetail| detail.incident.state == IncidentState::Closed;
+    let detail = healer.incident("web", "the end of the incident", is_closed).await;
+    let attempts: Vec<_> = detail.attempts.iter().map(|attempt| attempt.outcome).collect();
+    eprintln!("killed while it is well: {:?}; attempts {attempts:?}", story.all());
+    assert_eq!(detail.incident.outcome, Some(Outcome::Recovered));
+    assert_eq!((attempts, story.count("started")), (vec![Some(AttemptOutcome::Helped)], 2));
+    let state = daemon.docker(&["inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", &id]).unwrap();
+    assert_eq!(state, "running healthy");
+    // What a person stops after that stays stopped.
+    daemon.docker(&["stop", &id]).unwrap();
+    healer.alert("shop", "web").await;
+    healer.refused("stopped_by_human").await;
+    assert_eq!(story.count("started"), 2);
+}
+
 async fn a_connection_that_is_cut_while_the_container_stops(image: &Path) {
     struck(image, Blow::CutOff, ("stopping", 1)).await;
 }
@@ -101,40 +126,57 @@ fn hindrance() -> Result<(), String> {
     real::program("containerd", &["--version"]).map(drop)
 }
 
+/// A healer and a service that is well, with a daemon of their own.
+struct Shop {
+    healer: Healer,
+    _alertmanager: Alertmanager,
+    relay: Relay,
+    daemon: Daemon,
+    state: tempfile::TempDir,
+    story: Story,
+    id: String,
+}
+
+impl Shop {
+    async fn open(image: &Path) -> Self {
+        let daemon = Daemon::start(image).await;
+        let state = tempfile::tempdir().unwrap();
+        let story = Story(state.path().join("story"));
+        let label = |name: &str, value: &str| format!("--label={name}={value}");
+        let id = daemon.docker(&[
+            "run",
+            "--detach",
+            "--name=shop-web-1",
+            "--network=none",
+            "--restart=unless-stopped",
+            "--stop-timeout=5",
+            "--health-cmd=test ! -e /state/ill",
+            "--health-interval=1s",
+            "--health-retries=2",
+            &format!("--volume={}:/state", state.path().display()),
+            &label("com.docker.compose.project", "shop"),
+            &label("com.docker.compose.service", "web"),
+            &label(nexus_model::labels::HEAL, "true"),
+            "--entrypoint=sh",
+            &real::image().unwrap(),
+            "-c",
+            PROGRAM,
+        ]);
+        let id = id.unwrap();
+        let relay = Relay::start(daemon.socket(), state.path().join("relay.sock"));
+        let mut healer = Healer::at(relay.at.clone(), &std::env::temp_dir());
+        let alertmanager = Alertmanager::start().await;
+        healer.tells(&alertmanager);
+        healer.start().await;
+        alertmanager.prompts(&healer);
+        healer.sees("web", "running", "healthy").await;
+        Self { healer, _alertmanager: alertmanager, relay, daemon, state, story, id }
+    }
+}
+
 /// Makes the container ill, strikes when its story has so many lines of a word, and sees how it ends.
 async fn struck(image: &Path, blow: Blow, (word, lines): (&str, usize)) {
-    let mut daemon = Daemon::start(image).await;
-    let state = tempfile::tempdir().unwrap();
-    let story = Story(state.path().join("story"));
-    let label = |name: &str, value: &str| format!("--label={name}={value}");
-    let id = daemon.docker(&[
-        "run",
-        "--detach",
-        "--name=shop-web-1",
-        "--network=none",
-        "--restart=unless-stopped",
-        "--stop-timeout=5",
-        "--health-cmd=test ! -e /state/ill",
-        "--health-interval=1s",
-        "--health-retries=2",
-        &format!("--volume={}:/state", state.path().display()),
-        &label("com.docker.compose.project", "shop"),
-        &label("com.docker.compose.service", "web"),
-        &label(nexus_model::labels::HEAL, "true"),
-        "--entrypoint=sh",
-        &real::image().unwrap(),
-        "-c",
-        PROGRAM,
-    ]);
-    let id = id.unwrap();
-    let relay = Relay::start(daemon.socket(), state.path().join("relay.sock"));
-    let mut healer = Healer::at(relay.at.clone(), &std::env::temp_dir());
-    let alertmanager = Alertmanager::start().await;
-    healer.tells(&alertmanager);
-    healer.start().await;
-    alertmanager.prompts(&healer);
-    healer.sees("web", "running", "healthy").await;
-
+    let Shop { healer, _alertmanager, relay, mut daemon, state, story, id } = Shop::open(image).await;
     std::fs::write(state.path().join("ill"), "").unwrap();
     eventually("the moment to strike", async || (story.count(word) >= lines).then_some(())).await;
     match blow {
