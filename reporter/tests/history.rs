@@ -216,10 +216,11 @@ async fn fifteen_days_are_fetched_and_then_what_is_new(url: &str) {
         Some((LOOK_BACK / STEP) as f64)
     );
     assert_eq!(reporter.metric("nexus_reporter_postgres_up").await, Some(1.0));
-    assert_eq!(
-        reporter.metric("nexus_reporter_history_partitions{table=\"host_samples\"}").await.map(|it| it >= 4.0),
-        Some(true)
-    );
+    eventually("a look at the sizes", async || {
+        let name = "nexus_reporter_history_partitions{table=\"host_samples\"}";
+        reporter.metric(name).await.filter(|partitions| *partitions >= 4.0)
+    })
+    .await;
     assert_eq!(
         reporter.metric("nexus_reporter_history_through_timestamp_seconds{task=\"collect\"}").await,
         Some(through as f64)
@@ -234,9 +235,6 @@ async fn fifteen_days_are_fetched_and_then_what_is_new(url: &str) {
     .await;
     assert!(prometheus.asked() - asked <= 37 * 2, "{} queries", prometheus.asked() - asked);
     is_whole(&database, after, through, 1, 30).await;
-    // What Prometheus knows nothing of is NULL.
-    let zero = "SELECT count(*) FROM history.service_samples WHERE memory_bytes = 0 AND extract(epoch FROM at)::bigint % 30000 <> 0";
-    _ = database.number(zero).await;
     assert!(reporter.stop().await.success());
     database.drop().await;
 }
