@@ -63,7 +63,8 @@ cargo_in_container() {
     take_target "$target"
     mkdir -p "$cache/cargo"
     local options=(--rm --init --user "$(id -u):$(id -g)" -v "$root:$root" -v "$cache:$cache" -w "$root" -e HOME=/tmp
-        -e "CARGO_TARGET_DIR=$target" -e "CARGO_HOME=$cache/cargo" -e PROPTEST_CASES)
+        -e "CARGO_TARGET_DIR=$target" -e "CARGO_HOME=$cache/cargo" -e PROPTEST_CASES
+        -e NEXUS_SIMULATION_RUNS -e NEXUS_SIMULATION_SEED)
     # A network that inspects TLS has its certificate in the host's bundle.
     if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
         options+=(-v /etc/ssl/certs/ca-certificates.crt:/run/host-ca.crt:ro -e CARGO_HTTP_CAINFO=/run/host-ca.crt -e SSL_CERT_FILE=/run/host-ca.crt)

@@ -35,7 +35,7 @@ configure() {
     nexus_as_root config render >"$logs/render.log"
 }
 
-# The healer knows its own policy best. With a wrong one it would not start, so the one that runs is left as it is.
+# The healer knows its own policy best. A new one would not start with a wrong one, so the one that runs is left as it is.
 check_policy() {
     (cd "$root" && "${as_root[@]}" bin/nexus-healer check --policy.file "$(setting NEXUS_POLICY_DIR ./policy)/healer.yml")
 }
