@@ -297,6 +297,12 @@ pub struct Migrate {
     /// File with the password that the role nexus_grafana gets
     #[arg(long = "grafana.password-file", value_name = "FILE", default_value = "/run/secrets/grafana_password")]
     pub grafana_password_file: PathBuf,
+    /// File with the password that the role nexus_reporter gets
+    #[arg(long = "reporter.password-file", value_name = "FILE", default_value = "/run/secrets/reporter_password")]
+    pub reporter_password_file: PathBuf,
+    /// File with the password that the role nexus_reader gets
+    #[arg(long = "reader.password-file", value_name = "FILE", default_value = "/run/secrets/reader_password")]
+    pub reader_password_file: PathBuf,
     /// How long to wait for Postgres
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub timeout: Duration,

@@ -165,6 +165,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 password_file: migrate.password_file,
                 healer_password_file: migrate.healer_password_file,
                 grafana_password_file: migrate.grafana_password_file,
+                reporter_password_file: migrate.reporter_password_file,
+                reader_password_file: migrate.reader_password_file,
                 timeout: migrate.timeout,
             };
             lines(&[runtime.block_on(migrate::migrate(&options))?])

@@ -4,6 +4,13 @@
 //! answers as API and page. Data flows one way: Prometheus → history in Postgres; Prometheus, Postgres, healer, Alertmanager →
 //! facts → report → rendering. Reports are pure functions of facts and a time.
 
+pub mod config;
+pub mod database;
+pub mod errors;
+mod fault;
+pub mod history;
+pub mod operations;
 pub mod render;
 pub mod report;
+pub mod run;
 pub mod sources;
