@@ -72,6 +72,10 @@ impl Part {
         Part::new("the exporter", home.url("NEXUS_EXPORTER_PORT"), Vec::new())
     }
 
+    pub fn reporter(home: &Home) -> Result<Part> {
+        Part::new("the reporter", home.url("NEXUS_REPORTER_PORT"), Vec::new())
+    }
+
     pub fn grafana(home: &Home) -> Result<Part> {
         Part::new("Grafana", home.url("NEXUS_GRAFANA_PORT"), Vec::new())
     }
