@@ -45,6 +45,10 @@ pub enum Command {
         #[arg(long)]
         project: Option<String>,
     },
+    /// Show how busy this machine usually is, when it is busiest, what takes the most and what is nearest to its limit
+    Baseline(crate::baseline::Options),
+    /// Tell when disk, memory or CPU run out at the present trend, and what another machine would carry
+    Capacity(crate::capacity::Options),
     /// List the incidents, or tell the whole story of one
     Incidents {
         /// One incident: its id, or the end of it that the list shows

@@ -100,7 +100,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("NEXUS_EXPORTER_PORT", Kind::Port, First::Fixed("10190"), "Port of the exporter (metrics)."),
     key("NEXUS_HEALER_PORT", Kind::Port, First::Fixed("10191"), "Port of the healer (API, webhook, metrics)."),
-    key("NEXUS_REPORTER_PORT", Kind::Port, First::Fixed("10192"), "Port of the reporter (metrics)."),
+    key("NEXUS_REPORTER_PORT", Kind::Port, First::Fixed("10192"), "Port of the reporter (API, page, metrics)."),
     key("NEXUS_PROMETHEUS_PORT", Kind::Port, First::Fixed("9090"), "Port of Prometheus."),
     key("NEXUS_ALERTMANAGER_PORT", Kind::Port, First::Fixed("9093"), "Port of Alertmanager."),
     key("NEXUS_GRAFANA_PORT", Kind::Port, First::Fixed("3000"), "Port of Grafana."),

@@ -5,7 +5,9 @@
 //! configuration; `status` has 0 to 2 for its verdict, and 3 for anything else.
 
 mod args;
+mod baseline;
 mod bench;
+mod capacity;
 mod config;
 mod demo;
 mod docker;
@@ -107,6 +109,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
             return Ok(ExitCode::from(report.exit_code()));
         }
+        Command::Baseline(options) => runtime.block_on(baseline::run(&open()?, &options))?,
+        Command::Capacity(options) => runtime.block_on(capacity::run(&open()?, &options))?,
         Command::Incidents { id: Some(id), json, .. } => {
             let detail = runtime.block_on(incidents::detail(&open()?, &id))?;
             if json { as_json(&detail)? } else { incidents::detail_text(&detail, now, paint) }

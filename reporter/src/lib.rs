@@ -4,8 +4,12 @@
 //! answers as API and page. Data flows one way: Prometheus → history in Postgres; Prometheus, Postgres, healer, Alertmanager →
 //! facts → report → rendering. Reports are pure functions of facts and a time.
 
+pub mod baseline;
+pub mod capacity;
 pub mod config;
 pub mod database;
+#[cfg(test)]
+mod dice;
 pub mod errors;
 mod fault;
 pub mod history;
@@ -14,3 +18,5 @@ pub mod render;
 pub mod report;
 pub mod run;
 pub mod sources;
+pub mod statistics;
+pub mod usage;
