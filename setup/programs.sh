@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Our programs: built by this host's cargo if it is recent enough, otherwise in a container that has one.
 
-programs=(nexus nexus-exporter nexus-healer)
+programs=(nexus nexus-exporter nexus-healer nexus-reporter)
 
 choose_toolchain() {
     local want have
@@ -63,7 +63,8 @@ cargo_in_container() {
     take_target "$target"
     mkdir -p "$cache/cargo"
     local options=(--rm --init --user "$(id -u):$(id -g)" -v "$root:$root" -v "$cache:$cache" -w "$root" -e HOME=/tmp
-        -e "CARGO_TARGET_DIR=$target" -e "CARGO_HOME=$cache/cargo" -e PROPTEST_CASES)
+        -e "CARGO_TARGET_DIR=$target" -e "CARGO_HOME=$cache/cargo" -e PROPTEST_CASES
+        -e NEXUS_SIMULATION_RUNS -e NEXUS_SIMULATION_SEED)
     # A network that inspects TLS has its certificate in the host's bundle.
     if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
         options+=(-v /etc/ssl/certs/ca-certificates.crt:/run/host-ca.crt:ro -e CARGO_HTTP_CAINFO=/run/host-ca.crt -e SSL_CERT_FILE=/run/host-ca.crt)
@@ -75,7 +76,7 @@ cargo_in_container() {
 }
 
 build_programs() {
-    run_cargo build --release --locked -p nexus-cli -p nexus-exporter -p nexus-healer
+    run_cargo build --release --locked -p nexus-cli -p nexus-exporter -p nexus-healer -p nexus-reporter
     local name
     mkdir -p "$root/bin"
     for name in "${programs[@]}"; do

@@ -194,10 +194,19 @@ pub enum Bench {
     /// Breaks twins, small containers in projects of their own, with the running stack as it is configured: one is healed
     /// by Nexus, the other by the poller. The healer's brake is not loosened for it, so that 30 trials take over 20 minutes;
     /// the restarts count in it, and the incidents stay on record.
+    ///
+    /// With `--dependencies` the twins are three services that need each other, and their root stops answering: measured is the
+    /// time from the first "unhealthy" of any of them to the restart of the root, and counted what else is restarted.
     Heal {
-        /// How often the twins are broken
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        trials: u32,
+        /// How often the twins are broken: 30 times, or 12 with --dependencies, which take 12 minutes
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        trials: Option<u32>,
+        /// Break what others need
+        #[arg(long)]
+        dependencies: bool,
+        /// How often the health checks of the three look, in seconds
+        #[arg(long, value_name = "SECONDS", requires = "dependencies", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
+        interval: u32,
     },
     /// Measure a storm of alerts on a slow disk, beside a receiver that syncs each post by itself
     ///
@@ -281,6 +290,12 @@ pub struct Migrate {
     /// File with the password that the role nexus_grafana gets
     #[arg(long = "grafana.password-file", value_name = "FILE", default_value = "/run/secrets/grafana_password")]
     pub grafana_password_file: PathBuf,
+    /// File with the password that the role nexus_reporter gets
+    #[arg(long = "reporter.password-file", value_name = "FILE", default_value = "/run/secrets/reporter_password")]
+    pub reporter_password_file: PathBuf,
+    /// File with the password that the role nexus_reader gets
+    #[arg(long = "reader.password-file", value_name = "FILE", default_value = "/run/secrets/reader_password")]
+    pub reader_password_file: PathBuf,
     /// How long to wait for Postgres
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub timeout: Duration,

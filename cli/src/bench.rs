@@ -1,9 +1,11 @@
 //! `nexus bench`: measurements that anyone can run, each beside a peer in one run.
 
+pub mod dependencies;
 pub mod exporter;
 pub mod heal;
 pub mod ingest;
 mod process;
+mod trials;
 
 use anyhow::Result;
 

@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn event(second: i64, action: &str) -> Event {
-        Event { at: at(second), action: action.into() }
+        Event { at: at(second), action: action.into(), service: "web".into() }
     }
 
     #[test]

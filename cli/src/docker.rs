@@ -1,10 +1,12 @@
 //! The `docker` program, for the demo: the only place where the command line touches Docker.
 
+use std::collections::HashMap;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
+use nexus_model::labels;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
@@ -58,18 +60,30 @@ pub struct Event {
     pub at: Timestamp,
     /// `health_status: unhealthy`, `restart`, `die`, …
     pub action: String,
+    /// Compose's name of what it happened to.
+    pub service: String,
 }
 
-/// Collects the events of a container from now on, until dropped.
+/// Collects the events of containers from now on, until dropped.
 pub struct Events {
     seen: Arc<Mutex<Vec<Event>>>,
     _child: Child,
 }
 
 impl Events {
+    /// Of one container.
     pub fn follow(container: &str) -> Result<Events> {
+        Events::matching(&format!("container={container}"))
+    }
+
+    /// Of all containers of a Compose project.
+    pub fn of_project(project: &str) -> Result<Events> {
+        Events::matching(&format!("label={}={project}", labels::COMPOSE_PROJECT))
+    }
+
+    fn matching(filter: &str) -> Result<Events> {
         let mut command = Command::new("docker");
-        command.args(["events", "--format", "{{json .}}", "--filter", &format!("container={container}")]);
+        command.args(["events", "--format", "{{json .}}", "--filter", "type=container", "--filter", filter]);
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().context("cannot run docker events")?;
@@ -100,9 +114,17 @@ fn parse(line: &str) -> Option<Event> {
         action: String,
         #[serde(rename = "timeNano")]
         time_nano: i64,
+        #[serde(rename = "Actor")]
+        actor: Actor,
     }
-    let wire: Wire = serde_json::from_str(line).ok()?;
-    Some(Event { at: Timestamp::from_nanosecond(wire.time_nano.into()).ok()?, action: wire.action })
+    #[derive(Deserialize)]
+    struct Actor {
+        #[serde(rename = "Attributes", default)]
+        attributes: HashMap<String, String>,
+    }
+    let mut wire: Wire = serde_json::from_str(line).ok()?;
+    let service = wire.actor.attributes.remove(labels::COMPOSE_SERVICE).unwrap_or_default();
+    Some(Event { at: Timestamp::from_nanosecond(wire.time_nano.into()).ok()?, action: wire.action, service })
 }
 
 #[cfg(test)]
@@ -112,9 +134,9 @@ mod tests {
     #[test]
     fn events_are_read() {
         let line = r#"{"status":"health_status: unhealthy","id":"ab","Type":"container","Action":"health_status: unhealthy",
-            "Actor":{"ID":"ab","Attributes":{}},"scope":"local","time":1700000000,"timeNano":1700000000250000000}"#;
+            "Actor":{"ID":"ab","Attributes":{"com.docker.compose.service":"web","image":"x"}},"scope":"local","time":1700000000,"timeNano":1700000000250000000}"#;
         let event = parse(line).unwrap();
-        assert_eq!(event.action, "health_status: unhealthy");
+        assert_eq!((event.action.as_str(), event.service.as_str()), ("health_status: unhealthy", "web"));
         assert_eq!(event.at.as_millisecond(), 1_700_000_000_250);
         assert_eq!(parse("nonsense"), None);
     }

@@ -95,8 +95,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
             runtime.block_on(demo::run(&open()?, keep))?;
             String::new()
         }
-        Command::Bench(Bench::Heal { trials }) => {
-            runtime.block_on(bench::heal::run(&open()?, trials))?;
+        Command::Bench(Bench::Heal { trials, dependencies: true, interval }) => {
+            let trials = trials.unwrap_or(bench::dependencies::TRIALS);
+            runtime.block_on(bench::dependencies::run(&open()?, trials, interval))?;
+            String::new()
+        }
+        Command::Bench(Bench::Heal { trials, dependencies: false, .. }) => {
+            runtime.block_on(bench::heal::run(&open()?, trials.unwrap_or(bench::heal::TRIALS)))?;
             String::new()
         }
         Command::Bench(Bench::Ingest { posts, fsync_delay, strace, healer }) => {
@@ -135,6 +140,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 password_file: migrate.password_file,
                 healer_password_file: migrate.healer_password_file,
                 grafana_password_file: migrate.grafana_password_file,
+                reporter_password_file: migrate.reporter_password_file,
+                reader_password_file: migrate.reader_password_file,
                 timeout: migrate.timeout,
             };
             lines(&[runtime.block_on(migrate::migrate(&options))?])

@@ -10,6 +10,24 @@ use crate::{evidence::chain, policy::Healing};
 /// Docker walks and deletes files, which takes minutes on an SD card.
 const PRUNE_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
+/// What is done to a container that is ill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Restart,
+    /// Of one that does not run.
+    Start,
+}
+
+impl Deed {
+    /// The action of the attempt.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Deed::Restart => "restart",
+            Deed::Start => "start",
+        }
+    }
+}
+
 /// What came back. Whether the container started anew is never taken from here but from Docker's start time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {

@@ -221,7 +221,13 @@ mod tests {
             let restart = Decision::Restart { container_id: "c1".into() };
             assert_eq!(decide(&case, &facts, &at(1)), restart, "{facts:?}");
             // The word is used up by the intent.
-            let intended = transition::intend(&case, &container(), SignedDuration::from_secs(10), &at(1));
+            let intended = transition::intend(
+                crate::act::Deed::Restart,
+                &case,
+                &container(),
+                SignedDuration::from_secs(10),
+                &at(1),
+            );
             assert_eq!(intended.case.memory.by_hand, None);
             assert!(intended.events[0].detail.ends_with("by hand"), "{:?}", intended.events);
         };
@@ -270,7 +276,9 @@ mod tests {
         let replica = |id: &str| seen(nexus_docker::Container { id: id.into(), ..container() });
         let facts = Facts { containers: vec![replica("c1"), replica("c2")], ..permitted() };
         let case = asked(false, &facts);
-        let first = transition::intend(&case, &container(), SignedDuration::from_secs(10), &at(1)).case;
+        let first =
+            transition::intend(crate::act::Deed::Restart, &case, &container(), SignedDuration::from_secs(10), &at(1))
+                .case;
         assert_eq!(first.memory.by_hand.unwrap().containers, ["c2".to_owned()].into());
     }
 
@@ -279,7 +287,9 @@ mod tests {
         let mut facts = permitted();
         facts.mode.mode = Mode::Shadow;
         let case = asked(false, &facts);
-        let intended = transition::intend(&case, &container(), SignedDuration::from_secs(10), &at(1)).case;
+        let intended =
+            transition::intend(crate::act::Deed::Restart, &case, &container(), SignedDuration::from_secs(10), &at(1))
+                .case;
         let ended =
             Decision::AttemptEnded { outcome: nexus_model::AttemptOutcome::DidNotHelp, detail: "unhealthy".into() };
         let after = transition::apply(&intended, &ended, &facts, &facts.healing, &at(9), 0.5).unwrap().case;

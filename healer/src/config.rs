@@ -105,6 +105,11 @@ pub struct Config {
     #[arg(long = "alertmanager.url", env = "NEXUS_ALERTMANAGER_URL", value_name = "URL")]
     pub alertmanager_url: Option<String>,
 
+    /// Where probes (nexus.probe) ask at ports that the host publishes: its name or address as seen from here, or "gateway", which is the
+    /// host for a container on a bridge of Docker's; without it only containers in a network with the healer can be asked
+    #[arg(long = "probe.host", env = "NEXUS_PROBE_HOST", value_name = "NAME")]
+    pub probe_host: Option<String>,
+
     /// Where the host's vitals are read for the evidence
     #[arg(long = "path.procfs", env = "NEXUS_PATH_PROCFS", value_name = "FOLDER", default_value = "/proc")]
     pub procfs: PathBuf,
@@ -133,6 +138,10 @@ impl Config {
 
     pub fn database_url(&self) -> Option<&str> {
         self.database_url.as_deref().map(str::trim).filter(|url| !url.is_empty())
+    }
+
+    pub fn probe_host(&self) -> Option<&str> {
+        self.probe_host.as_deref().map(str::trim).filter(|host| !host.is_empty())
     }
 
     pub fn alertmanager_url(&self) -> Option<&str> {

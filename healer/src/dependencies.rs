@@ -8,17 +8,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_docker::{Container, Health, Probe, Snapshot, Status};
+use nexus_docker::{Container, Health, Snapshot, Status};
 use nexus_model::{IncidentState, Mode, Refusal, ServiceKey, labels};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     case::Case,
     facts::{self, Condition, ContainerFacts, Stops},
+    probe::Probe,
 };
 
 /// A doubt about something else must not hold up a service for longer, whatever that one's health check says.
 const DOUBT_LASTS: SignedDuration = SignedDuration::from_mins(5);
+
+/// In which a probe that has failed once has failed twice or succeeded.
+const PROBED_TWICE: SignedDuration = SignedDuration::from_secs(15);
 
 /// See [`is_too_young`].
 pub const SETTLES: SignedDuration = SignedDuration::from_secs(10);
@@ -72,6 +76,8 @@ pub struct World<'a> {
     /// Ids of containers that were inspected just now. Of the others the failed probes since their health changed last are
     /// not known.
     pub fresh: &'a BTreeSet<String>,
+    /// What probes say of those that were asked, by id of the container.
+    pub probes: &'a BTreeMap<String, Probe>,
     pub now: Timestamp,
 }
 
@@ -173,7 +179,10 @@ pub fn not_well(
     let own = world.snapshot.containers.values().map(|watched| &*watched.container);
     let trouble = own.filter(|container| is_of(container, key)).filter_map(Trouble::of).min();
     for needed in all_needs(key, world.snapshot) {
-        let containers = facts::containers_of(world.snapshot, &needed, world.stops);
+        let mut containers = facts::containers_of(world.snapshot, &needed, world.stops);
+        for seen in &mut containers {
+            seen.probe = world.probes.get(&seen.container.id).cloned();
+        }
         let in_a_circle = || all_needs(&needed, world.snapshot).contains(key);
         if let Some((why, problem)) = standing(&containers, world.cases.get(&needed), world, trouble)
             && mode_of(&needed, &containers) != Mode::Off
@@ -218,7 +227,10 @@ fn standing(
             doubt = Some((Refusal::DependencyStarting, "started a moment ago".to_owned()));
             continue;
         }
-        let problem = doubtful(&seen.container, world.fresh, trouble)?;
+        let problem = match &seen.probe {
+            Some(Probe::Doubtful { why }) => format!("its last probe failed: {why}"),
+            _ => doubtful(&seen.container, world.fresh, trouble)?,
+        };
         doubt = Some((Refusal::DependencyDoubtful, problem));
     }
     if doubt.is_some() {
@@ -275,7 +287,7 @@ fn doubtful(container: &Container, fresh: &BTreeSet<String>, trouble: Option<Tro
         streak => return Some(format!("its last {streak} probes failed")),
     }
     let trouble = trouble?;
-    let is_good = |probe: &&Probe| probe.exit_code == 0;
+    let is_good = |probe: &&nexus_docker::Probe| probe.exit_code == 0;
     let good_since = container.probes.iter().rev().take_while(is_good).last()?.start?;
     let has_failed = container.probes.iter().any(|probe| probe.exit_code != 0);
     if container.probes.last()?.start? < trouble.began_at {
@@ -297,6 +309,9 @@ fn is_too_young(container: &Container, now: Timestamp) -> bool {
 /// How long the health checks of some containers take to tell.
 fn settles_within(containers: &[ContainerFacts]) -> SignedDuration {
     let takes = |seen: &ContainerFacts| {
+        if matches!(seen.probe, Some(Probe::Doubtful { .. })) {
+            return Some(PROBED_TWICE);
+        }
         let check = seen.container.healthcheck?;
         let round = check.interval.saturating_add(check.timeout);
         Some(round.saturating_mul(i32::try_from(check.retries).unwrap_or(i32::MAX)))
@@ -368,8 +383,8 @@ mod tests {
         Container { health: Health::Unhealthy, failing_streak: 3, ..container }
     }
 
-    fn probe(seconds: i64, exit_code: i64) -> Probe {
-        Probe { start: wall(seconds), end: wall(seconds), exit_code, output: String::new() }
+    fn probe(seconds: i64, exit_code: i64) -> nexus_docker::Probe {
+        nexus_docker::Probe { start: wall(seconds), end: wall(seconds), exit_code, output: String::new() }
     }
 
     fn snapshot(containers: impl IntoIterator<Item = Container>) -> Snapshot {
@@ -389,7 +404,14 @@ mod tests {
 
     fn in_the_way(service: &str, snapshot: &Snapshot, fresh: &[&str]) -> Vec<(String, Refusal)> {
         let fresh = fresh.iter().map(|id| (*id).to_owned()).collect();
-        let world = World { snapshot, stops: &Stops::new(), cases: &BTreeMap::new(), fresh: &fresh, now: at(0).wall };
+        let world = World {
+            snapshot,
+            stops: &Stops::new(),
+            cases: &BTreeMap::new(),
+            probes: &BTreeMap::new(),
+            fresh: &fresh,
+            now: at(0).wall,
+        };
         let found = not_well(&of(service), &world, |_, _| Mode::Heal);
         found.into_iter().map(|needed| (needed.key.service, needed.why)).collect()
     }
@@ -503,6 +525,7 @@ mod tests {
             let seen = snapshot([ill(healthy("web", "db:service_started:false")), db]);
             let fresh = BTreeSet::from(["id-db".to_owned()]);
             let world = World {
+                probes: &BTreeMap::new(),
                 snapshot: &seen,
                 stops: &Stops::new(),
                 cases: &BTreeMap::new(),
@@ -514,6 +537,38 @@ mod tests {
         assert_eq!(within(db.clone()), 21);
         db.healthcheck = db.healthcheck.map(|check| nexus_docker::Healthcheck { retries: 1000, ..check });
         assert_eq!(within(db), 300);
+    }
+
+    #[test]
+    fn a_probe_counts_as_dockers_word_does() {
+        let mut db = healthy("db", "");
+        (db.health, db.healthcheck) = (Health::None, None);
+        let seen = snapshot([ill(healthy("web", "db:service_started:false")), db]);
+        let check = |probe: Option<Probe>, expected: &[(Refusal, &str)]| {
+            let probes = probe.map(|probe| ("id-db".to_owned(), probe)).into_iter().collect();
+            let world = World {
+                snapshot: &seen,
+                stops: &Stops::new(),
+                cases: &BTreeMap::new(),
+                probes: &probes,
+                fresh: &BTreeSet::new(),
+                now: at(0).wall,
+            };
+            let found = not_well(&of("web"), &world, |_, _| Mode::Heal);
+            let found: Vec<(Refusal, &str)> = found.iter().map(|it| (it.why, it.problem.as_str())).collect();
+            assert_eq!(found, expected, "{probes:?}");
+        };
+        check(None, &[]);
+        check(Some(Probe::Well), &[]);
+        check(Some(Probe::Asking), &[]);
+        check(Some(Probe::Unknown { why: "away".into() }), &[]);
+        let why = || "port 80 answers / with 500".to_owned();
+        let failed = |was_well| Some(Probe::Failed { why: why(), was_well });
+        let down = [(Refusal::DependencyDown, "its probe failed: port 80 answers / with 500")];
+        check(failed(true), &down);
+        check(failed(false), &down);
+        let doubtful = [(Refusal::DependencyDoubtful, "its last probe failed: port 80 answers / with 500")];
+        check(Some(Probe::Doubtful { why: why() }), &doubtful);
     }
 
     #[test]
@@ -530,8 +585,14 @@ mod tests {
         (db.incident.service, db.incident.state) = ("db".into(), IncidentState::Verifying);
         let seen = snapshot([ill(healthy("web", "db:service_started:false")), healthy("db", "")]);
         let cases = BTreeMap::from([(of("db"), db)]);
-        let world =
-            World { snapshot: &seen, stops: &Stops::new(), cases: &cases, fresh: &BTreeSet::new(), now: at(0).wall };
+        let world = World {
+            snapshot: &seen,
+            stops: &Stops::new(),
+            cases: &cases,
+            probes: &BTreeMap::new(),
+            fresh: &BTreeSet::new(),
+            now: at(0).wall,
+        };
         assert_eq!(not_well(&of("web"), &world, |_, _| Mode::Heal)[0].why, Refusal::DependencyStarting);
         assert_eq!(not_well(&of("web"), &world, |key, _| if key.service == "db" { Mode::Off } else { Mode::Heal }), []);
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{Container, Health, Snapshot, Status, StopCause, Watched};
 use nexus_model::{Mode, Now, Refusal, ServiceKey};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::{
     dependencies::{self, DeadNetwork, Needed},
     modes::{self, Effective, Switches},
     policy::{Healing, Policy, Worn},
+    probe::Probe,
 };
 
 /// Everything that a decision about one service rests on.
@@ -44,6 +45,8 @@ pub struct Facts {
     pub paused_until: Option<Now>,
     /// A silence covers its alerts, as far as Alertmanager was asked: only before a restart is.
     pub silenced: bool,
+    /// The policy allows that what does not run is started instead of restarted.
+    pub may_start: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +58,10 @@ pub struct ContainerFacts {
     pub has_been_healthy: bool,
     /// It was left behind in the network of another container, which has another now.
     pub dead_network: Option<DeadNetwork>,
+    /// What its probe says, where it has one and runs.
+    pub probe: Option<Probe>,
+    /// It was created long ago and never started, and may be: see [`is_left_unstarted`].
+    pub left_unstarted: bool,
 }
 
 /// The brakes of the whole host.
@@ -97,6 +104,11 @@ impl Facts {
         self.containers.iter().find(|seen| seen.container.id == id)
     }
 
+    /// Whether the remedy for a container is to start it: there is nothing to stop.
+    pub fn is_to_be_started(&self, container: &Container) -> bool {
+        self.may_start && matches!(container.status, Status::Created | Status::Exited | Status::Dead)
+    }
+
     /// Whether a day allows for no more restarts of a container.
     pub fn day_is_spent(&self, id: &str) -> bool {
         self.spent_today.get(id).is_some_and(|spent| *spent >= self.healing.attempts_per_day)
@@ -114,10 +126,30 @@ pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops) -> Ve
             stop: stop_of(watched, stops),
             has_been_healthy: watched.has_been_healthy,
             dead_network: dependencies::left_in_dead_network(&watched.container, snapshot),
+            probe: None,
+            left_unstarted: false,
         })
         .collect();
     found.sort_by(|a, b| a.container.name.cmp(&b.container.name));
     found
+}
+
+/// Whether a container was created and left so, with nothing in the way of its start: Compose begins with the first one that
+/// others need, waits until it is well, and leaves the rest as they are when it does not become so, or when its user gives up.
+/// `patience` is how long Compose is given.
+pub fn is_left_unstarted(container: &Container, snapshot: &Snapshot, patience: SignedDuration, now: Timestamp) -> bool {
+    let patience = patience.max(dependencies::SETTLES);
+    container.status == Status::Created
+        && container.started_at.is_none()
+        && !container.is_one_off()
+        && container.expected_to_run()
+        && container.created_at.is_some_and(|created_at| now.duration_since(created_at) >= patience)
+        // What has to have done its work before has done it.
+        && dependencies::needed_once(container).iter().all(|needed| {
+            let of_it = snapshot.containers.values().map(|watched| &*watched.container);
+            let mut of_it = of_it.filter(|it| it.key().as_ref() == Some(needed)).peekable();
+            of_it.peek().is_some() && of_it.all(|it| it.status == Status::Exited && it.exit_code == 0)
+        })
 }
 
 pub fn stop_of(watched: &Watched, stops: &Stops) -> StopCause {
@@ -156,12 +188,13 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
                 (None, Some(service)) => Condition::Ill(format!("to be restarted with {service}, which was restarted")),
                 (None, None) => match runs_out(container, case) {
                     Some(problem) => Condition::Ill(problem.to_owned()),
-                    None => Condition::Well,
+                    None => by_probe(seen.probe.as_ref(), case),
                 },
             },
             Health::Starting => Condition::Settling,
             Health::Unhealthy => Condition::Ill(problem(container)),
         },
+        Status::Created if seen.left_unstarted => Condition::Ill(problem(container)),
         // Compose creates all containers of a project before it starts the first.
         Status::Created => Condition::Settling,
         Status::Paused => Condition::Aside(Refusal::Paused),
@@ -185,6 +218,17 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
                 StopCause::Unknown => Condition::Aside(Refusal::StoppedByUnknown),
             }
         }
+    }
+}
+
+/// How one that Docker calls well is doing by its probe, if it has one.
+fn by_probe(probe: Option<&Probe>, case: Option<&Case>) -> Condition {
+    match probe {
+        Some(Probe::Failed { why, .. }) => Condition::Ill(format!("its probe failed: {why}")),
+        // Asked for an incident, its answer is waited for; without one Docker's word stands.
+        Some(Probe::Asking | Probe::Doubtful { .. }) if case.is_some() => Condition::Settling,
+        // What can't be reached may be well or ill.
+        _ => Condition::Well,
     }
 }
 
@@ -230,6 +274,7 @@ pub fn runs_out<'c>(container: &Container, case: Option<&'c Case>) -> Option<&'c
 /// What is the matter with a container, for people.
 pub fn problem(container: &Container) -> String {
     match container.status {
+        Status::Created => "created, and never started".to_owned(),
         Status::Exited | Status::Dead => {
             let meaning = match container.exit_code {
                 _ if container.oom_killed => " (killed for memory)",
@@ -269,7 +314,14 @@ mod tests {
     #[test]
     fn each_state_has_its_condition() {
         let check = |container: Container, stop: StopCause, expected: Condition| {
-            let seen = ContainerFacts { container: container.into(), stop, has_been_healthy: true, dead_network: None };
+            let seen = ContainerFacts {
+                container: container.into(),
+                stop,
+                has_been_healthy: true,
+                dead_network: None,
+                probe: None,
+                left_unstarted: false,
+            };
             assert_eq!(condition(&seen, None), expected, "{seen:?}");
         };
         let itself = StopCause::Itself;
@@ -313,11 +365,93 @@ mod tests {
     }
 
     #[test]
+    fn what_docker_calls_well_is_so_by_its_probe() {
+        let check = |probe: Probe, with_case: bool, expected: Condition| {
+            for health in [Health::None, Health::Healthy] {
+                let seen =
+                    ContainerFacts { probe: Some(probe.clone()), ..seen(with(container(), |it| it.health = health)) };
+                let case = with_case.then(case);
+                assert_eq!(condition(&seen, case.as_ref()), expected, "{seen:?}");
+            }
+        };
+        let failed = || Probe::Failed { why: "port 80 answers / with 500".into(), was_well: true };
+        let ill = || Condition::Ill("its probe failed: port 80 answers / with 500".into());
+        for with_case in [false, true] {
+            check(Probe::Well, with_case, Condition::Well);
+            check(Probe::Unknown { why: "away".into() }, with_case, Condition::Well);
+            check(failed(), with_case, ill());
+        }
+        for not_known in [Probe::Asking, Probe::Doubtful { why: "slow".into() }] {
+            check(not_known.clone(), false, Condition::Well);
+            check(not_known, true, Condition::Settling);
+        }
+        // Docker's word that it is ill needs no probe.
+        let unhealthy = ContainerFacts { probe: Some(Probe::Well), ..seen(container()) };
+        assert!(matches!(condition(&unhealthy, None), Condition::Ill(_)));
+    }
+
+    #[test]
+    fn what_was_created_long_ago_and_never_started_may_be_started() {
+        let created = || {
+            with(container(), |it| {
+                (it.status, it.health, it.started_at, it.created_at) =
+                    (Status::Created, Health::None, None, wall(-200));
+                it.labels.insert(
+                    labels::COMPOSE_DEPENDS_ON.into(),
+                    "job:service_completed_successfully:false,db:service_started:false".into(),
+                );
+            })
+        };
+        let job = || {
+            with(exited(0), |it| {
+                it.id = "job".into();
+                it.labels.insert(labels::COMPOSE_SERVICE.into(), "job".into());
+            })
+        };
+        let check = |change: &dyn Fn(&mut Container, &mut Option<Container>), expected: bool| {
+            let (mut container, mut job) = (created(), Some(job()));
+            change(&mut container, &mut job);
+            let watched = job.map(|job| Watched {
+                container: job.into(),
+                stop: StopCause::Itself,
+                has_been_healthy: false,
+                oom_events: 0,
+            });
+            let snapshot = Snapshot {
+                containers: watched.into_iter().map(|watched| ("job".to_owned(), watched)).collect(),
+                ..Snapshot::default()
+            };
+            let patience = SignedDuration::from_secs(180);
+            assert_eq!(is_left_unstarted(&container, &snapshot, patience, at(0).wall), expected, "{container:?}");
+        };
+        check(&|_, _| (), true);
+        check(&|it, _| it.created_at = wall(-179), false);
+        check(&|it, _| it.created_at = None, false);
+        check(&|it, _| it.status = Status::Exited, false);
+        check(&|it, _| it.started_at = wall(-100), false);
+        check(&|it, _| it.restart_policy = RestartPolicy::No, false);
+        check(&|it, _| _ = it.labels.insert(labels::EXPECTED.into(), "false".into()), false);
+        check(&|it, _| _ = it.labels.insert(labels::COMPOSE_ONEOFF.into(), "True".into()), false);
+        // What has to have done its work has not, or is gone.
+        check(&|_, job| job.as_mut().unwrap().exit_code = 1, false);
+        check(&|_, job| job.as_mut().unwrap().status = Status::Running, false);
+        check(&|_, job| *job = None, false);
+        let left = ContainerFacts { left_unstarted: true, ..seen(created()) };
+        assert_eq!(condition(&left, None), Condition::Ill("created, and never started".into()));
+    }
+
+    #[test]
     fn a_recorded_intent_wins_over_the_guess_that_a_human_stopped_it() {
         let mut case = case();
         let requested = StopCause::Requested { at: at(1).wall };
-        let stopped =
-            ContainerFacts { container: exited(0).into(), stop: requested, has_been_healthy: true, dead_network: None };
+        let stopped = ContainerFacts {
+            container: exited(0).into(),
+            stop: requested,
+            has_been_healthy: true,
+            dead_network: None,
+            probe: None,
+            left_unstarted: false,
+        };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts.push(crate::testing::attempt(1, "c1", at(0)));
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
@@ -341,8 +475,14 @@ mod tests {
         assert_eq!(condition(&by_human, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         // Once it has started anew, a later stop is somebody else's again.
         let later = with(exited(0), |it| it.started_at = wall(5));
-        let stopped =
-            ContainerFacts { container: later.into(), stop: requested, has_been_healthy: true, dead_network: None };
+        let stopped = ContainerFacts {
+            container: later.into(),
+            stop: requested,
+            has_been_healthy: true,
+            dead_network: None,
+            probe: None,
+            left_unstarted: false,
+        };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
     }
 

@@ -391,8 +391,14 @@ mod tests {
         fn looks(&mut self, containers: Vec<Container>, seconds: i64) -> Option<&Hold> {
             let snapshot = snapshot(containers);
             let (stops, cases, fresh) = (Stops::new(), BTreeMap::new(), BTreeSet::new());
-            let world =
-                World { snapshot: &snapshot, stops: &stops, cases: &cases, fresh: &fresh, now: at(seconds).wall };
+            let world = World {
+                snapshot: &snapshot,
+                stops: &stops,
+                cases: &cases,
+                probes: &BTreeMap::new(),
+                fresh: &fresh,
+                now: at(seconds).wall,
+            };
             let mode_of = |key: &ServiceKey, _: &[ContainerFacts]| {
                 if key.service.starts_with("off") { Mode::Off } else { Mode::Heal }
             };

@@ -11,6 +11,7 @@ use nexus_model::{
 };
 
 use crate::{
+    act::Deed,
     case::Case,
     decide::{self, Decision},
     facts::Facts,
@@ -67,9 +68,11 @@ pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTree
                 let (spent, of) = (case.spent_on(container_id) + 1, facts.healing.attempts);
                 plan.step = Step::Restart;
                 plan.container = Some(name.clone());
+                let starts = facts.container(container_id).is_some_and(|seen| facts.is_to_be_started(&seen.container));
+                let deed = if starts { Deed::Start } else { Deed::Restart }.as_str();
                 Some(match case.memory.by_hand {
-                    Some(_) => format!("restart {name}, as its owner asks (attempt {number})"),
-                    None => format!("restart {name} (attempt {number}; {spent} of {of} of its budget)"),
+                    Some(_) => format!("{deed} {name}, as its owner asks (attempt {number})"),
+                    None => format!("{deed} {name} (attempt {number}; {spent} of {of} of its budget)"),
                 })
             }
             Decision::WouldRestart { container_id, why } => {

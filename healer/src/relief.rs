@@ -147,6 +147,8 @@ pub struct Situation {
     pub docker_up: bool,
     pub journal_writable: bool,
     pub silenced: bool,
+    /// What holds everything back, stops and starts alike: a pause of everything, or a maintenance window of the machine.
+    pub held: Option<Refusal>,
     /// Attempts that this process is carrying out.
     pub under_way: BTreeSet<Uuid>,
     /// How long it must not be short before the incident is closed, and what was stopped is started again.
@@ -334,6 +336,9 @@ fn offers(situation: &Situation) -> Vec<(Remedy, bool)> {
 /// Whether a remedy that is due can be applied now, or the one after it.
 fn gate(case: &Case, situation: &Situation, first: Remedy, now: &Now) -> Step {
     let wait = |why| Step::Wait { why: Some(why) };
+    if let Some(why) = situation.held {
+        return wait(why);
+    }
     if situation.silenced {
         return wait(Refusal::Silenced);
     }
@@ -417,6 +422,9 @@ fn at_ease(case: &Case, situation: &Situation, now: &Now) -> Step {
     let last = memory.acted.as_ref().is_none_or(|acted| now.since(acted) >= situation.stable_for);
     if now.since(plenty_since) < wait || !last {
         return Step::Wait { why: Some(Refusal::CoolingDown) };
+    }
+    if let Some(why) = situation.held {
+        return Step::Wait { why: Some(why) };
     }
     if !situation.docker_up {
         return Step::Wait { why: Some(Refusal::DockerUnavailable) };

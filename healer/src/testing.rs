@@ -59,6 +59,8 @@ pub fn container() -> Container {
         finished_at: None,
         restart_policy: RestartPolicy::UnlessStopped,
         network_mode: "shop_default".into(),
+        addresses: Vec::new(),
+        published: Vec::new(),
         cgroup_parent: String::new(),
         memory_limit_bytes: None,
         memory_swap_limit_bytes: None,
@@ -87,7 +89,14 @@ pub fn exited(code: i64) -> Container {
 }
 
 pub fn seen(container: Container) -> ContainerFacts {
-    ContainerFacts { container: container.into(), stop: StopCause::Itself, has_been_healthy: true, dead_network: None }
+    ContainerFacts {
+        container: container.into(),
+        stop: StopCause::Itself,
+        has_been_healthy: true,
+        dead_network: None,
+        probe: None,
+        left_unstarted: false,
+    }
 }
 
 /// Everything speaks for a restart.
@@ -104,6 +113,7 @@ pub fn permitted() -> Facts {
         act_under_way: false,
         journal_writable: true,
         silenced: false,
+        may_start: false,
         paused_until: None,
         needed: Vec::new(),
         says_it_is_starting: false,

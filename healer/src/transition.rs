@@ -12,6 +12,7 @@ use nexus_model::{
 use uuid::Uuid;
 
 use crate::{
+    act::Deed,
     alone, backoff,
     by_hand::ByHand,
     case::{Case, Memory, Try, TryMemory},
@@ -21,6 +22,7 @@ use crate::{
     facts::Facts,
     findings::Findings,
     policy::Healing,
+    probe::Probe,
 };
 
 /// Lines in the story of one incident. A service that flaps for weeks after giving up must not fill the journal.
@@ -114,8 +116,14 @@ pub fn heal_now(case: &Case, containers: &[String], force: bool, now: &Now) -> C
     changed.revised()
 }
 
-/// Writes the intent to restart a container.
-pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDuration, now: &Now) -> Changed {
+/// Writes the intent to do something to a container.
+pub fn intend(
+    deed: Deed,
+    case: &Case,
+    container: &Container,
+    stop_timeout: jiff::SignedDuration,
+    now: &Now,
+) -> Changed {
     let mut changed = Changed { case: case.clone(), events: Vec::new() };
     let case = &mut changed.case;
     let number = case.attempts.last().map_or(0, |last| last.attempt.number) + 1;
@@ -124,7 +132,7 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
             id: Uuid::now_v7(),
             incident_id: case.incident.id,
             number,
-            action: "restart".to_owned(),
+            action: deed.as_str().to_owned(),
             container_id: container.id.clone(),
             started_at_before: container.started_at,
             started_at_after: None,
@@ -152,7 +160,7 @@ pub fn intend(case: &Case, container: &Container, stop_timeout: jiff::SignedDura
     // What every further prompt is answered with, written here so that it costs no commit of its own.
     case.incident.refusal = Some(Refusal::Verifying);
     case.incident.next_attempt_at = None;
-    changed.tell(now, "intent", format!("attempt {number}: restart {}{by_hand}", container.name));
+    changed.tell(now, "intent", format!("attempt {number}: {} {}{by_hand}", deed.as_str(), container.name));
     changed.revised()
 }
 
@@ -183,7 +191,7 @@ pub fn apply(
         Decision::WouldRestart { container_id, why } => changed.would_restart(container_id, *why, facts, healing, now),
         Decision::Follow { mode } => changed.follow(*mode, now),
         Decision::Verify { started_at, deadline } => changed.verify(*started_at, deadline, now),
-        Decision::Stabilise => changed.stabilise(now),
+        Decision::Stabilise => changed.stabilise(facts, now),
         Decision::Relapse => changed.relapse(now),
         Decision::AttemptEnded { outcome, detail } => {
             changed.attempt_ended(*outcome, detail, facts, healing, now, random);
@@ -309,7 +317,9 @@ impl Changed {
         self.case.incident.refusal = Some(why);
         let name = container.map_or(container_id, |container| container.name.as_str()).to_owned();
         let key = self.case.key();
-        let mut detail = format!("would have restarted {name} (attempt {number})");
+        let starts = container.is_some_and(|container| facts.is_to_be_started(container));
+        let deed = if starts { "started" } else { "restarted" };
+        let mut detail = format!("would have {deed} {name} (attempt {number})");
         if why == Refusal::ProtectedImage {
             detail.push_str(&format!(
                 "; an image like this is only healed when the service is named itself: nexus heal on {key}"
@@ -353,7 +363,7 @@ impl Changed {
         self.tell(now, "restarted", "docker has started the container anew".to_owned());
     }
 
-    fn stabilise(&mut self, now: &Now) {
+    fn stabilise(&mut self, facts: &Facts, now: &Now) {
         let judged = self.case.open_attempt().is_some();
         self.forget_block();
         let incident = &mut self.case.incident;
@@ -364,7 +374,12 @@ impl Changed {
         incident.refusal = Some(if judged { Refusal::Verifying } else { Refusal::AlreadyWell });
         incident.next_attempt_at = None;
         self.case.memory.well_since = Some(now.clone());
-        self.tell(now, "verified", "well; it must stay so for a while".to_owned());
+        let unknown = facts.containers.iter().find_map(|seen| match &seen.probe {
+            Some(Probe::Unknown { why }) => Some(format!(" (its probe says nothing: {why})")),
+            _ => None,
+        });
+        let detail = format!("well{}; it must stay so for a while", unknown.unwrap_or_default());
+        self.tell(now, "verified", detail);
     }
 
     fn relapse(&mut self, now: &Now) {

@@ -9,7 +9,11 @@ use crate::{
     case::Try,
     facts::{self, ContainerFacts},
     policy::Healing,
+    probe::Probe,
 };
+
+/// When to look again for the answer of a probe that is under way.
+const ANSWERS_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -39,7 +43,11 @@ pub fn allowance(container: &Container, healing: &Healing) -> SignedDuration {
 /// By when a container that runs and has not been healthy yet may be called ill. `None`: now.
 pub fn may_be_starting_until(seen: &ContainerFacts, patience: SignedDuration, now: &Now) -> Option<Now> {
     let container = &*seen.container;
-    if container.status != Status::Running || container.health != Health::Unhealthy || seen.has_been_healthy {
+    let has_never_been_well = match container.health {
+        Health::Unhealthy => !seen.has_been_healthy,
+        _ => matches!(seen.probe, Some(Probe::Failed { was_well: false, .. })),
+    };
+    if container.status != Status::Running || !has_never_been_well {
         return None;
     }
     // A start in the future was told by a clock that has been set back since.
@@ -64,13 +72,26 @@ pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, healing: &Healing, no
     if container.started_at != attempt.attempt.started_at_after && attempt.memory.intended.boot_id != now.boot_id {
         return Verdict::Stopped("the machine was restarted meanwhile".into());
     }
+    // Docker counts from nought again when it is asked to start or restart one: whatever it counts since is its own work. The run
+    // that is judged may be the second already, where the first was over before anybody looked.
+    let by_docker = match u64::try_from(container.restart_count) {
+        Ok(0) | Err(_) => String::new(),
+        Ok(1) => "; docker's restart policy has started it once since ours".to_owned(),
+        Ok(times) => format!("; docker's restart policy has started it {times} times since ours"),
+    };
     if container.started_at != attempt.attempt.started_at_after {
         let again = container.started_at.map_or_else(String::new, |at| format!(" at {}", at.strftime("%H:%M:%S")));
-        return Verdict::DidNotHelp(format!("it was started once more{again}, so it did not stay up"));
+        return Verdict::DidNotHelp(format!("it was started once more{again}, so it did not stay up{by_docker}"));
+    }
+    if !by_docker.is_empty() && container.status == Status::Running {
+        return Verdict::DidNotHelp(format!(
+            "it did not stay up: its last exit code is {}{by_docker}",
+            container.exit_code
+        ));
     }
     match container.status {
         Status::Running => match container.health {
-            Health::None | Health::Healthy => Verdict::Well,
+            Health::None | Health::Healthy => by_probe(seen, deadline.filter(|_| !late), healing, now),
             Health::Unhealthy => match may_be_starting_until(seen, healing.start_patience, now) {
                 Some(until) => Verdict::Pending { until: Some(until) },
                 None => Verdict::DidNotHelp(facts::problem(container)),
@@ -89,6 +110,22 @@ pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, healing: &Healing, no
             StopCause::Requested { .. } => Verdict::Stopped("somebody stopped it".into()),
             StopCause::Itself | StopCause::Unknown => Verdict::DidNotHelp(facts::problem(container)),
         },
+    }
+}
+
+/// Of a run that Docker calls well: it is so when its probe says the same, where it has one that reaches it.
+fn by_probe(seen: &ContainerFacts, deadline: Option<&Now>, healing: &Healing, now: &Now) -> Verdict {
+    let soon = || Some(deadline.cloned().unwrap_or_else(|| now.after(ANSWERS_WITHIN)));
+    match &seen.probe {
+        None | Some(Probe::Well | Probe::Unknown { .. }) => Verdict::Well,
+        Some(Probe::Asking | Probe::Doubtful { .. }) => Verdict::Pending { until: soon() },
+        Some(Probe::Failed { why, was_well }) => {
+            let patience = may_be_starting_until(seen, healing.start_patience, now);
+            match deadline.cloned().filter(|_| !was_well).or(patience) {
+                Some(until) => Verdict::Pending { until: Some(until) },
+                None => Verdict::DidNotHelp(format!("its probe failed: {why}")),
+            }
+        }
     }
 }
 
@@ -169,6 +206,76 @@ mod tests {
     }
 
     #[test]
+    fn what_docker_has_restarted_itself_was_not_helped_even_while_it_runs() {
+        let failed = |text: &str| Verdict::DidNotHelp(text.into());
+        let counted = |count| move |it: &mut Container| (it.restart_count, it.exit_code) = (count, 3);
+        check(counted(0), 5, Verdict::Well);
+        check(
+            counted(1),
+            5,
+            failed(
+                "it did not stay up: its last exit code is 3; docker's restart policy has started it once since ours",
+            ),
+        );
+        check(
+            |it| (it.started_at, it.restart_count) = (wall(9), 2),
+            20,
+            failed(
+                "it was started once more at 08:00:09, so it did not stay up; docker's restart policy has started it 2 times \
+                 since ours",
+            ),
+        );
+        // Between two runs of its own it says what it says without the count.
+        check(
+            |it| (it.status, it.restart_count) = (Status::Restarting, 2),
+            5,
+            failed("it exited with code 0 and docker's restart policy is at work"),
+        );
+    }
+
+    #[test]
+    fn a_probe_has_to_succeed_in_time() {
+        let healing = Healing { start_patience: SignedDuration::ZERO, ..Healing::default() };
+        let check = |probe: Option<Probe>, health: Health, seconds: i64, expected: Verdict| {
+            let container = Container { started_at: wall(3), health, ..container() };
+            let seen = ContainerFacts { probe: probe.clone(), ..seen(container) };
+            assert_eq!(judge(&restarted(), Some(&seen), &healing, &at(seconds)), expected, "{probe:?} at {seconds}");
+        };
+        let failed = |was_well| Some(Probe::Failed { why: "port 80 answers / with 500".into(), was_well });
+        let did_not_help = || Verdict::DidNotHelp("its probe failed: port 80 answers / with 500".into());
+        let pending = |seconds| Verdict::Pending { until: Some(at(seconds)) };
+        for health in [Health::None, Health::Healthy] {
+            check(None, health, 5, Verdict::Well);
+            check(Some(Probe::Well), health, 5, Verdict::Well);
+            check(Some(Probe::Well), health, 70, Verdict::Well);
+            // What can't be reached says nothing, so Docker's word stands.
+            check(Some(Probe::Unknown { why: "away".into() }), health, 5, Verdict::Well);
+            check(Some(Probe::Asking), health, 5, pending(60));
+            check(Some(Probe::Asking), health, 70, pending(75));
+            check(Some(Probe::Doubtful { why: "slow".into() }), health, 5, pending(60));
+            check(failed(false), health, 5, pending(60));
+            check(failed(false), health, 60, did_not_help());
+            // It was well already: it did not stay so.
+            check(failed(true), health, 5, did_not_help());
+        }
+        // Docker's own word comes first.
+        check(Some(Probe::Well), Health::Starting, 5, pending(60));
+        let unhealthy = Verdict::DidNotHelp("unhealthy: 3 failed probes in a row".into());
+        check(Some(Probe::Well), Health::Unhealthy, 5, unhealthy);
+    }
+
+    #[test]
+    fn a_probe_that_has_never_succeeded_has_the_patience_of_a_start() {
+        let container = Container { started_at: wall(3), health: Health::None, ..container() };
+        let failed = Some(Probe::Failed { why: "no".into(), was_well: false });
+        let seen = ContainerFacts { probe: failed, ..seen(container) };
+        let judged = |seconds| judge(&restarted(), Some(&seen), &Healing::default(), &at(seconds));
+        assert_eq!(judged(59), Verdict::Pending { until: Some(at(60)) });
+        assert_eq!(judged(61), Verdict::Pending { until: Some(at(183)) });
+        assert_eq!(judged(183), Verdict::DidNotHelp("its probe failed: no".into()));
+    }
+
+    #[test]
     fn a_restart_of_the_machine_is_no_verdict() {
         let container = Container { started_at: wall(900), health: Health::Healthy, ..container() };
         let rebooted = Now { boot_id: "another".into(), ..at(1000) };
@@ -184,6 +291,8 @@ mod tests {
             stop: StopCause::Requested { at: at(9).wall },
             has_been_healthy: true,
             dead_network: None,
+            probe: None,
+            left_unstarted: false,
         };
         assert_eq!(
             judge(&restarted(), Some(&stopped), &Healing::default(), &at(10)),

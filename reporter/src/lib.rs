@@ -6,7 +6,14 @@
 
 pub mod baseline;
 pub mod capacity;
+pub mod config;
+pub mod database;
 #[cfg(test)]
 mod dice;
+pub mod errors;
+mod fault;
+pub mod history;
+pub mod operations;
+pub mod run;
 pub mod statistics;
 pub mod usage;

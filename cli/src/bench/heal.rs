@@ -10,26 +10,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use jiff::{SignedDuration, Timestamp};
-use nexus_model::api::{IncidentDetail, IncidentList, ServiceList};
-use nexus_model::{Evidence, Mode, Refusal};
+use nexus_model::api::{IncidentDetail, IncidentList};
+use nexus_model::{Evidence, Refusal};
 
 use super::machine;
+use super::trials::{LOOK_EVERY, Outcome, POLL_EVERY, known_to, poll, prepared, repeat, told};
 use crate::docker::{Event, Events, Project, docker};
-use crate::files::read_text;
-use crate::home::{Home, TEXT_LIMIT};
+use crate::home::Home;
 use crate::http::Part;
 use crate::text::{print, table};
 
 const COMPOSE: &str = include_str!("../../bench/heal.yml");
 
-/// How often the poller looks: docker-autoheal's default.
-const POLL_EVERY: Duration = Duration::from_secs(5);
-/// The healer's brake counts the restarts of so long.
-const BRAKE_WINDOW: SignedDuration = SignedDuration::from_mins(10);
+/// Unless another number is asked for.
+pub const TRIALS: u32 = 30;
 /// Twice the way of the rules, and the poller's turn.
 const TRIAL_LIMIT: Duration = Duration::from_secs(60);
-/// Between two looks at what has happened: they are not part of what is measured.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The goals.
 const MEDIAN_GOAL: SignedDuration = SignedDuration::from_millis(250);
 const WORST_GOAL: SignedDuration = SignedDuration::from_secs(1);
@@ -49,27 +45,10 @@ struct Trial {
     evidence: bool,
 }
 
-enum Outcome {
-    Measured(Box<Trial>),
-    /// The healer's brake held it back, for restarts that were not the bench's.
-    Held,
-}
-
 pub async fn run(home: &Home, trials: u32) -> Result<()> {
-    let stack = home.get("NEXUS_STACK").to_owned();
-    let image = home.get("NEXUS_IMAGE_NEXUS").to_owned();
-    if image.is_empty() {
-        bail!("there is no image to start containers from: run ./nexus up first");
-    }
-    // The stack must be there before anything is started.
-    let _: ServiceList = Part::healer(home)?.get("/api/v1/services", &[]).await?;
-    let brake = brake(home)?;
+    let (stack, image, brake) = prepared(home).await?;
     print(&machine().await?)?;
-    let waits = (trials as usize).saturating_sub(1) / brake * 10;
-    print(&format!(
-        "{trials} trials with the stack as it is configured. Its brake lets through {brake} restarts in 10 minutes{}.\n",
-        if waits > 0 { format!(", so this takes more than {waits} minutes") } else { String::new() }
-    ))?;
+    print(&format!("{trials} trials with the stack as it is configured. {}\n", told(brake, trials)))?;
     let project = |number: u32| Project {
         name: format!("{stack}-bench-heal-{number}"),
         file: COMPOSE,
@@ -77,44 +56,17 @@ pub async fn run(home: &Home, trials: u32) -> Result<()> {
     };
     let poller = tokio::spawn(poll(format!("label=nexus.bench=polled-{stack}")));
     let mut measured = Vec::new();
-    let mut restarts = Vec::new();
-    let mut number = 0;
-    let mut result = Ok(());
-    while (measured.len() as u32) < trials {
-        number += 1;
-        let this = project(number);
-        let outcome = tokio::select! {
-            outcome = async {
-                let left = wait_for_room(&restarts, brake, Timestamp::now());
-                if left > Duration::ZERO {
-                    print(&format!("waiting {} s for the brake …\n", left.as_secs() + 1))?;
-                    tokio::time::sleep(left).await;
-                }
-                trial(home, &this, number).await
-            } => outcome,
-            signal = tokio::signal::ctrl_c() => match signal {
-                Ok(()) => Err(anyhow::anyhow!("interrupted")),
-                Err(error) => Err(error).context("cannot listen for Ctrl-C"),
-            },
-        };
-        let ending = this.compose(&["down", "--timeout", "1"]).await.map(drop).context("cannot remove the containers");
-        match outcome.and_then(|outcome| ending.map(|()| outcome)) {
-            Ok(Outcome::Measured(trial)) => {
-                restarts.push(Timestamp::now());
-                let (ours, theirs) = (seconds(trial.healed), seconds(trial.polled));
-                measured.push(*trial);
-                print(&format!("trial {:>3}: nexus {ours} s, the poller {theirs} s\n", measured.len()))?;
-            }
-            Ok(Outcome::Held) => {
-                print("others have used up the brake: waiting a minute …\n")?;
-                tokio::time::sleep(Duration::from_secs(60)).await;
-            }
-            Err(error) => {
-                result = Err(error);
-                break;
-            }
-        }
-    }
+    let result = repeat(
+        (trials, brake),
+        async |number| trial(home, &project(number), number).await,
+        async |number| project(number).compose(&["down", "--timeout", "1"]).await.map(drop),
+        |number, trial: Trial| {
+            let (ours, theirs) = (seconds(trial.healed), seconds(trial.polled));
+            measured.push(trial);
+            format!("trial {number:>3}: nexus {ours} s, the poller {theirs} s\n")
+        },
+    );
+    let result = result.await;
     poller.abort();
     // What was measured before it failed took minutes.
     if !measured.is_empty() {
@@ -123,47 +75,14 @@ pub async fn run(home: &Home, trials: u32) -> Result<()> {
     result
 }
 
-/// The well-known way: look every few seconds, restart whatever is unhealthy.
-async fn poll(label: String) {
-    loop {
-        let ill = docker(&["ps", "--quiet", "--no-trunc", "--filter", "health=unhealthy", "--filter", &label]).await;
-        for id in ill.unwrap_or_default().lines() {
-            // One that fails is found again next time.
-            _ = docker(&["restart", "-t", "10", id]).await;
-        }
-        tokio::time::sleep(POLL_EVERY).await;
-    }
-}
-
-/// How many restarts the healer allows in ten minutes, by the file that it has read.
-fn brake(home: &Home) -> Result<usize> {
-    let text = read_text(&home.policy(), TEXT_LIMIT)?.unwrap_or_default();
-    brake_of(&text).with_context(|| format!("cannot read {}", home.show(&home.policy())))
-}
-
-fn brake_of(policy: &str) -> Result<usize> {
-    let policy = nexus_policy::Policy::parse("healer.yml", policy)?;
-    Ok(usize::try_from(policy.healing.restarts_per_10_minutes).unwrap_or(usize::MAX))
-}
-
-/// How long until one more restart is within the brake.
-fn wait_for_room(restarts: &[Timestamp], brake: usize, now: Timestamp) -> Duration {
-    let recent: Vec<&Timestamp> = restarts.iter().filter(|then| now.duration_since(**then) < BRAKE_WINDOW).collect();
-    // The oldest that has to be forgotten before there is room.
-    let Some(blocking) = recent.len().checked_sub(brake).and_then(|index| recent.get(index)) else {
-        return Duration::ZERO;
-    };
-    Duration::try_from(BRAKE_WINDOW - now.duration_since(**blocking)).unwrap_or_default()
-}
-
-async fn trial(home: &Home, project: &Project, number: u32) -> Result<Outcome> {
+async fn trial(home: &Home, project: &Project, number: u32) -> Result<Outcome<Trial>> {
     project.compose(&["up", "--detach", "--wait", "--wait-timeout", "60"]).await?;
     let id = async |service: &str| -> Result<String> {
         Ok(project.compose(&["ps", "--quiet", service]).await?.trim().to_owned())
     };
     let (healed, polled) = (id("healed").await?, id("polled").await?);
     let healer = Part::healer(home)?;
-    known_to(&healer, &project.name).await?;
+    known_to(&healer, &project.name, &["healed"]).await?;
     let events = (Events::follow(&healed)?, Events::follow(&polled)?);
     // Health checks beat once a second and the poller every five: the moment moves evenly through both.
     tokio::time::sleep(POLL_EVERY.mul_f64((f64::from(number) * 0.618_034).fract())).await;
@@ -185,7 +104,8 @@ async fn trial(home: &Home, project: &Project, number: u32) -> Result<Outcome> {
         {
             let detail: IncidentDetail = healer.get(&format!("/api/v1/incidents/{}", incident.id), &[]).await?;
             let polled = twin_kill.duration_since(twin_unhealthy);
-            return Ok(Outcome::Measured(Box::new(judge(&detail, (unhealthy, kill), polled)?)));
+            let trial = judge(&detail, (unhealthy, kill), polled)?;
+            return Ok(Outcome::Measured { trial: Box::new(trial), restarts: 1 });
         }
         if Instant::now() > deadline {
             bail!(
@@ -194,25 +114,6 @@ async fn trial(home: &Home, project: &Project, number: u32) -> Result<Outcome> {
             );
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Waits until the healer sees the twin and may heal it.
-async fn known_to(healer: &Part, project: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let known: ServiceList = healer.get("/api/v1/services", &[]).await?;
-        let healthy = known.services.iter().find(|service| {
-            service.project == project
-                && service.service == "healed"
-                && service.containers.iter().any(|container| container.health == "healthy")
-        });
-        match healthy {
-            Some(service) if service.mode == Mode::Heal => return Ok(()),
-            Some(service) => bail!("healing is {} for {project}/healed", service.mode),
-            None if Instant::now() > deadline => bail!("the healer does not see the twins: ./nexus status tells why"),
-            None => tokio::time::sleep(LOOK_EVERY).await,
-        }
     }
 }
 
@@ -301,7 +202,7 @@ mod tests {
     }
 
     fn event(milliseconds: i64, action: &str) -> Event {
-        Event { at: at(milliseconds), action: action.into() }
+        Event { at: at(milliseconds), action: action.into(), service: "web".into() }
     }
 
     #[test]
@@ -316,26 +217,6 @@ mod tests {
         assert_eq!(ends_of(&events), (Some(at(5)), Some(at(9))));
         assert_eq!(ends_of(&events[..2]), (Some(at(5)), None));
         assert_eq!(ends_of(&events[..1]), (None, None));
-    }
-
-    #[test]
-    fn the_brake_is_waited_for_and_never_touched() {
-        let second = |number: i64| at(number * 1000);
-        let waits = |restarts: &[i64], now: i64| {
-            let restarts: Vec<Timestamp> = restarts.iter().copied().map(second).collect();
-            wait_for_room(&restarts, 2, second(now)).as_secs()
-        };
-        assert_eq!(waits(&[], 0), 0);
-        assert_eq!(waits(&[0], 10), 0);
-        assert_eq!(waits(&[0, 5], 10), 590);
-        assert_eq!(waits(&[0, 5, 8], 10), 595);
-        assert_eq!(waits(&[0, 5], 600), 0);
-        assert_eq!(brake_of("# nothing\n").unwrap(), 10);
-        assert_eq!(brake_of("default: shadow\n").unwrap(), 10);
-        assert_eq!(brake_of("healing:\n  restarts_per_10_minutes: 40\n").unwrap(), 40);
-        assert!(brake_of("healing: [\n").is_err());
-        let shipped = include_str!("../../../healer/healer.example.yml");
-        assert_eq!(brake_of(shipped).unwrap(), 10);
     }
 
     #[test]

@@ -298,6 +298,8 @@ impl World {
                 stop: fake.stop,
                 has_been_healthy: true,
                 dead_network: None,
+                probe: None,
+                left_unstarted: false,
             }],
             host: HostFacts {
                 restart_under_way: restarting,
@@ -309,6 +311,7 @@ impl World {
             act_under_way: self.call.as_ref().is_some_and(|call| call.service == it && call.waited_for),
             journal_writable: self.disk_ok,
             silenced: false,
+            may_start: false,
             paused_until: None,
             needed: Vec::new(),
             says_it_is_starting: false,
@@ -331,6 +334,7 @@ impl World {
         let (stops, fresh) = (Stops::new(), BTreeSet::new());
         let cases = self.cases.values().map(|case| (case.key(), case.clone())).collect();
         let world = dependencies::World {
+            probes: &BTreeMap::new(),
             snapshot: &snapshot,
             stops: &stops,
             cases: &cases,
@@ -457,7 +461,13 @@ impl World {
         }
         let recent = facts.host.recent_restarts;
         assert!(recent < self.policy.healing.restarts_per_10_minutes, "over the brake of the host");
-        let changed = transition::intend(case, &fake.container, SignedDuration::from_secs(1), &self.now);
+        let changed = transition::intend(
+            crate::act::Deed::Restart,
+            case,
+            &fake.container,
+            SignedDuration::from_secs(1),
+            &self.now,
+        );
         if self.commit(it, changed) {
             self.budget.note(container_id, &self.now);
             self.restarts += 1;

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     case::Try,
     policy::Policy,
+    probe::Probe,
     testing::{at, attempt, case, container, exited, permitted, seen, wall},
     transition,
 };
@@ -41,6 +42,8 @@ fn stopped(code: i64, stop: StopCause) -> Facts {
             stop,
             has_been_healthy: true,
             dead_network: None,
+            probe: None,
+            left_unstarted: false,
         }],
         ..permitted()
     }
@@ -86,6 +89,28 @@ mod admission {
     }
 
     #[test]
+    fn an_alert_about_what_docker_calls_well_is_right_or_wrong_by_the_probe() {
+        let probed = |probe: Probe| {
+            let mut facts = one(|it| it.health = Health::None);
+            facts.containers[0].probe = Some(probe);
+            facts
+        };
+        let failed = |was_well| Probe::Failed { why: "no answer at port 80 within 3 s".into(), was_well };
+        check(probed(Probe::Well), Err(Refusal::AlreadyWell));
+        check(probed(Probe::Unknown { why: "away".into() }), Err(Refusal::AlreadyWell));
+        check(probed(failed(true)), Ok("its probe failed: no answer at port 80 within 3 s"));
+        // It runs for longer than any start takes; a younger one may still be starting.
+        let healing = Policy::default();
+        assert_eq!(decide(&case(), &probed(failed(false)), &healing, &at(100)), restart("c1"));
+        let starting = Decision::Wait { why: Refusal::Starting, until: Some(at(80)) };
+        assert_eq!(decide(&case(), &probed(failed(false)), &healing, &at(0)), starting);
+        assert_eq!(decide(&case(), &probed(failed(true)), &healing, &at(0)), restart("c1"));
+        // An open incident waits for the answer, and is over when that is good.
+        assert_eq!(decide(&case(), &probed(Probe::Asking), &healing, &at(0)), wait(Refusal::Starting));
+        assert_eq!(decide(&case(), &probed(Probe::Well), &healing, &at(0)), Decision::Stabilise);
+    }
+
+    #[test]
     fn host_limits_and_a_broken_journal_delay_the_act_but_not_the_incident() {
         let mut facts = permitted();
         facts.host.restart_under_way = true;
@@ -106,6 +131,8 @@ mod admission {
             stop: StopCause::Requested { at: at(0).wall },
             has_been_healthy: true,
             dead_network: None,
+            probe: None,
+            left_unstarted: false,
         };
         let mixed = vec![replica("1", Health::Healthy), replica("2", Health::Unhealthy), stopped.clone()];
         assert_eq!(admit(&Facts { containers: mixed, ..permitted() }, None).unwrap().ill, ["2"]);
@@ -411,6 +438,15 @@ mod an_attempt {
         );
         assert_eq!(outcome(&stabilising, &anew(Health::Healthy), 70), Some(AttemptOutcome::Helped));
         assert_eq!(outcome(&stabilising, &anew(Health::Unhealthy), 30), Some(AttemptOutcome::DidNotHelp));
+        // Docker calls it well, and has had to start it again by itself.
+        let mut again = anew(Health::Healthy);
+        std::sync::Arc::make_mut(&mut again.containers[0].container).restart_count = 1;
+        assert_eq!(outcome(&stabilising, &again, 30), Some(AttemptOutcome::DidNotHelp));
+        let mut probed = anew(Health::Healthy);
+        probed.containers[0].probe = Some(Probe::Failed { why: "no".into(), was_well: true });
+        assert_eq!(outcome(&stabilising, &probed, 30), Some(AttemptOutcome::DidNotHelp));
+        probed.containers[0].probe = Some(Probe::Doubtful { why: "no".into() });
+        assert_eq!(outcome(&stabilising, &probed, 30), None);
         stabilising.attempts[0].attempt.outcome = Some(AttemptOutcome::Helped);
         assert!(matches!(
             decide(&stabilising, &anew(Health::Healthy), &policy, &at(70)),
@@ -550,7 +586,14 @@ mod waiting_for_others {
         // What has ended does not come back by itself.
         assert_eq!(decided(&unblocked, &stopped(1, StopCause::Itself), 10), restart("c1"));
         // The next failure is its own.
-        let intended = transition::intend(&unblocked, &container(), SignedDuration::from_secs(1), &at(17)).case;
+        let intended = transition::intend(
+            crate::act::Deed::Restart,
+            &unblocked,
+            &container(),
+            SignedDuration::from_secs(1),
+            &at(17),
+        )
+        .case;
         assert_eq!(intended.memory.unblocked, None);
         // It fell ill again while it was granted time.
         assert_eq!(decided(&unblocked, &needing(Refusal::DependencyDown), 12), block(Refusal::DependencyDown));

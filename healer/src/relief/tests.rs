@@ -37,6 +37,7 @@ fn critical(resource: Resource) -> Situation {
         docker_up: true,
         journal_writable: true,
         silenced: false,
+        held: None,
         under_way: BTreeSet::new(),
         stable_for: SignedDuration::from_secs(60),
         start_after: SignedDuration::from_mins(10),
@@ -461,6 +462,7 @@ fn play(fate: Fate) -> Result<(), TestCaseError> {
             docker_up: true,
             journal_writable: true,
             silenced: false,
+            held: None,
             under_way: under_way.keys().copied().collect(),
             stable_for: SignedDuration::from_secs(60),
             start_after: SignedDuration::from_mins(10),
@@ -535,5 +537,32 @@ proptest! {
     #[test]
     fn nothing_is_done_that_is_not_allowed_and_everything_is_taken_back(fate in fates()) {
         play(fate)?;
+    }
+}
+
+#[test]
+fn a_pause_of_everything_and_a_maintenance_window_hold_it_all_back() {
+    for why in [Refusal::HealingPaused, Refusal::MaintenanceWindow] {
+        let wait = Step::Wait { why: Some(why) };
+        let mut disk = Situation { held: Some(why), ..critical(Resource::Disk) };
+        let case = opened(&disk);
+        assert_eq!(next(&case, &disk, &at(0)), wait, "not even the ballast");
+        let held = apply(&case, &wait, &disk, &at(0)).unwrap().case;
+        assert_eq!(held.incident.refusal, Some(why));
+        assert!(apply(&held, &wait, &disk, &at(1)).is_none(), "told once");
+        disk.held = None;
+        assert_eq!(next(&held, &disk, &at(2)), Step::Act(Remedy::Ballast));
+        // What was stopped before stays so until it is over.
+        let mut memory = critical(Resource::Memory);
+        let case = after(&opened(&memory), &stop("worker"), &mut memory, &at(0));
+        let case = ended_well(&case, &mut memory, &at(1));
+        memory.containers[0].runs = false;
+        memory.level = Level::Plenty;
+        let case = after(&case, &Step::Calm, &mut memory, &at(2));
+        let case = after(&case, &Step::Plenty(true), &mut memory, &at(2));
+        let start = Step::Act(Remedy::Start { container_id: "id-worker".into() });
+        assert_eq!(next(&case, &memory, &at(700)), start);
+        memory.held = Some(why);
+        assert_eq!(next(&case, &memory, &at(700)), wait);
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::{AFTER_EXAMINATION, Worker};
 use crate::{
-    act::{self, Answer},
+    act::{self, Answer, Deed},
     alertmanager::{Alertmanager, Labels},
     case::Case,
     decide::{self, Decision},
@@ -191,8 +191,12 @@ impl Worker {
             self.hold_off(key);
             return;
         }
-        let stop_timeout = act::stop_timeout(&container, &facts.healing);
-        let mut changed = transition::intend(case, &container, stop_timeout, &now);
+        let deed = if facts.is_to_be_started(&container) { Deed::Start } else { Deed::Restart };
+        let stop_timeout = match deed {
+            Deed::Restart => act::stop_timeout(&container, &facts.healing),
+            Deed::Start => SignedDuration::ZERO,
+        };
+        let mut changed = transition::intend(deed, case, &container, stop_timeout, &now);
         changed.case.memory.last_words = gathered.last_words.clone();
         let network_began_at = dependencies::network_parent(&container)
             .and_then(|parent| snapshot.containers.get(parent))
@@ -221,13 +225,16 @@ impl Worker {
         }
         tracing::info!(
             host = self.parts.host, project = key.project, service = key.service, %incident, attempt = attempt.number,
-            "restarting"
+            "{}", match deed { Deed::Restart => "restarting", Deed::Start => "starting" }
         );
         let docker = Arc::clone(&self.parts.docker);
         let id = container_id.to_owned();
         let mut snapshots = self.parts.watcher.subscribe();
         let task = tokio::spawn(async move {
-            let answer = act::restart(&docker, &id, stop_timeout).await;
+            let answer = match deed {
+                Deed::Restart => act::restart(&docker, &id, stop_timeout).await,
+                Deed::Start => act::start(&docker, &id).await,
+            };
             crate::fault::point("docker-answered");
             if answer == Answer::Done {
                 // The watcher hears of the start at about the same moment. Until it has looked, its word is from before the
@@ -262,7 +269,7 @@ impl Worker {
                     incident,
                     attempt,
                     reason,
-                    "docker's answer to the restart is lost; its start time will tell"
+                    "docker's answer is lost; its start time will tell"
                 );
             }
         }

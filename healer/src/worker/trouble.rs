@@ -1,6 +1,6 @@
 //! The worker's eye on the host as a whole: whether healing is on hold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nexus_docker::Snapshot;
 use nexus_model::Now;
@@ -24,7 +24,14 @@ impl Worker {
         }
         let now = self.clock.now();
         let fresh = BTreeSet::new();
-        let world = World { snapshot, stops: &self.stops, cases: &self.cases, fresh: &fresh, now: now.wall };
+        let world = World {
+            snapshot,
+            stops: &self.stops,
+            cases: &self.cases,
+            probes: &BTreeMap::new(),
+            fresh: &fresh,
+            now: now.wall,
+        };
         let policy = self.policy();
         let seen = {
             let switches = self.parts.switches.borrow();

@@ -66,6 +66,11 @@ pub struct Fake {
     pub auto_remove: bool,
     /// Its limit of memory in bytes; 0: none.
     pub memory: u64,
+    /// The host's port that its port 8080 is published on.
+    pub published: Option<u16>,
+    /// How often Docker's own policy has restarted it since it was started last.
+    pub restart_count: u64,
+    pub created_at: Timestamp,
 }
 
 impl Fake {
@@ -95,6 +100,9 @@ impl Fake {
             hangs: false,
             auto_remove: false,
             memory: 0,
+            published: None,
+            restart_count: 0,
+            created_at: Timestamp::now(),
         }
     }
 
@@ -117,8 +125,8 @@ impl Fake {
         let mut state = json!({
             "Status": self.status, "Running": running, "Paused": self.status == "paused", "Restarting": false,
             "OOMKilled": false, "Dead": false, "Pid": if running { 4711 } else { 0 }, "ExitCode": self.exit_code,
-            "Error": "", "StartedAt": self.started_at,
-            "FinishedAt": if running { json!("0001-01-01T00:00:00Z") } else { json!(Timestamp::now()) },
+            "Error": "", "StartedAt": if self.status == "created" { json!("0001-01-01T00:00:00Z") } else { json!(self.started_at) },
+            "FinishedAt": if running || self.status == "created" { json!("0001-01-01T00:00:00Z") } else { json!(Timestamp::now()) },
         });
         if let Some(health) = self.health {
             let streak = if health == "unhealthy" { 3 } else { self.failing_streak };
@@ -129,7 +137,11 @@ impl Fake {
             ]});
         }
         json!({
-            "Id": id, "Name": format!("/{}", self.name), "Created": self.started_at, "Image": "sha256:aa", "RestartCount": 0,
+            "Id": id, "Name": format!("/{}", self.name), "Created": self.created_at, "Image": "sha256:aa",
+            "RestartCount": self.restart_count,
+            "NetworkSettings": { "Ports": {
+                "8080/tcp": self.published.map(|port| json!([{ "HostIp": "0.0.0.0", "HostPort": port.to_string() }])),
+            }},
             "Path": "sh", "Args": ["--password", "hunter2"], "State": state,
             "HostConfig": {
                 "NetworkMode": self.network_mode, "RestartPolicy": { "Name": self.restart_policy, "MaximumRetryCount": 0 },

@@ -59,13 +59,18 @@ impl Healer {
 
     /// The same with all its files below a folder.
     pub fn within(engine: &Engine, folder: &std::path::Path) -> Self {
+        Self::at(engine.socket(), folder)
+    }
+
+    /// The same with any engine.
+    pub fn at(socket: PathBuf, folder: &std::path::Path) -> Self {
         let folder = tempfile::tempdir_in(folder).unwrap();
         std::fs::write(folder.path().join("webhook"), WEBHOOK_TOKEN).unwrap();
         std::fs::write(folder.path().join("api"), API_TOKEN).unwrap();
         std::fs::write(folder.path().join("api_read"), READ_TOKEN).unwrap();
         std::fs::write(folder.path().join("healer.yml"), POLICY).unwrap();
         let journal = folder.path().join("journal.db");
-        Self { folder, journal, socket: engine.socket(), alertmanager: None, database: None, running: None }
+        Self { folder, journal, socket, alertmanager: None, database: None, running: None }
     }
 
     pub async fn started(engine: &Engine) -> Self {
@@ -190,6 +195,11 @@ impl Healer {
     pub fn hangup(&self) {
         let id = rustix::process::Pid::from_child(&self.running.as_ref().unwrap().child);
         rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+    }
+
+    /// The file system as the running healer sees it.
+    pub fn root(&self) -> PathBuf {
+        format!("/proc/{}/root", self.running.as_ref().unwrap().child.id()).into()
     }
 
     pub fn address(&self) -> SocketAddr {

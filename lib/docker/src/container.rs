@@ -2,11 +2,13 @@
 //!
 //! Environment values, arguments and mounts are left behind on purpose: they hold secrets that nobody here needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, HealthcheckResult, RestartPolicyNameEnum,
+    ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, HealthcheckResult, PortBinding,
+    RestartPolicyNameEnum,
 };
 use jiff::{SignedDuration, Timestamp};
 use nexus_model::{ServiceKey, labels};
@@ -47,6 +49,10 @@ pub struct Container {
     pub restart_policy: RestartPolicy,
     /// `bridge`, `host`, `none`, `container:ID` or a network's name.
     pub network_mode: String,
+    /// Its own addresses, one a network that it is in; empty while it does not run.
+    pub addresses: Vec<IpAddr>,
+    /// Its TCP ports that the host passes on to it.
+    pub published: Vec<Published>,
     /// Empty: the engine's default.
     pub cgroup_parent: String,
     /// `None`: no limit.
@@ -130,6 +136,16 @@ impl Health {
             Health::Unhealthy => "unhealthy",
         }
     }
+}
+
+/// A TCP port of a container that the host passes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Published {
+    /// The container's own port.
+    pub port: u16,
+    /// The address of the host on which it is open; unspecified: on all of them.
+    pub host: IpAddr,
+    pub host_port: u16,
 }
 
 /// One run of the health check.
@@ -249,7 +265,24 @@ impl From<ContainerInspectResponse> for Container {
                 },
             })
         });
+        let status = match state.status {
+            Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING) => Status::Running,
+            Some(ContainerStateStatusEnum::PAUSED) => Status::Paused,
+            Some(ContainerStateStatusEnum::RESTARTING) => Status::Restarting,
+            Some(ContainerStateStatusEnum::REMOVING) => Status::Removing,
+            Some(ContainerStateStatusEnum::EXITED) => Status::Exited,
+            Some(ContainerStateStatusEnum::DEAD) => Status::Dead,
+            Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY) | None => Status::Created,
+        };
+        let failing_streak = health.failing_streak.and_then(|streak| u64::try_from(streak).ok());
+        // A pause ends the health check, and Docker calls that unhealthy until a probe passes after it. Its own verdict
+        // takes as many failures in a row as the health check allows.
+        let is_verdict = match (failing_streak, &healthcheck) {
+            (Some(streak), Some(check)) if status == Status::Running => streak >= u64::from(check.retries),
+            _ => true,
+        };
         let restart_policy = host.restart_policy.unwrap_or_default();
+        let network = raw.network_settings.unwrap_or_default();
         // Zero is what was not said, and below zero is no limit.
         let positive =
             |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|&value| value > 0);
@@ -260,22 +293,15 @@ impl From<ContainerInspectResponse> for Container {
             image: config.image.unwrap_or_default(),
             image_id: raw.image.unwrap_or_default(),
             labels: config.labels.unwrap_or_default().into_iter().collect(),
-            status: match state.status {
-                Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING) => Status::Running,
-                Some(ContainerStateStatusEnum::PAUSED) => Status::Paused,
-                Some(ContainerStateStatusEnum::RESTARTING) => Status::Restarting,
-                Some(ContainerStateStatusEnum::REMOVING) => Status::Removing,
-                Some(ContainerStateStatusEnum::EXITED) => Status::Exited,
-                Some(ContainerStateStatusEnum::DEAD) => Status::Dead,
-                Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY) | None => Status::Created,
-            },
+            status,
             health: match health.status {
                 Some(HealthStatusEnum::STARTING) => Health::Starting,
                 Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
+                Some(HealthStatusEnum::UNHEALTHY) if !is_verdict => Health::Starting,
                 Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
                 Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => Health::None,
             },
-            failing_streak: health.failing_streak.and_then(|streak| u64::try_from(streak).ok()).unwrap_or(0),
+            failing_streak: failing_streak.unwrap_or(0),
             probes: health.log.unwrap_or_default().into_iter().map(Probe::from).collect(),
             healthcheck,
             exit_code: state.exit_code.unwrap_or(0),
@@ -298,6 +324,11 @@ impl From<ContainerInspectResponse> for Container {
                 Some(RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY) | None => RestartPolicy::No,
             },
             network_mode: host.network_mode.unwrap_or_default(),
+            addresses: {
+                let networks: BTreeMap<_, _> = network.networks.unwrap_or_default().into_iter().collect();
+                networks.into_values().filter_map(|one| one.ip_address?.parse().ok()).collect()
+            },
+            published: published(network.ports.unwrap_or_default()),
             cgroup_parent: host.cgroup_parent.unwrap_or_default(),
             memory_limit_bytes: positive(host.memory),
             memory_swap_limit_bytes: positive(host.memory_swap),
@@ -313,6 +344,23 @@ impl From<ContainerInspectResponse> for Container {
             privileged: host.privileged.unwrap_or(false),
         }
     }
+}
+
+/// Docker writes `"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]`, and `null` for a port that is only exposed.
+fn published(ports: HashMap<String, Option<Vec<PortBinding>>>) -> Vec<Published> {
+    let of_port = |(name, bindings): (String, Option<Vec<PortBinding>>)| {
+        let Some((port, "tcp")) = name.split_once('/') else { return None };
+        let port = port.parse().ok()?;
+        let published = move |binding: PortBinding| {
+            // Old engines leave the address out where it is open on all.
+            let host = binding.host_ip.filter(|text| !text.is_empty()).unwrap_or_else(|| "0.0.0.0".to_owned());
+            Some(Published { port, host: host.parse().ok()?, host_port: binding.host_port?.parse().ok()? })
+        };
+        Some(bindings?.into_iter().filter_map(published))
+    };
+    let mut all: Vec<Published> = ports.into_iter().filter_map(of_port).flatten().collect();
+    all.sort_unstable();
+    all
 }
 
 impl From<HealthcheckResult> for Probe {
@@ -383,6 +431,23 @@ mod tests {
     }
 
     #[test]
+    fn after_a_pause_unhealthy_is_no_verdict_until_enough_probes_have_failed() {
+        let check = |from: &str, to: &str, expected: Health| {
+            assert_eq!(parse(&UNHEALTHY.replace(from, to)).health, expected, "{to}");
+        };
+        for (streak, expected) in
+            [(0, Health::Starting), (2, Health::Starting), (3, Health::Unhealthy), (9, Health::Unhealthy)]
+        {
+            check("\"FailingStreak\": 4", &format!("\"FailingStreak\": {streak}"), expected);
+        }
+        check("\"FailingStreak\": 4, ", "", Health::Unhealthy);
+        // What does not run keeps the word that it ended with.
+        let ended =
+            UNHEALTHY.replace("\"running\"", "\"exited\"").replace("\"FailingStreak\": 4", "\"FailingStreak\": 0");
+        assert_eq!(parse(&ended).health, Health::Unhealthy);
+    }
+
+    #[test]
     fn limits_that_were_not_given_are_none() {
         let check = |host: &str, expected: [Option<u64>; 6]| {
             let container = parse(&format!(r#"{{"HostConfig": {host}}}"#));
@@ -404,6 +469,23 @@ mod tests {
         );
         check(r#"{"NanoCpus": 1500000000}"#, [None, None, None, None, Some(150_000), Some(100_000)]);
         check(r#"{"CpuQuota": 5000, "CpuPeriod": 10000}"#, [None, None, None, None, Some(5000), Some(10_000)]);
+    }
+
+    #[test]
+    fn where_it_can_be_reached_is_what_docker_tells() {
+        let container = parse(
+            r#"{"NetworkSettings": {
+                "Ports": {"9090/tcp": [{"HostIp": "0.0.0.0", "HostPort": "18080"}, {"HostIp": "::", "HostPort": "18080"}],
+                    "53/udp": [{"HostIp": "0.0.0.0", "HostPort": "53"}], "80/tcp": null, "81/tcp": [],
+                    "443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8443"}], "x/tcp": [{"HostIp": "?", "HostPort": "1"}],
+                    "82/tcp": [{"HostIp": "", "HostPort": "82"}, {"HostPort": "none"}]},
+                "Networks": {"shop_b": {"IPAddress": "172.20.0.3"}, "shop_a": {"IPAddress": "172.19.0.2"},
+                    "shop_c": {"IPAddress": ""}}}}"#,
+        );
+        assert_eq!(container.addresses, ["172.19.0.2", "172.20.0.3"].map(|text| text.parse::<IpAddr>().unwrap()));
+        let shown: Vec<String> =
+            container.published.iter().map(|it| format!("{}:{} -> {}", it.host, it.host_port, it.port)).collect();
+        assert_eq!(shown, ["0.0.0.0:82 -> 82", "127.0.0.1:8443 -> 443", "0.0.0.0:18080 -> 9090", ":::18080 -> 9090"]);
     }
 
     #[test]

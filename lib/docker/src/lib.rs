@@ -15,7 +15,7 @@ mod track;
 mod watcher;
 
 pub use client::{Docker, DockerError, EngineInfo, Event};
-pub use container::{Container, Health, Healthcheck, Probe, RestartPolicy, Status};
+pub use container::{Container, Health, Healthcheck, Probe, Published, RestartPolicy, Status};
 pub use disk::{DiskReport, DiskSchedule, DiskUsage, DiskWalk, DiskWatcher, Usage};
 pub use events::EventCounts;
 pub use images::{ImageTimes, ImageWatcher};

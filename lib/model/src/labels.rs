@@ -41,6 +41,8 @@ pub const VERIFY_MARGIN: &str = "nexus.verify_margin";
 pub const MAINTENANCE: &str = "nexus.maintenance";
 /// `true` or `false`: whether it may be stopped when disk or memory is about to run out.
 pub const EXPENDABLE: &str = "nexus.expendable";
+/// `http://:8080/healthz` or `tcp://:5432`: how the healer asks whether it works.
+pub const PROBE: &str = "nexus.probe";
 
 /// The name of a stack that was given none.
 pub const DEFAULT_STACK: &str = "nexus";
@@ -57,6 +59,14 @@ impl ServiceKey {
     pub fn new(project: impl Into<String>, service: impl Into<String>) -> Self {
         Self { project: project.into(), service: service.into() }
     }
+}
+
+/// Longer ones are nobody's project or service.
+const LONGEST_NAME: usize = 200;
+
+/// Whether a text can be the name of a project or service. Compose itself allows less; this is what can be shown and kept.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_NAME && !text.chars().any(char::is_control)
 }
 
 impl std::fmt::Display for ServiceKey {

@@ -70,6 +70,10 @@ pub fn lines(policy: &Policy) -> Vec<Line> {
                 remedies.prune.to_string(),
                 allowed(remedies.prune, "remove dangling images and the build cache when the disk runs full"),
             ),
+            "start" => (
+                remedies.start.to_string(),
+                allowed(remedies.start, "start what is down, or was created and never started"),
+            ),
             "stop_expendables" => (
                 remedies.stop_expendables.to_string(),
                 allowed(remedies.stop_expendables, "stop what is expendable when disk or memory is about to run out"),
@@ -105,6 +109,10 @@ pub fn lines(policy: &Policy) -> Vec<Line> {
             if let Some(given) = of_service.expendable {
                 let means = format!("{who} {}", expendable_in_words(given.value));
                 all.push(Line { line: given.line, key: format!("{path}expendable: {}", given.value), means });
+            }
+            if let Some(given) = &of_service.probe {
+                let means = format!("{who} {}", given.value.in_words());
+                all.push(Line { line: given.line, key: format!("{path}probe: {}", given.value), means });
             }
             part(&mut all, &path, &who, &of_service.terms, &of_service.maintenance);
         }
@@ -172,6 +180,9 @@ fn gets(policy: &Policy, key: &ServiceKey) -> Vec<String> {
     if terms.expendable.0 {
         what.push(with_source(expendable_in_words(true), &in_words(terms.expendable.1)));
     }
+    if let Some((probe, source)) = &terms.probe {
+        what.push(with_source(&format!("probe {probe}"), &in_words(*source)));
+    }
     what
 }
 
@@ -203,6 +214,20 @@ pub fn service<'a>(
         value: expendable.to_string(),
         source: in_words(source),
         means: expendable_in_words(expendable).to_owned(),
+    });
+    values.push(match &terms.probe {
+        Some((probe, source)) => ExplainedValue {
+            key: "probe".to_owned(),
+            value: probe.to_string(),
+            source: in_words(*source),
+            means: probe.in_words(),
+        },
+        None => ExplainedValue {
+            key: "probe".to_owned(),
+            value: "none".to_owned(),
+            source: in_words(Source::Default),
+            means: "whether it works is Docker's word alone".to_owned(),
+        },
     });
     PolicyExplanation {
         project: key.project.clone(),
@@ -338,6 +363,7 @@ projects:
       import:
         mode: shadow
         expendable: true
+        probe: http://:8080/healthz
 protected:
   services:
     - shop/ledger
@@ -369,11 +395,12 @@ remedies:
                 "11 projects.photos.services.web.maintenance: none | photos/web: the windows of above don't count",
                 "13 projects.photos.services.import.mode: shadow | photos/import is only watched",
                 "14 projects.photos.services.import.expendable: true | photos/import may be stopped when disk or memory is about to run out",
-                "17 protected.services: shop/ledger | shop/ledger is only watched, whatever labels and switches say",
-                "18 protected.services: bank/* | all of bank is only watched, whatever labels and switches say",
-                "19 protected.images: me/* | services with such an image are restarted only when the service itself is named",
-                "21 remedies.prune: true | the healer may remove dangling images and the build cache when the disk runs full",
-                "22 remedies.ballast: 1GiB | a file of 1GiB is given back first when the disk runs full",
+                "15 projects.photos.services.import.probe: http://:8080/healthz | photos/import is asked for /healthz at its port 8080 and must answer 200-399, before it is restarted and afterwards; it can be reached where that port is published on the host (not on 127.0.0.1 alone) or where it is in a network with Nexus",
+                "18 protected.services: shop/ledger | shop/ledger is only watched, whatever labels and switches say",
+                "19 protected.services: bank/* | all of bank is only watched, whatever labels and switches say",
+                "20 protected.images: me/* | services with such an image are restarted only when the service itself is named",
+                "22 remedies.prune: true | the healer may remove dangling images and the build cache when the disk runs full",
+                "23 remedies.ballast: 1GiB | a file of 1GiB is given back first when the disk runs full",
             ]
         );
     }
@@ -387,7 +414,7 @@ remedies:
             [
                 "bank: left alone (line 1); given up after 1 attempt (line 4); you are told from failed attempt 1 on (no more than attempts); nothing is healed sun from 03:00 to 05:00 (line 3)",
                 "photos: restarted when ill (line 7); given up after 4 attempts (line 9); nothing is healed sun from 03:00 to 05:00 (line 3)",
-                "photos/import: only watched (line 13); given up after 4 attempts (line 9); nothing is healed sun from 03:00 to 05:00 (line 3); may be stopped when disk or memory is about to run out (line 14)",
+                "photos/import: only watched (line 13); given up after 4 attempts (line 9); nothing is healed sun from 03:00 to 05:00 (line 3); may be stopped when disk or memory is about to run out (line 14); probe http://:8080/healthz (line 15)",
                 "photos/web: restarted when ill (line 7); given up after 4 attempts (line 9)",
                 "shop/ledger: left alone (line 1); given up after 1 attempt (line 4); you are told from failed attempt 1 on (no more than attempts); nothing is healed sun from 03:00 to 05:00 (line 3)",
                 "all others: left alone (line 1); given up after 1 attempt (line 4); you are told from failed attempt 1 on (no more than attempts); nothing is healed sun from 03:00 to 05:00 (line 3)",
@@ -426,6 +453,7 @@ remedies:
                 ("base_delay", "10s", "default"),
                 ("maintenance", "none", "default"),
                 ("expendable", "false", "default"),
+                ("probe", "none", "default"),
             ],
         );
         assert_eq!(web.wrong_labels.len(), 1);
@@ -439,10 +467,10 @@ remedies:
         );
         assert_eq!(blog.maintenance_until.map(|end| end.to_string()).as_deref(), Some("2026-07-05T03:00:00Z"));
         let ledger =
-            check("shop", "ledger", &[("nexus.heal", "true")], "web", &[("mode", "shadow", "healer.yml line 17")]);
+            check("shop", "ledger", &[("nexus.heal", "true")], "web", &[("mode", "shadow", "healer.yml line 18")]);
         assert!(ledger.values[0].means.contains("label nexus.heal"), "{ledger:?}");
         let image = check("blog", "db", &[], "me/store:1", &[("mode", "shadow", "switch (nexus heal … blog)")]);
-        assert!(image.values[0].means.contains("line 19 protects its image"), "{image:?}");
+        assert!(image.values[0].means.contains("line 20 protects its image"), "{image:?}");
         let database = check("photos", "db", &[], "postgres:17", &[("mode", "shadow", "healer.yml line 7")]);
         assert!(database.values[0].means.contains("a database"), "{database:?}");
     }

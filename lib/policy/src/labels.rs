@@ -7,6 +7,7 @@ use nexus_model::labels;
 
 use crate::{
     amount,
+    probe::ProbeTarget,
     term::{Amount, Term},
     window::{self, Maintenance},
 };
@@ -17,6 +18,7 @@ pub struct Said {
     pub terms: BTreeMap<Term, Amount>,
     pub maintenance: Option<Maintenance>,
     pub expendable: Option<bool>,
+    pub probe: Option<ProbeTarget>,
     pub wrong: Vec<WrongLabel>,
 }
 
@@ -28,15 +30,19 @@ pub struct WrongLabel {
     pub message: String,
 }
 
-/// Labels longer than this are shown cut.
-const SHOWN: usize = 100;
-
 /// Beyond this nobody reads on: labels are anybody's text.
 const MOST_WRONG: usize = 20;
 
 /// All labels that mean something to Nexus, but for those of [`Term`].
-const OTHERS: [&str; 6] =
-    [labels::HEAL, labels::DEPENDS_ON, labels::STACK, labels::EXPECTED, labels::MAINTENANCE, labels::EXPENDABLE];
+const OTHERS: [&str; 7] = [
+    labels::HEAL,
+    labels::DEPENDS_ON,
+    labels::STACK,
+    labels::EXPECTED,
+    labels::MAINTENANCE,
+    labels::EXPENDABLE,
+    labels::PROBE,
+];
 
 const PREFIX: &str = "nexus.";
 
@@ -49,6 +55,7 @@ pub fn read(all: &BTreeMap<String, String>) -> Said {
             (Some(term), _) => amount::of_term(term, text.trim()).map(|amount| _ = said.terms.insert(term, amount)),
             (None, labels::MAINTENANCE) => window::of_label(text).map(|windows| said.maintenance = Some(windows)),
             (None, labels::EXPENDABLE) => amount::yes_or_no(text).map(|yes| said.expendable = Some(yes)),
+            (None, labels::PROBE) => ProbeTarget::parse(text).map(|target| said.probe = Some(target)),
             (None, labels::HEAL) => heal(text),
             (None, name) if is_known(name) => Ok(()),
             (None, _) => Err("there is no such label; docs/healing.md lists them".to_owned()),
@@ -56,7 +63,7 @@ pub fn read(all: &BTreeMap<String, String>) -> Said {
         if let Err(message) = read
             && said.wrong.len() < MOST_WRONG
         {
-            said.wrong.push(WrongLabel { name: cut(name), message: cut(&message) });
+            said.wrong.push(WrongLabel { name: amount::shown(name), message });
         }
     }
     said
@@ -64,8 +71,8 @@ pub fn read(all: &BTreeMap<String, String>) -> Said {
 
 /// Others read these.
 fn is_known(name: &str) -> bool {
-    // Compose files carry hashes of the stack's own configuration; probes are the healer's to read.
-    OTHERS.contains(&name) || name == "nexus.config" || name.starts_with("nexus.probe")
+    // Compose files carry hashes of the stack's own configuration.
+    OTHERS.contains(&name) || name == "nexus.config"
 }
 
 fn heal(text: &str) -> Result<(), String> {
@@ -73,15 +80,8 @@ fn heal(text: &str) -> Result<(), String> {
         "heal" | "shadow" => Ok(()),
         word if amount::yes_or_no(word).is_ok() => Ok(()),
         word => {
-            Err(format!("\"{}\" is no mode, so it is watched only; write true, false or shadow", word.escape_debug()))
+            Err(format!("\"{}\" is no mode, so it is watched only; write true, false or shadow", amount::shown(word)))
         }
-    }
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 
@@ -111,6 +111,7 @@ mod tests {
         assert_eq!(said.terms.len(), 2);
         assert_eq!(said.maintenance.unwrap().windows.len(), 2);
         assert_eq!(said.expendable, Some(true));
+        assert_eq!(said.probe.map(|probe| probe.to_string()).as_deref(), Some("http://:8080/healthz"));
     }
 
     #[test]
@@ -129,6 +130,8 @@ mod tests {
             ("nexus.expendable", "maybe"),
             ("nexus.heal", "treu"),
             ("nexus.attemps", "3"),
+            ("nexus.probe", "http://example.org:80/"),
+            ("nexus.probes", "tcp://:1"),
         ] {
             let said = said(&[(name, text)]);
             assert_eq!(said.wrong.len(), 1, "{name}={text}");

@@ -11,6 +11,7 @@ pub mod images;
 pub mod labels;
 pub mod modes;
 pub mod policy;
+pub mod probe;
 mod reader;
 pub mod term;
 pub mod terms;
@@ -18,6 +19,7 @@ mod tree;
 pub mod window;
 
 pub use policy::{Given, Mistake, Policy, PolicyError, ProjectPolicy, Protected, Remedies, ServicePolicy};
+pub use probe::{Ask, Expect, ProbeTarget};
 pub use term::{Amount, Healing, Term};
 pub use terms::{Level, Source, Terms, Worn};
 pub use window::{Maintenance, Window};

@@ -10,7 +10,9 @@ use jiff::tz::TimeZone;
 use nexus_model::{Mode, ServiceKey};
 
 use crate::{
-    images, reader,
+    images,
+    probe::ProbeTarget,
+    reader,
     term::{Amount, Healing, Term},
     tree,
     window::Maintenance,
@@ -62,6 +64,7 @@ pub struct ServicePolicy {
     pub terms: TermsGiven,
     pub maintenance: Maintenance,
     pub expendable: Option<Given<bool>>,
+    pub probe: Option<Given<ProbeTarget>>,
 }
 
 /// What is only watched, whoever asks for more.
@@ -78,6 +81,8 @@ pub struct Protected {
 pub struct Remedies {
     /// Remove dangling images and the build cache when the disk runs full.
     pub prune: bool,
+    /// Start what is down, or was created and never started, where a restart would be the remedy.
+    pub start: bool,
     /// Stop what is expendable when disk or memory is about to run out, and start it afterwards.
     pub stop_expendables: bool,
     /// Bytes of a file that is given back first when the disk runs full; 0 is none.

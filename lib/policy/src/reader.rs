@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZone;
-use nexus_model::{Mode, ServiceKey};
+use nexus_model::{Mode, ServiceKey, labels::is_name};
 
 use crate::{
     amount,
     policy::{Given, Mistake, Policy, ProjectPolicy, Protected, Remedies, ServicePolicy, TermsGiven},
+    probe::ProbeTarget,
     term::{Amount, Healing, Term},
     tree::{Entry, Node, Value},
     window::{self, Days, Maintenance, Window},
@@ -23,9 +24,13 @@ pub fn policy(node: &Node) -> Result<Policy, Vec<Mistake>> {
     if mistakes.is_empty() {
         return Ok(policy);
     }
+    keep_first(&mut mistakes);
+    Err(mistakes)
+}
+
+fn keep_first(mistakes: &mut Vec<Mistake>) {
     mistakes.sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
     mistakes.truncate(MOST_MISTAKES);
-    Err(mistakes)
 }
 
 struct Reader {
@@ -55,7 +60,7 @@ impl Reader {
             (policy.remedies, policy.remedy_lines) = self.remedies(&entry.node);
         }
         if let Some(entry) = top.get("projects") {
-            for project in self.names("projects", &entry.node) {
+            for project in self.named("projects", &entry.node) {
                 let read = self.project(&format!("projects.{}", project.key), &project.node, &policy.healing);
                 policy.projects.insert(project.key.clone(), read);
             }
@@ -72,7 +77,7 @@ impl Reader {
         let mut services = BTreeMap::new();
         if let Some(entry) = keys.get("services") {
             let path = format!("{path}.services");
-            for service in self.names(&path, &entry.node) {
+            for service in self.named(&path, &entry.node) {
                 let read = self.service(&format!("{path}.{}", service.key), &service.node, &inherited);
                 services.insert(service.key.clone(), read);
             }
@@ -81,7 +86,7 @@ impl Reader {
     }
 
     fn service(&mut self, path: &str, node: &Node, inherited: &Healing) -> ServicePolicy {
-        let keys = self.map(path, node, &["mode", "healing", "maintenance", "expendable"]);
+        let keys = self.map(path, node, &["mode", "healing", "maintenance", "expendable", "probe"]);
         ServicePolicy {
             mode: keys.get("mode").and_then(|entry| self.mode(&format!("{path}.mode"), &entry.node)),
             terms: self.healing_of(path, &keys, inherited),
@@ -89,6 +94,9 @@ impl Reader {
             expendable: keys
                 .get("expendable")
                 .and_then(|entry| self.word(&format!("{path}.expendable"), &entry.node, amount::yes_or_no)),
+            probe: keys
+                .get("probe")
+                .and_then(|entry| self.word(&format!("{path}.probe"), &entry.node, ProbeTarget::parse)),
         }
     }
 
@@ -196,7 +204,7 @@ impl Reader {
     fn timezone(&mut self, path: &str, node: &Node) -> Option<Given<TimeZone>> {
         self.word(path, node, |text| {
             TimeZone::get(text.trim()).map_err(|_| {
-                format!("\"{}\" is no time zone; write one such as Europe/Berlin or UTC", text.escape_debug())
+                format!("\"{}\" is no time zone; write one such as Europe/Berlin or UTC", amount::shown(text))
             })
         })
     }
@@ -206,12 +214,12 @@ impl Reader {
         let mut protected = Protected::default();
         if let Some(entry) = keys.get("services") {
             protected.services = self.list("protected.services", entry, |text| match text.split_once('/') {
-                Some((project, service)) if !project.is_empty() && !service.is_empty() && !service.contains('/') => {
+                Some((project, service)) if is_name(project) && is_name(service) && !service.contains('/') => {
                     Ok(ServiceKey::new(project, service))
                 }
                 _ => Err(format!(
                     "\"{}\" is no service; write project/service, or project/* for all of a project",
-                    text.escape_debug()
+                    amount::shown(text)
                 )),
             });
         }
@@ -219,7 +227,7 @@ impl Reader {
             protected.images = self.list("protected.images", entry, |text| match text.trim() {
                 "" => Err("an image without a name; write its name, with * for anything".to_owned()),
                 name if name.contains(char::is_whitespace) => {
-                    Err(format!("\"{}\" is no image; write its name, with * for anything", name.escape_debug()))
+                    Err(format!("\"{}\" is no image; write its name, with * for anything", amount::shown(name)))
                 }
                 name => Ok(name.to_owned()),
             });
@@ -228,7 +236,7 @@ impl Reader {
     }
 
     fn remedies(&mut self, node: &Node) -> (Remedies, BTreeMap<&'static str, u64>) {
-        let keys = self.map("remedies", node, &["prune", "stop_expendables", "ballast"]);
+        let keys = self.map("remedies", node, &["prune", "start", "stop_expendables", "ballast"]);
         let mut lines = BTreeMap::new();
         let mut allowed = |name: &'static str| {
             let given =
@@ -238,11 +246,11 @@ impl Reader {
                 given.value
             })
         };
-        let (prune, stop_expendables) = (allowed("prune"), allowed("stop_expendables"));
+        let (prune, start, stop_expendables) = (allowed("prune"), allowed("start"), allowed("stop_expendables"));
         let ballast = keys.get("ballast").and_then(|entry| self.word("remedies.ballast", &entry.node, amount::bytes));
         lines.extend(ballast.map(|given| ("ballast", given.line)));
         let ballast = ballast.map_or(0, |given| given.value);
-        (Remedies { prune, stop_expendables, ballast }, lines)
+        (Remedies { prune, start, stop_expendables, ballast }, lines)
     }
 
     fn mode(&mut self, path: &str, node: &Node) -> Option<Given<Mode>> {
@@ -315,6 +323,20 @@ impl Reader {
         keys
     }
 
+    /// A mapping of what the owner has called something.
+    fn named<'n>(&mut self, path: &str, node: &'n Node) -> Vec<&'n Entry> {
+        let mut entries = self.names(path, node);
+        entries.retain(|entry| {
+            let can_be = is_name(&entry.key);
+            if !can_be {
+                let message = "can't be a name; write that of a Compose project or service".to_owned();
+                self.wrong(&below(path, &entry.key), entry.line, message);
+            }
+            can_be
+        });
+        entries
+    }
+
     /// A mapping of whatever keys, each once.
     fn names<'n>(&mut self, path: &str, node: &'n Node) -> Vec<&'n Entry> {
         let entries = match &node.value {
@@ -341,13 +363,18 @@ impl Reader {
     fn wrong(&mut self, path: &str, line: u64, message: String) {
         let key = if path.is_empty() { "the file".to_owned() } else { path.to_owned() };
         self.mistakes.push(Mistake { line, key, message });
+        // They are not found by line, and a file of a megabyte may have hundreds of thousands.
+        if self.mistakes.len() >= 10 * MOST_MISTAKES {
+            keep_first(&mut self.mistakes);
+        }
     }
 }
 
 type Keys<'n> = BTreeMap<&'n str, &'n Entry>;
 
 fn below(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    let key = amount::cut(key);
+    if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") }
 }
 
 /// The bounds of a term beside those that it depends on.

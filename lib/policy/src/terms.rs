@@ -8,6 +8,7 @@ use nexus_model::{ServiceKey, labels as names};
 use crate::{
     labels::{self, WrongLabel},
     policy::{Policy, TermsGiven},
+    probe::ProbeTarget,
     reader,
     term::{Amount, Healing, Term},
     window::{Maintenance, Window},
@@ -48,6 +49,8 @@ pub struct Terms {
     pub sources: BTreeMap<Term, Source>,
     pub windows: Vec<(Window, Source)>,
     pub expendable: (bool, Source),
+    /// Replicas may have one each; this is the first's. See [`Policy::probe`].
+    pub probe: Option<(ProbeTarget, Source)>,
     /// By name of the label; replicas may wear the same.
     pub wrong_labels: Vec<WrongLabel>,
 }
@@ -95,6 +98,10 @@ impl Policy {
             sources,
             windows: self.windows(key, &said),
             expendable: self.expendable(key, &said),
+            probe: said
+                .iter()
+                .find_map(|said| said.probe.clone())
+                .map_or_else(|| self.probe_of_file(key), |probe| Some((probe, Source::Label(names::PROBE)))),
             wrong_labels,
         }
     }
@@ -121,6 +128,17 @@ impl Policy {
             Some(given) => (given.value, Source::File { level: Level::Service, line: given.line }),
             None => (false, Source::Default),
         }
+    }
+
+    /// How a container of a service is asked whether it works: as its own label says, otherwise as the file does.
+    pub fn probe(&self, key: &ServiceKey, labels: &BTreeMap<String, String>) -> Option<ProbeTarget> {
+        let own = labels.get(names::PROBE).and_then(|text| ProbeTarget::parse(text).ok());
+        own.or_else(|| self.probe_of_file(key).map(|(probe, _)| probe))
+    }
+
+    fn probe_of_file(&self, key: &ServiceKey) -> Option<(ProbeTarget, Source)> {
+        let given = self.service(key)?.probe.as_ref()?;
+        Some((given.value.clone(), Source::File { level: Level::Service, line: given.line }))
     }
 
     /// Windows add up, since an owner at work on the machine is at work on the service; `none` leaves out those of above.
@@ -296,6 +314,25 @@ projects:
         assert_eq!(until("2026-07-05T03:30:00Z").as_deref(), Some("2026-07-05T05:00:00Z"));
         assert_eq!(until("2026-07-05T04:30:00Z").as_deref(), Some("2026-07-05T06:00:00Z"));
         assert_eq!(until("2026-07-05T06:00:00Z"), None);
+    }
+
+    #[test]
+    fn a_probe_is_the_containers_own_or_the_files() {
+        let text = "projects: {shop: {services: {web: {probe: 'tcp://:80'}}}}";
+        let policy = Policy::parse("healer.yml", text).unwrap();
+        let probe = |service: &str, all: &[(&str, &str)]| {
+            let (key, labels) = (ServiceKey::new("shop", service), labels(all));
+            let terms = policy.terms(&key, [Worn { image: "web", labels: &labels }]);
+            let found = policy.probe(&key, &labels);
+            assert_eq!(terms.probe.as_ref().map(|(probe, _)| probe), found.as_ref());
+            terms.probe.map(|(probe, source)| (probe.to_string(), source))
+        };
+        let of_file = Some(("tcp://:80".to_owned(), Source::File { level: Level::Service, line: 1 }));
+        assert_eq!(probe("web", &[]), of_file);
+        assert_eq!(probe("web", &[("nexus.probe", "http://x:80/")]), of_file, "a wrong label is left out");
+        let own = probe("web", &[("nexus.probe", "http://:81/")]);
+        assert_eq!(own, Some(("http://:81/".to_owned(), Source::Label("nexus.probe"))));
+        assert_eq!(probe("db", &[]), None);
     }
 
     #[test]
