@@ -63,7 +63,7 @@ check_disk() {
 check_ports() {
     local stack pair key port default
     stack=$(setting NEXUS_STACK nexus)
-    for pair in EXPORTER:10190 HEALER:10191 PROMETHEUS:9090 ALERTMANAGER:9093 GRAFANA:3000; do
+    for pair in EXPORTER:10190 HEALER:10191 REPORTER:10192 PROMETHEUS:9090 ALERTMANAGER:9093 GRAFANA:3000; do
         key=NEXUS_${pair%:*}_PORT default=${pair#*:}
         port=$(setting "$key" "$default")
         case $port in

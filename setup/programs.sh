@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Our programs: built by this host's cargo if it is recent enough, otherwise in a container that has one.
 
-programs=(nexus nexus-exporter nexus-healer)
+programs=(nexus nexus-exporter nexus-healer nexus-reporter)
 
 choose_toolchain() {
     local want have
@@ -76,7 +76,7 @@ cargo_in_container() {
 }
 
 build_programs() {
-    run_cargo build --release --locked -p nexus-cli -p nexus-exporter -p nexus-healer
+    run_cargo build --release --locked -p nexus-cli -p nexus-exporter -p nexus-healer -p nexus-reporter
     local name
     mkdir -p "$root/bin"
     for name in "${programs[@]}"; do

@@ -35,7 +35,7 @@ configure() {
     nexus_as_root config render >"$logs/render.log"
 }
 
-# The healer knows its own policy best. With a wrong one it would not start, so the one that runs is left as it is.
+# The healer knows its own policy best. A new one would not start with a wrong one, so the one that runs is left as it is.
 check_policy() {
     (cd "$root" && "${as_root[@]}" bin/nexus-healer check --policy.file "$(setting NEXUS_POLICY_DIR ./policy)/healer.yml")
 }
@@ -67,6 +67,7 @@ compose() {
         "${as_docker[@]}" env \
             "NEXUS_HASH_HAPROXY=$(content_of images/haproxy/haproxy.cfg)" \
             "NEXUS_HASH_HEALER=$("${as_root[@]}" stat -c %i "$(setting NEXUS_POLICY_DIR ./policy)")$(identity_of "$secrets/healer")" \
+            "NEXUS_HASH_REPORTER=$(identity_of "$secrets/reporter")" \
             "NEXUS_HASH_PROMETHEUS=$(content_of prometheus/prometheus.yml prometheus/rules)$(identity_of "$rendered/prometheus/targets")" \
             "NEXUS_HASH_ALERTMANAGER=$(content_of "$rendered/alertmanager/alertmanager.yml" alertmanager/templates)$(identity_of "$secrets/alertmanager")" \
             "NEXUS_HASH_POSTGRES=$(identity_of "$secrets/postgres")" \
@@ -86,7 +87,7 @@ start_stack() {
 }
 
 start_containers() {
-    local lasting=(docker-proxy exporter healer prometheus alertmanager postgres)
+    local lasting=(docker-proxy exporter healer reporter prometheus alertmanager postgres)
     [ "$image_source" = debian ] || lasting+=(grafana)
     compose up -d --remove-orphans
     # Named, since compose takes a one-shot that has ended for a failure to wait for.

@@ -158,7 +158,7 @@ test_e2e() {
     on_host nexus-exporter side_by_side
 }
 
-# The healer's copier against the Postgres of the stack, with data of its own that are gone afterwards.
+# The healer's copier and the history against the Postgres of the stack, with data of its own that are gone afterwards.
 copy_to_postgres() (
     password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     container=$("${as_docker[@]}" docker run --detach --rm --publish 127.0.0.1::5432 --env "POSTGRES_PASSWORD=$password" "$(image_of postgres)")
@@ -172,6 +172,8 @@ copy_to_postgres() (
     address=$("${as_docker[@]}" docker port "$container" 5432/tcp | head -n 1)
     settings+=("NEXUS_TEST_DATABASE_URL=postgres://postgres:$password@$address/postgres")
     on_host nexus-healer postgres
+    on_host nexus-reporter history
+    on_host nexus-reporter budget
 )
 
 # What takes longer than a test before each landing may.
@@ -233,7 +235,7 @@ test_fuzz() {
     step "what the targets share" fuzz_cargo "$scratch" test --locked --lib
     step "inputs to begin with" fuzz_cargo "$scratch" run --locked --example seeds -- "$cache/fuzz"
     say "seed $seed (NEXUS_FUZZ_SEED), ${NEXUS_FUZZ_SECONDS:=60} s each (NEXUS_FUZZ_SECONDS)"
-    for target in collectors textfile accept dbus docker web_config; do
+    for target in collectors textfile accept dbus docker policy webhook web_config; do
         step "fuzzing $target" fuzz_cargo "$scratch" fuzz run --sanitizer none --target-dir "$cache/target-fuzz" "$target" "$cache/fuzz/$target" -- \
             -seed="$seed" -max_total_time="$NEXUS_FUZZ_SECONDS" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1
     done

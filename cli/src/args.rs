@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use nexus_model::IncidentState;
 
 use crate::heal::Target;
 use crate::init::Setting;
 use crate::owner::{OneService, PauseLength};
+use crate::status::Since;
 
 /// Nexus: what runs here, how it is, and what was done about it.
 #[derive(Debug, Parser)]
@@ -28,12 +29,26 @@ pub struct Cli {
 pub enum Command {
     /// Show on one screen how everything is, the verdict first
     ///
-    /// Exit code 0: all is well. 1: something is not, or could not be asked.
+    /// Exit code 0: healthy. 1: degraded, something is ill and being dealt with. 2: critical, a person is needed. 3: it could not be
+    /// told, for a mistake in the flags or the settings. What does not answer is said, and the rest is shown.
     Status {
-        /// Print everything as JSON
+        /// Print everything as JSON (docs/status.schema.json)
         #[arg(long)]
         json: bool,
+        /// Print everything as Markdown, with the lines and commands of all recommendations
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
+        /// Tell what was healed since then: 30m, 2h, 3d, a day or a moment; without it, since you last looked at the screen
+        #[arg(long, value_name = "TIME")]
+        since: Option<Since>,
+        /// Only this project; the machine and the parts of Nexus are shown all the same
+        #[arg(long)]
+        project: Option<String>,
     },
+    /// Show how busy this machine usually is, when it is busiest, what takes the most and what is nearest to its limit
+    Baseline(crate::baseline::Options),
+    /// Tell when disk, memory or CPU run out at the present trend, and what another machine would carry
+    Capacity(crate::capacity::Options),
     /// List the incidents, or tell the whole story of one
     Incidents {
         /// One incident: its id, or the end of it that the list shows
@@ -286,9 +301,21 @@ pub struct Migrate {
     /// File with the password that the role nexus_grafana gets
     #[arg(long = "grafana.password-file", value_name = "FILE", default_value = "/run/secrets/grafana_password")]
     pub grafana_password_file: PathBuf,
+    /// File with the password that the role nexus_reporter gets
+    #[arg(long = "reporter.password-file", value_name = "FILE", default_value = "/run/secrets/reporter_password")]
+    pub reporter_password_file: PathBuf,
+    /// File with the password that the role nexus_reader gets
+    #[arg(long = "reader.password-file", value_name = "FILE", default_value = "/run/secrets/reader_password")]
+    pub reader_password_file: PathBuf,
     /// How long to wait for Postgres
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub timeout: Duration,
+}
+
+/// Which command was meant, however wrong the rest of the line is.
+pub fn command_of(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Option<String> {
+    let lenient = Cli::command().ignore_errors(true);
+    lenient.try_get_matches_from(arguments).ok()?.subcommand_name().map(str::to_owned)
 }
 
 /// What clap says about a wrong command line, without the usage that it repeats below.
@@ -318,8 +345,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -350,8 +375,8 @@ mod tests {
             "# The command line\n\n\
              Made from cli/src/args.rs: `NEXUS_BLESS=1 cargo test -p nexus-cli reference` writes it anew.\n\n\
              `./nexus` itself knows `up`, `down`, `logs`, `test` and `help`, and prepares `bench`; everything else it hands to the program described\n\
-             here, with `--directory` set. Exit codes: 0 fine, 1 something failed (for `status`: something is not well), 2 a\n\
-             mistake in the flags, the settings or the configuration.\n",
+             here, with `--directory` set. Exit codes: 0 fine, 1 something failed, 2 a mistake in the flags, the settings or the\n\
+             configuration; `status` has its own.\n",
         );
         let mut command = Cli::command().disable_help_flag(true).version(None::<&str>);
         command.build();
@@ -380,6 +405,18 @@ mod tests {
         );
         check(&["heal", "on"], "the following required arguments were not provided: <TARGET>");
         check(&["nonsense"], "unrecognized subcommand 'nonsense'");
+    }
+
+    #[test]
+    fn the_command_is_known_even_when_its_flags_are_wrong() {
+        let check = |line: &str, expected: Option<&str>| {
+            let arguments = line.split(' ').map(std::ffi::OsString::from);
+            assert_eq!(command_of(arguments).as_deref(), expected, "{line}");
+        };
+        check("nexus status --jsno", Some("status"));
+        check("nexus --directory /x status --since nonsense", Some("status"));
+        check("nexus heal --x", Some("heal"));
+        check("nexus nonsense", None);
     }
 
     #[test]

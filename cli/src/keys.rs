@@ -26,6 +26,13 @@ pub enum Kind {
     ChatId,
     LogLevel,
     TimeZone,
+    /// A time as the reporter takes it: `5m` to `24h`.
+    Interval,
+    /// A number of days.
+    Days {
+        least: u32,
+        most: u32,
+    },
     Path,
 }
 
@@ -93,6 +100,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("NEXUS_EXPORTER_PORT", Kind::Port, First::Fixed("10190"), "Port of the exporter (metrics)."),
     key("NEXUS_HEALER_PORT", Kind::Port, First::Fixed("10191"), "Port of the healer (API, webhook, metrics)."),
+    key("NEXUS_REPORTER_PORT", Kind::Port, First::Fixed("10192"), "Port of the reporter (API, page, metrics)."),
     key("NEXUS_PROMETHEUS_PORT", Kind::Port, First::Fixed("9090"), "Port of Prometheus."),
     key("NEXUS_ALERTMANAGER_PORT", Kind::Port, First::Fixed("9093"), "Port of Alertmanager."),
     key("NEXUS_GRAFANA_PORT", Kind::Port, First::Fixed("3000"), "Port of Grafana."),
@@ -113,7 +121,7 @@ pub const KEYS: &[Key] = &[
         "NEXUS_LOG",
         Kind::LogLevel,
         First::Fixed("info"),
-        "How much the exporter and the healer log: error, warn, info, debug or trace.",
+        "How much the exporter, the healer and the reporter log: error, warn, info, debug or trace.",
     ),
     key(
         "NEXUS_IMAGE_SOURCE",
@@ -193,6 +201,25 @@ pub const KEYS: &[Key] = &[
         Kind::Path,
         First::Commented("./policy"),
         "Folder of the healer's policy, healer.yml. The healer sees all of it, so keep nothing else there.",
+    ),
+    key(
+        "NEXUS_HISTORY_INTERVAL",
+        Kind::Interval,
+        First::Commented("1h"),
+        "Time between two batches of history, from 5m to 24h. Each costs the SD card about the same, however much is in it;\n\
+         Prometheus answers for what is newer.",
+    ),
+    key(
+        "NEXUS_HISTORY_DETAIL_DAYS",
+        Kind::Days { least: 14, most: 365 },
+        First::Commented("90"),
+        "Days for which the history keeps five-minute samples, from 14 to 365.",
+    ),
+    key(
+        "NEXUS_HISTORY_HOURLY_DAYS",
+        Kind::Days { least: 62, most: 3650 },
+        First::Commented("365"),
+        "Days for which the history keeps hours, from 62 to 3650.",
     ),
     key(
         "NEXUS_TIMEZONE",
@@ -294,6 +321,10 @@ pub fn complaint(kind: Kind, value: &str) -> Option<String> {
         Kind::TimeZone if jiff::tz::TimeZone::get(value).is_err() => {
             complain("a time zone such as Europe/Berlin or UTC")
         }
+        Kind::Interval if !is_interval(value) => complain("a time from 5m to 24h, e.g. 1h"),
+        Kind::Days { least, most } if !value.parse::<u32>().is_ok_and(|days| (least..=most).contains(&days)) => {
+            complain(&format!("a number of days from {least} to {most}"))
+        }
         Kind::Path if value.is_empty() => complain("a path, or left out"),
         _ => None,
     }
@@ -336,6 +367,15 @@ fn is_device(value: &str) -> bool {
         text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u32>().is_ok_and(|number| number <= most)
     };
     value.split_once(':').is_some_and(|(major, minor)| is_number(major, 0xfff) && is_number(minor, 0xf_ffff))
+}
+
+/// As `--history.interval` of the reporter takes it.
+fn is_interval(value: &str) -> bool {
+    let seconds = [("s", 1), ("m", 60), ("h", 3600)].into_iter().find_map(|(unit, seconds)| {
+        let number = value.strip_suffix(unit).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+        number.parse::<u64>().ok()?.checked_mul(seconds)
+    });
+    seconds.is_some_and(|seconds| (300..=86_400).contains(&seconds))
 }
 
 fn is_image(value: &str) -> bool {
@@ -408,6 +448,16 @@ mod tests {
         bad(Kind::Address, "localhost");
         good(Kind::Address, "::1");
         bad(Kind::Path, "$HOME/x");
+        for value in ["5m", "300s", "1h", "24h"] {
+            good(Kind::Interval, value);
+        }
+        for value in ["", "h", "4m", "25h", "1d", "-1h", "1.5h", "99999999999999999999h"] {
+            bad(Kind::Interval, value);
+        }
+        good(Kind::Days { least: 14, most: 365 }, "90");
+        for value in ["", "13", "366", "90d", "-90"] {
+            bad(Kind::Days { least: 14, most: 365 }, value);
+        }
         good(Kind::TimeZone, "Europe/Berlin");
         for value in ["", "Berlin", "../etc/passwd"] {
             bad(Kind::TimeZone, value);

@@ -1,11 +1,13 @@
 //! `nexus`, the command line: what an owner asks of the stack, and the plumbing that `./nexus up` needs.
 //!
 //! It talks to the healer's API, to Prometheus and to Alertmanager on their published ports, and to Docker only through
-//! the `docker` program, for the demo. Exit codes: 0 fine, 1 something failed (for `status`: something is not well), 2 a
-//! mistake in the flags, the settings or the configuration.
+//! the `docker` program, for the demo. Exit codes: 0 fine, 1 something failed, 2 a mistake in the flags, the settings or the
+//! configuration; `status` has 0 to 2 for its verdict, and 3 for anything else.
 
 mod args;
+mod baseline;
 mod bench;
+mod capacity;
 mod config;
 mod demo;
 mod docker;
@@ -28,6 +30,7 @@ mod selftest;
 mod status;
 mod text;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -36,7 +39,11 @@ use nexus_model::Mode;
 
 use crate::args::{Bench, Cli, Command, Config, Heal, Policy};
 use crate::home::Home;
-use crate::text::{Paint, print};
+use crate::status::Format;
+use crate::text::print;
+
+/// The exit code of `status` when it can't give a verdict.
+const NO_VERDICT: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -45,8 +52,14 @@ fn main() -> ExitCode {
     };
     // reqwest asks for a provider even for plain HTTP. It can only fail when one is installed, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // Its codes below 3 are verdicts.
+    let of_status = matches!(cli.command, Command::Status { .. });
     match run(cli) {
         Ok(code) => code,
+        Err(error) if of_status => {
+            failure::report(&error);
+            ExitCode::from(NO_VERDICT)
+        }
         Err(error) => failure::report(&error),
     }
 }
@@ -63,7 +76,9 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
     }
-    failure::report(&failure::mistake(args::one_line(error)))
+    let code = failure::report(&failure::mistake(args::one_line(error)));
+    let of_status = args::command_of(std::env::args_os()).as_deref() == Some("status");
+    if of_status { ExitCode::from(NO_VERDICT) } else { code }
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -71,13 +86,31 @@ fn run(cli: Cli) -> Result<ExitCode> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let open = || Home::open(cli.directory.as_deref(), cli.env_file.as_deref());
     let now = jiff::Timestamp::now();
-    let paint = Paint::for_stdout();
+    let paint = text::paint_for_stdout();
     let text = match cli.command {
-        Command::Status { json } => {
-            let report = runtime.block_on(status::gather(&open()?))?;
-            print(&if json { as_json(&report)? } else { status::screen(&report, now, paint) })?;
-            return Ok(ExitCode::from(u8::from(report.verdict != status::Verdict::Healthy)));
+        Command::Status { json, markdown, since, project } => {
+            let home = open()?;
+            let report = runtime.block_on(status::report(&home, since, project, now))?;
+            let format = match (json, markdown) {
+                (true, _) => Format::Json,
+                (false, true) => Format::Markdown,
+                (false, false) => Format::Screen,
+            };
+            print(&match format {
+                Format::Json => nexus_reporter::render::json::json(&report).context("cannot write JSON")?,
+                Format::Markdown => nexus_reporter::render::markdown::markdown(&report),
+                Format::Screen => nexus_reporter::render::text::screen(&report, paint),
+            })?;
+            if status::is_a_look(format, since, std::io::stdout().is_terminal())
+                && let Err(error) = status::remember_look(&home, now)
+            {
+                // The report is told; only the next one begins too early.
+                eprintln!("nexus: {error:#}");
+            }
+            return Ok(ExitCode::from(report.exit_code()));
         }
+        Command::Baseline(options) => runtime.block_on(baseline::run(&open()?, &options))?,
+        Command::Capacity(options) => runtime.block_on(capacity::run(&open()?, &options))?,
         Command::Incidents { id: Some(id), json, .. } => {
             let detail = runtime.block_on(incidents::detail(&open()?, &id))?;
             if json { as_json(&detail)? } else { incidents::detail_text(&detail, now, paint) }
@@ -136,6 +169,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 password_file: migrate.password_file,
                 healer_password_file: migrate.healer_password_file,
                 grafana_password_file: migrate.grafana_password_file,
+                reporter_password_file: migrate.reporter_password_file,
+                reader_password_file: migrate.reader_password_file,
                 timeout: migrate.timeout,
             };
             lines(&[runtime.block_on(migrate::migrate(&options))?])

@@ -21,6 +21,20 @@ mod embedded {
 /// Roles that the schema grants rights to, created before it is applied.
 const HEALER: &str = "nexus_healer";
 const GRAFANA: &str = "nexus_grafana";
+const REPORTER: &str = "nexus_reporter";
+const READER: &str = "nexus_reader";
+
+/// For whoever asks in SQL, people and agents alike: one careless question must cost the Pi neither its memory nor its
+/// time. The schema grants it nothing but to read; that transactions are read-only too says so at once.
+const READER_BOUNDS: &[&str] = &[
+    "default_transaction_read_only = on",
+    "statement_timeout = '10s'",
+    "lock_timeout = '2s'",
+    "idle_in_transaction_session_timeout = '30s'",
+    "work_mem = '4MB'",
+    "temp_file_limit = '64MB'",
+    "TimeZone = 'UTC'",
+];
 
 /// Any number, the same for all: two migrators at once wait for each other, which refinery does not see to.
 const LOCK: i64 = 0x6e65_7875_736d_6967;
@@ -34,6 +48,8 @@ pub struct Options {
     pub password_file: PathBuf,
     pub healer_password_file: PathBuf,
     pub grafana_password_file: PathBuf,
+    pub reporter_password_file: PathBuf,
+    pub reader_password_file: PathBuf,
     /// How long to wait for Postgres to accept connections.
     pub timeout: Duration,
 }
@@ -49,11 +65,16 @@ pub async fn migrate(options: &Options) -> Result<String> {
     config.connect_timeout(Duration::from_secs(5));
     let healer = password(&options.healer_password_file)?;
     let grafana = password(&options.grafana_password_file)?;
+    let reporter = password(&options.reporter_password_file)?;
+    let reader = password(&options.reader_password_file)?;
 
     let mut client = connect(&config, options.timeout).await?;
     lock(&client).await?;
     role(&client, HEALER, &healer).await?;
     role(&client, GRAFANA, &grafana).await?;
+    role(&client, REPORTER, &reporter).await?;
+    role(&client, READER, &reader).await?;
+    bound(&client, READER, READER_BOUNDS).await?;
     let applied = schema(&mut client).await?;
     Ok(match applied.as_slice() {
         [] => "the database is up to date".to_owned(),
@@ -156,6 +177,13 @@ async fn role(client: &Client, name: &str, password: &str) -> Result<()> {
         .with_context(|| format!("cannot set up the role {name}"))
 }
 
+/// Settings that each session of a role begins with.
+async fn bound(client: &Client, name: &str, settings: &[&str]) -> Result<()> {
+    let name = identifier(name);
+    let all: String = settings.iter().map(|setting| format!("ALTER ROLE {name} SET {setting};")).collect();
+    client.batch_execute(&all).await.with_context(|| format!("cannot set bounds to the role {name}"))
+}
+
 async fn schema(client: &mut Client) -> Result<Vec<String>> {
     let runner = embedded::migrations::runner();
     let known = runner.get_migrations().iter().map(refinery::Migration::version).max().unwrap_or_default();
@@ -228,6 +256,8 @@ mod tests {
             password_file: file.clone(),
             healer_password_file: file.clone(),
             grafana_password_file: file.clone(),
+            reporter_password_file: file.clone(),
+            reader_password_file: file.clone(),
             timeout: Duration::ZERO,
         };
         let check = |options: &Options, beginning: &str| {

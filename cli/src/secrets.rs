@@ -17,6 +17,7 @@ const LIMIT: u64 = 4096;
 pub enum Reader {
     Alertmanager,
     Healer,
+    Reporter,
     Postgres,
     Migrate,
     Grafana,
@@ -29,6 +30,7 @@ impl Reader {
         match self {
             Reader::Alertmanager => (65534, 65534),
             Reader::Healer | Reader::Migrate => (10191, 10191),
+            Reader::Reporter => (10192, 10192),
             Reader::Postgres => (999, 999),
             Reader::Grafana => (472, 472),
             Reader::Owner => owner,
@@ -70,6 +72,14 @@ pub const SECRETS: &[Secret] = &[
     Secret {
         name: "Grafana's database password",
         copies: &[(Reader::Migrate, "migrate/grafana_password"), (Reader::Grafana, "grafana/postgres_password")],
+    },
+    Secret {
+        name: "reporter's database password",
+        copies: &[(Reader::Reporter, "reporter/postgres_password"), (Reader::Migrate, "migrate/reporter_password")],
+    },
+    Secret {
+        name: "database password for questions in SQL",
+        copies: &[(Reader::Reporter, "reporter/reader_password"), (Reader::Migrate, "migrate/reader_password")],
     },
     Secret { name: "Grafana's admin password", copies: &[(Reader::Grafana, "grafana/admin_password")] },
 ];

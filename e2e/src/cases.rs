@@ -7,6 +7,7 @@ mod failing;
 mod fast_path;
 mod hands_off;
 mod healing;
+mod history;
 mod outages;
 mod owner;
 mod proxy;
@@ -53,6 +54,7 @@ cases! {
     hands_off::what_a_human_stopped_stays_stopped,
     hands_off::what_a_human_paused_stays_paused,
     hands_off::a_container_outside_compose_is_left_alone,
+    history::vitals_reach_the_database_and_a_reader_only_reads,
     owner::the_demo_shows_a_healed_container,
     owner::healing_can_be_switched_on_from_the_command_line,
     owner::the_self_test_passes_and_the_status_is_whole,

@@ -6,6 +6,7 @@
 
 pub mod cases;
 pub mod command;
+pub mod dashboard;
 pub mod docker;
 pub mod html;
 pub mod project;

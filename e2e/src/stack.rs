@@ -27,7 +27,7 @@ pub const HOST: &str = "e2e-host";
 pub const TEST_IMAGE: &str = "nexus-test/busybox:1";
 const CHAT_ID: i64 = -1_001_234_567_890;
 /// All but the one-shot.
-const LASTING: [&str; 6] = ["docker-proxy", "exporter", "healer", "prometheus", "alertmanager", "postgres"];
+const LASTING: [&str; 7] = ["docker-proxy", "exporter", "healer", "reporter", "prometheus", "alertmanager", "postgres"];
 
 /// The shipped policy with small numbers, so that a whole incident fits into seconds. Between the third failure and giving up
 /// lies more than Alertmanager's group_wait, so that the two are two messages, as with the shipped numbers.
@@ -431,6 +431,7 @@ fn free_ports() -> Result<BTreeMap<&'static str, u16>> {
     let keys = [
         "NEXUS_EXPORTER_PORT",
         "NEXUS_HEALER_PORT",
+        "NEXUS_REPORTER_PORT",
         "NEXUS_PROMETHEUS_PORT",
         "NEXUS_ALERTMANAGER_PORT",
         "NEXUS_GRAFANA_PORT",

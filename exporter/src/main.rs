@@ -87,11 +87,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::info!(%address, "serving metrics");
     }
     let app = server::app(scraper, config.collectors, &config.telemetry_path, config.max_requests);
-    // Whoever scrapes asks as soon as it is connected; who does not must not keep it waiting for long.
-    let limits = Limits { grace: Duration::from_secs(1), ..Limits::default() };
     let shutdown = nexus_web::shutdown_signal();
     tokio::select! {
-        () = nexus_web::serve_gated(listeners, app, limits, gate, shutdown) => {
+        () = nexus_web::serve_gated(listeners, app, Limits::default(), gate, shutdown) => {
             tracing::info!("stopped");
             Ok(())
         }

@@ -47,6 +47,8 @@ fn main() -> std::io::Result<()> {
     for (name, mode, answer) in answers_of_docker(&fixtures)? {
         write(folder, "docker", &name, &[&[mode], answer.as_slice()].concat())?;
     }
+    policies(folder)?;
+    payloads(folder)?;
     let configuration = "tls_server_config:\n  cert_file: c.pem\n  key_file: k.pem\n  client_auth_type: NoClientCert\n  \
         min_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n  curve_preferences: [X25519]\n\
         http_server_config:\n  http2: false\n  headers:\n    X-Frame-Options: deny\n\
@@ -55,6 +57,46 @@ fn main() -> std::io::Result<()> {
     write(folder, "web_config", "all", configuration.as_bytes())?;
     for (at, part) in ["{}", "rate_limit:\n  interval: 1m30s\n", "basic_auth_users: {a: b}\n"].iter().enumerate() {
         write(folder, "web_config", &at.to_string(), part.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The example, with what it has as a comment in force as well; and what is easily misread.
+fn policies(folder: &Path) -> std::io::Result<()> {
+    let example = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../healer/healer.example.yml"))?;
+    let uncommented = String::from_utf8_lossy(&example).replace("\n# ", "\n").replace("\n#", "\n");
+    write(folder, "policy", "example", &example)?;
+    write(folder, "policy", "uncommented", uncommented.as_bytes())?;
+    let all = "default: off\ntimezone: Europe/Berlin\nmaintenance: [sun 03:00-05:00, none]\nhealing: &h {attempts: 4, told_after: 2,\n  \
+        base_delay: 5s, max_delay: 1h 2m, restarts_per_10_minutes: 5}\nprojects:\n  photos:\n    mode: heal\n    healing: {<<: *h, stop_timeout: 90s}\n    \
+        services:\n      web: {maintenance: none, expendable: true}\n      \"1\":\n        maintenance:\n          - days: [sat, mon-wed]\n            \
+        from: 23:00\n            to: 24:00\nprotected:\n  services: [shop/ledger, bank/*]\n  images: [me/*]\nremedies:\n  prune: yes\n  ballast: 1GiB\n";
+    let mistakes = "defualt: heal\ndefault: !!str maybe\ndefault: [a]\nhealing:\n  -\nprojects: {a: {services: {b: *c}}}\nmaintenance:\n  - \n  - {days: []}\n";
+    for (name, text) in [
+        ("all", all),
+        ("mistakes", mistakes),
+        ("documents", "a: 1\n---\nb: 2\n...\n"),
+        ("block", "default: |-\n  heal\n"),
+    ] {
+        write(folder, "policy", name, text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// With and without the token.
+fn payloads(folder: &Path) -> std::io::Result<()> {
+    let recorded = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../healer/tests/data/alertmanager-0.28.json"))?;
+    let of_host = r#"{"version":"4","truncatedAlerts":3,"alerts":[{"status":"firing","labels":{"alertname":"a","heal":"prune","host":"pi"}},
+        {"status":"resolved","labels":{"heal":"relieve"}},{"status":"firing","labels":{"alertname":"b","heal":"relieve"}},
+        {"status":"firing","labels":{"heal":"test","nonce":"abc"}}]}"#;
+    let services = r#"{"alerts":[{"status":"firing","labels":{"alertname":"a","heal":"restart","project":"shop","service":"web"}},
+        {"status":"firing","labels":{"alertname":"a","heal":"restart","project":"shop","service":"\u0000"},"endsAt":"0001-01-01T00:00:00Z"}]}"#;
+    for (name, body) in
+        [("recorded", recorded.as_slice()), ("host", of_host.as_bytes()), ("services", services.as_bytes())]
+    {
+        for mode in [0, 1] {
+            write(folder, "webhook", &format!("{name}-{mode}"), &[&[mode], body].concat())?;
+        }
     }
     Ok(())
 }

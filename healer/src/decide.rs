@@ -106,6 +106,13 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// Whether there is nothing to do about the incident until something happens or time has passed.
+    pub fn waits(&self) -> bool {
+        matches!(self, Decision::Wait { .. } | Decision::Block { .. })
+    }
+}
+
 /// What an incident begins with.
 #[derive(Clone, Debug)]
 pub struct Admission {

@@ -94,11 +94,22 @@ pub fn line(text: &str) -> String {
 }
 
 /// Whether what was found is a file and what is said of it, such as `/etc/passwd: permission denied`, and no name of a secret and its
-/// value: it stands behind a slash, and there is a space behind the colon.
+/// value: it stands behind a slash, and there is a space behind the colon. A file in quotes stands behind a word (`open
+/// "/etc/passwd": permission denied`), where a key of a mapping stands behind a sign; and what is said of it has no quotes.
 fn is_file(text: &str, found: &regex::Captures<'_>) -> bool {
     let (Some(all), Some(name)) = (found.get(0), found.get(1)) else { return false };
-    let is_in_folder = text[..all.start()].ends_with('/') && name.start() == all.start();
-    is_in_folder && name.as_str().ends_with(": ") && !name.as_str().contains(['"', '\\'])
+    let before = &text[..all.start()];
+    let is_in_folder = before.ends_with('/') && name.start() == all.start();
+    let Some(file) = name.as_str().strip_suffix(": ").filter(|_| is_in_folder) else { return false };
+    if !file.contains(['"', '\'', '\\']) {
+        return true;
+    }
+    let Some(quote) = ["\\\"", "\"", "'"].into_iter().find(|quote| file.ends_with(quote)) else { return false };
+    let Some((outside, folder)) = before.rsplit_once(quote) else { return false };
+    let behind_a_word =
+        outside.strip_suffix(' ').is_some_and(|it| it.ends_with(|sign: char| sign.is_ascii_alphanumeric()));
+    let is_path = folder.starts_with('/') && !folder.contains([' ', '"', '\'', '\\']);
+    behind_a_word && is_path && !text[name.end()..all.end()].starts_with(['"', '\'', '\\', '['])
 }
 
 /// Redacts lines that belong together, so that the body of a private key goes as well.
@@ -220,6 +231,12 @@ mod tests {
         check("GET /reset/token=abc", "GET /reset/token=***");
         check("/config/password:hunter2", "/config/password:***");
         check("/etc/app.conf password: hunter2", "/etc/app.conf password: ***");
+        check(r#"{"/app/password": hunter2}"#, r#"{"/app/password": ***"#);
+        check(r#"{"/app/password": "hun ter2"}"#, r#"{"/app/password": ***}"#);
+        check(r#"x: 1, "/app/password": hunter2"#, r#"x: 1, "/app/password": ***"#);
+        check(r#"set "/app/password": "hunter2""#, r#"set "/app/password": ***"#);
+        check(r#"set "/app/password":hunter2"#, r#"set "/app/password":***"#);
+        check(r#"set "/app password": hunter2"#, r#"set "/app password": ***"#);
         check(":passphrase => \"open sesame\"", ":passphrase => ***");
         check("Cookie: sid=abc", "Cookie: ***");
         check("Cookie: theme=dark; session=abc", "Cookie: ***");
@@ -270,6 +287,10 @@ mod tests {
             "compass bearing 12",
             "open /etc/passwd: permission denied",
             "cannot read /run/secrets/db_password: no such file or directory",
+            r#"open "/etc/passwd": permission denied"#,
+            r#"failed to open file "/run/secrets/db_password": No such file or directory (os error 2)"#,
+            "cannot open '/etc/passwd': Permission denied",
+            r#"level=error msg="open \"/run/secrets/api_key\": no such file""#,
         ] {
             check(text, text);
         }

@@ -25,7 +25,7 @@ use crate::{
     policy::Policy,
     record::{Copier, Database},
     relief::task::{self as relief, Relief},
-    reload::Reload,
+    reload::{self, Reload},
     scopes::Tokens,
     server::{self, App, AppParts},
     silences,
@@ -64,7 +64,7 @@ pub fn healthcheck(config: &Config) -> Result<(), Failure> {
     outcome.map_err(|error| Failure::Other(error.into()))
 }
 
-/// Reads the policy as a start would: `./nexus up` asks before it replaces a healer that runs by one that could not.
+/// Reads the policy in the file: `./nexus up` asks before it replaces a healer that runs by one that could not use it.
 pub fn check(config: &Config) -> Result<(), Failure> {
     Policy::read(&config.policy_file).map(drop).map_err(wrong)
 }
@@ -93,11 +93,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(runtime.context("starting the runtime")?)
 }
 
-/// The configuration with its files read and checked; nothing is opened or bound yet.
+/// The configuration with its secrets read and checked; nothing is opened or bound yet. Which policy holds depends on the journal.
 pub struct Settings {
     config: Config,
-    policy: Policy,
-    policy_text: String,
     webhook_token: Secret,
     tokens: Tokens,
     database: Option<Database>,
@@ -121,8 +119,6 @@ impl Settings {
     pub fn read(config: &Config) -> Result<Self, Failure> {
         // Fails only when one is installed already, which is as good.
         _ = rustls::crypto::ring::default_provider().install_default();
-        let policy_text = nexus_policy::policy::read_text(&config.policy_file).map_err(wrong)?;
-        let policy = Policy::parse(&config.policy_file.display().to_string(), &policy_text).map_err(wrong)?;
         let webhook_token = Secret::read(&config.webhook_token_file).map_err(wrong)?;
         let tokens = tokens(config)?;
         let database = config
@@ -136,7 +132,7 @@ impl Settings {
         if config.stack.trim().is_empty() {
             return Err(wrong(anyhow!("--stack.name must not be empty")));
         }
-        Ok(Self { config: config.clone(), policy, policy_text, webhook_token, tokens, database })
+        Ok(Self { config: config.clone(), webhook_token, tokens, database })
     }
 
     /// Serves on `listener` until `shutdown`.
@@ -145,16 +141,22 @@ impl Settings {
         listener: tokio::net::TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
-        let Settings { config, policy, policy_text, webhook_token, tokens, database } = self;
+        let Settings { config, webhook_token, tokens, database } = self;
         let host = config.host();
         let (journal, journal_thread) = Journal::open(&config.journal).map_err(anyhow::Error::from)?;
-        let (policy, policy_seen) = watch::channel(Arc::new(policy));
+        let begin = match reload::begin(&config.policy_file, &journal).await {
+            Ok(begin) => begin,
+            Err(error) => {
+                journal_thread.close().await;
+                return Err(wrong(error));
+            }
+        };
         let metrics = Arc::new(Metrics::new(Parts {
             postgres: database.is_some(),
             alertmanager: config.alertmanager_url().is_some(),
         }));
-        let (reload, policy_status) =
-            Reload::new(config.policy_file.clone(), policy_text, policy, Arc::clone(&metrics));
+        let (reload, policy_seen, policy_status) =
+            Reload::new(config.policy_file.clone(), begin, journal.clone(), Arc::clone(&metrics));
         let mut reload = Some(tokio::spawn(reload.run()));
         let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_DEADLINE));
         let watcher = Watcher::spawn(Arc::clone(&docker), config.stack.clone());

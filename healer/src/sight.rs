@@ -9,14 +9,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use nexus_docker::{Container, Snapshot, Status};
-use nexus_model::{Mode, ServiceKey};
+use nexus_model::{Mode, ServiceKey, labels::is_name};
 
 use crate::{
     facts::{self, Condition, ContainerFacts, Stops},
     modes::Switches,
     policy::Policy,
     tell::Alert,
-    webhook,
 };
 
 /// Alerts of this kind at once. Far more than the brake lets through in an hour, so that what a storm leaves over for the
@@ -89,7 +88,7 @@ pub fn look(snapshot: &Snapshot, stops: &Stops, switches: &Switches, policy: &Po
         let container = &watched.container;
         let Some(key) = container.key() else { continue };
         // The webhook takes no other names.
-        if key.project == own_stack || !webhook::is_name(&key.project) || !webhook::is_name(&key.service) {
+        if key.project == own_stack || !is_name(&key.project) || !is_name(&key.service) {
             continue;
         }
         // Only what the rules see as well: a dead network is the worker's to find.

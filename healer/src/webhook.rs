@@ -3,7 +3,10 @@
 //! An alert is a prompt to look, so of each only a few labels are read. The answer comes after the prompts are in the
 //! journal and before anything is looked into. Fields that are not known are ignored: newer Alertmanagers add some.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use axum::{
     body::Bytes,
@@ -12,8 +15,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
-use nexus_model::Refusal;
-use serde::Deserialize;
+use nexus_model::{Refusal, labels::is_name};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
 
 use crate::{
     journal::{Change, JournalError, Prompt},
@@ -23,14 +29,15 @@ use crate::{
 
 /// Alertmanager's payload is some hundred bytes an alert; this is more than all containers of a host can make.
 pub const MAX_BODY: usize = 4 * 1024 * 1024;
-/// Longer label values are nobody's project or service.
-const MAX_LABEL: usize = 200;
+/// Alerts taken from one post. Alertmanager sends the healer one at a time; a host has some hundreds of containers.
+pub const MAX_ALERTS: usize = 10_000;
 /// Self-tests taken from one post.
 const MAX_SELFTESTS: usize = 10;
 
 /// Version 4 of the payload.
 #[derive(Debug, Deserialize)]
 struct Payload {
+    #[serde(deserialize_with = "not_too_many")]
     alerts: Vec<Alert>,
     #[serde(default, rename = "truncatedAlerts")]
     truncated_alerts: u64,
@@ -41,6 +48,31 @@ struct Alert {
     status: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+}
+
+/// Reads a list of alerts up to the first that is one too many.
+fn not_too_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Alert>, D::Error> {
+    struct Alerts;
+
+    impl<'de> Visitor<'de> for Alerts {
+        type Value = Vec<Alert>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of alerts")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<Alert>, A::Error> {
+            let mut alerts = Vec::new();
+            while let Some(alert) = sequence.next_element()? {
+                if alerts.len() == MAX_ALERTS {
+                    return Err(de::Error::custom(format_args!("more than {MAX_ALERTS} alerts in one post")));
+                }
+                alerts.push(alert);
+            }
+            Ok(alerts)
+        }
+    }
+    deserializer.deserialize_seq(Alerts)
 }
 
 /// What an alert is to us.
@@ -90,17 +122,15 @@ fn hear(alert: Alert, host: &str) -> Heard {
             if !at.is_empty() && at != host {
                 return Heard::Nothing("another host");
             }
+            if !is_name(&name) {
+                return Heard::Nothing("an alert without a name that can be kept");
+            }
             let resource = if heal == "prune" { Resource::Disk } else { Resource::Memory };
             let key = resource.key();
             Heard::Look { project: key.project, service: key.service, alert: name }
         }
         _ => Heard::Nothing("not for the healer"),
     }
-}
-
-/// Whether a label can be the name of a project or service.
-pub(crate) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_LABEL && !text.chars().any(char::is_control)
 }
 
 pub async fn receive(State(app): State<App>, body: Bytes) -> Response {
@@ -113,7 +143,7 @@ pub async fn receive(State(app): State<App>, body: Bytes) -> Response {
     let received_at = Timestamp::now();
     if payload.truncated_alerts > 0 {
         tracing::warn!(
-            "alertmanager left out {} alerts: set max_alerts to 0 for the healer's receiver",
+            "alertmanager left out {} alerts: group them by ['...'] on the healer's route, and set no max_alerts",
             payload.truncated_alerts
         );
     }
@@ -210,13 +240,18 @@ mod tests {
         assert_eq!(hear(of_host("prune", "pi"), "pi"), disk);
         assert!(matches!(hear(of_host("relieve", ""), "pi"), Heard::Look { service, .. } if service == "memory"));
         assert_eq!(hear(of_host("prune", "pi2"), "pi"), Heard::Nothing("another host"));
+        let unnamed = Heard::Nothing("an alert without a name that can be kept");
+        for name in ["", "x\ny", &"x".repeat(201)] {
+            let nameless = alert(&[("alertname", name), ("heal", "prune")]);
+            assert_eq!(hear(nameless, "pi"), unnamed);
+        }
         // Nobody can pass a service off as the machine.
         assert_eq!(hear(changed("project", "_host"), "pi"), Heard::NotCompose);
         let test = alert(&[("alertname", "NexusSelfTest"), ("heal", "test"), ("nonce", "abc")]);
         assert_eq!(hear(test, "pi"), Heard::SelfTest { nonce: "abc".into() });
         assert_eq!(hear(alert(&[("heal", "test")]), "pi"), Heard::Nothing("self-test without a nonce"));
         let mut long = alert(&RESTART);
-        long.labels.insert("service".into(), "x".repeat(MAX_LABEL + 1));
+        long.labels.insert("service".into(), "x".repeat(201));
         assert_eq!(hear(long, "pi"), Heard::NotCompose);
     }
 
@@ -226,6 +261,32 @@ mod tests {
         let (changes, heard, _) = changes(Payload { alerts, truncated_alerts: 0 }, "pi", Timestamp::UNIX_EPOCH);
         assert_eq!(changes.len(), 1);
         assert_eq!(heard, "1000 alerts: 1 services to look at, 0 ignored");
+    }
+
+    /// Each set of labels is a group of its own, and a group has one alert for each set of labels.
+    #[test]
+    fn alertmanager_is_told_to_send_one_alert_at_a_time_so_that_none_is_left_out() {
+        let template = include_str!("../../alertmanager/alertmanager.yml.tmpl");
+        let (routes, receivers) = template.split_once("\nreceivers:").unwrap();
+        let to_healer: Vec<&str> =
+            routes.split("\n    - ").filter(|route| route.starts_with("receiver: healer\n")).collect();
+        assert_eq!(to_healer.len(), 1);
+        assert!(to_healer[0].contains("\n      group_by: [\"...\"]\n"), "{}", to_healer[0]);
+        let healer = receivers.split("\n  - ").find(|receiver| receiver.starts_with("name: healer\n")).unwrap();
+        assert!(healer.contains("webhook_configs") && !healer.contains("max_alerts"), "{healer}");
+    }
+
+    #[test]
+    fn more_alerts_than_a_host_can_make_are_not_read() {
+        let body = |count: usize| {
+            let alerts = vec![r#"{"status":"firing","labels":{"heal":"restart","x":"y"}}"#; count].join(",");
+            format!(r#"{{"version":"4","alerts":[{alerts}]}}"#)
+        };
+        let read = |count| serde_json::from_str::<Payload>(&body(count)).map(|payload| payload.alerts.len());
+        assert_eq!(read(MAX_ALERTS).unwrap(), MAX_ALERTS);
+        assert!(body(MAX_ALERTS + 1).len() < MAX_BODY, "the body's limit does not come first");
+        let error = read(MAX_ALERTS + 1).unwrap_err().to_string();
+        assert!(error.contains("more than 10000 alerts"), "{error}");
     }
 
     #[test]

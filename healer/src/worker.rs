@@ -20,9 +20,9 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
-use nexus_docker::{Container, Docker, Snapshot, Status, StopCause, Watcher};
-use nexus_model::{IncidentState, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
+use jiff::SignedDuration;
+use nexus_docker::{Container, Docker, Snapshot, Watcher};
+use nexus_model::{Attempt, IncidentState, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::{
@@ -36,10 +36,11 @@ use crate::{
     budget::{self, Restarts},
     case::{Case, Try},
     clock::{self, Clock},
-    decide::{self, Decision},
+    decide::{self, Admission, Decision},
     dependencies::{self, World},
+    durable::Durable,
     evidence::{Places, chain},
-    facts::{self, Facts, HostFacts, Stopper, Stops},
+    facts::{self, Facts, HostFacts, Stops},
     hold::{Hold, Illnesses},
     images::Images,
     journal::{Change, Journal, JournalError, Memo, Prompt, Waiting},
@@ -49,9 +50,11 @@ use crate::{
     ooms::Ooms,
     pauses::Pauses,
     policy::Policy,
+    prompts::{self, DEPENDENCY_RESTARTED, Taken},
     relief::{self, task::Shown},
     shadow::{self, Ledger},
     sight::Sight,
+    stops,
     transition::{self, Changed},
 };
 
@@ -61,15 +64,11 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 /// Between two examinations of a service when the first has led to nothing: the watcher needs a moment to see the same.
 const AFTER_EXAMINATION: SignedDuration = SignedDuration::from_secs(2);
-/// A repeated alert for an open incident is written down at most this often.
-const ALERT_NOTED: SignedDuration = SignedDuration::from_mins(1);
 /// Only so many incidents are forgotten at once: often enough for more than a host can open. Writes nothing when there is none.
 const PRUNE_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// Decisions about one incident in one go. The longest chain there is has five; more would be two that undo each other.
 const MAX_DECISIONS: u32 = 16;
 
-/// What prompts a look at a service that asks to be restarted with another.
-const DEPENDENCY_RESTARTED: &str = "DependencyRestarted";
 /// What prompts a look at one whose network is dead.
 const NETWORK_DEAD: &str = "NetworkDead";
 
@@ -112,6 +111,7 @@ pub struct Parts {
 
 pub struct Worker {
     parts: Parts,
+    durable: Durable,
     clock: Clock,
     cases: BTreeMap<ServiceKey, Case>,
     stops: Stops,
@@ -168,6 +168,7 @@ impl Worker {
         }
         let worker = Self {
             clock,
+            durable: Durable::new(parts.journal.clone(), Arc::clone(&parts.metrics)),
             cases: cases.into_iter().map(|case| (case.key(), case)).collect(),
             stops,
             restarts: Restarts::new(restarts),
@@ -303,39 +304,23 @@ impl Worker {
                 self.prompts_wait = true;
                 continue;
             }
-            match self.cases.get(&key) {
-                Some(case) => {
-                    let noted = prompt.prompt.received_at.duration_since(case.incident.last_alert_at);
-                    let is_follower = prompt.prompt.alert == DEPENDENCY_RESTARTED;
-                    let follows = if is_follower { dependencies::to_follow(&key, snapshot, &self.cases) } else { None };
-                    let mut changes = vec![Change::PromptDone(prompt.clone())];
-                    if let Some(follows) = follows.filter(|_| case.incident.mode == Mode::Heal) {
-                        let changed = transition::follows(case, follows, prompt.prompt.received_at);
-                        self.make(&key, changed, changes).await;
-                    } else if noted.abs() >= ALERT_NOTED {
-                        let changed = transition::alerted(case, prompt.prompt.received_at);
-                        self.make(&key, changed, changes).await;
-                    } else {
-                        refused.append(&mut changes);
+            let taken = {
+                let now = self.clock.now();
+                prompts::take(&prompt.prompt, &self.known(snapshot), || self.facts(&key, snapshot), &now)
+            };
+            let done = Change::PromptDone(prompt);
+            match taken {
+                Taken::Opens(changed) => {
+                    if !self.open(&key, changed, vec![done]).await {
+                        self.prompts_wait = true;
                     }
                 }
-                None => {
-                    let facts = self.facts(&key, snapshot);
-                    let is_follower = prompt.prompt.alert == DEPENDENCY_RESTARTED;
-                    let follows = if is_follower { dependencies::to_follow(&key, snapshot, &self.cases) } else { None };
-                    match decide::admit(&facts, follows) {
-                        Ok(found) => {
-                            let alert = (prompt.prompt.alert.clone(), prompt.prompt.received_at);
-                            if !self.open(&key, alert, found, &facts, vec![Change::PromptDone(prompt)]).await {
-                                self.prompts_wait = true;
-                            }
-                        }
-                        Err(why) => {
-                            self.parts.metrics.refused(why);
-                            self.log_refusal(&key, why);
-                            refused.push(Change::PromptDone(prompt));
-                        }
-                    }
+                Taken::Notes(changed) => _ = self.make(&key, changed, vec![done]).await,
+                Taken::Nothing => refused.push(done),
+                Taken::Refused(why) => {
+                    self.parts.metrics.refused(why);
+                    self.log_refusal(&key, why);
+                    refused.push(done);
                 }
             }
         }
@@ -355,29 +340,25 @@ impl Worker {
         for key in keys.into_iter().filter(|key| !self.cases.contains_key(key)).collect::<Vec<_>>() {
             let facts = self.facts(&key, snapshot);
             if let Ok(found) = decide::admit(&facts, None) {
-                let alert = (NETWORK_DEAD.to_owned(), self.clock.now().wall);
-                self.open(&key, alert, found, &facts, Vec::new()).await;
+                self.open_seen(&key, NETWORK_DEAD, found, &facts, snapshot).await;
             }
         }
     }
 
-    /// Opens an incident, and says whether that could be made durable.
-    async fn open(
-        &mut self,
-        key: &ServiceKey,
-        (alert, alert_at): (String, Timestamp),
-        found: decide::Admission,
-        facts: &Facts,
-        with: Vec<Change>,
-    ) -> bool {
+    fn known<'a>(&'a self, snapshot: &'a Snapshot) -> prompts::Known<'a> {
+        let (host, cases, restarts, would_be) = (&self.parts.host, &self.cases, &self.restarts, &self.would_be);
+        prompts::Known { host, snapshot, cases, restarts, would_be }
+    }
+
+    /// Opens an incident of what no alert has come for: the healer has seen it itself.
+    async fn open_seen(&mut self, key: &ServiceKey, alert: &str, found: Admission, facts: &Facts, snapshot: &Snapshot) {
         let now = self.clock.now();
-        let carried = self.restarts.spent(facts.containers.iter().map(|seen| seen.container.id.as_str()), &now);
-        let alert = (alert.as_str(), alert_at);
-        let mut changed = transition::open(&self.parts.host, key, alert, found, carried, &now);
-        if changed.case.incident.mode == Mode::Shadow {
-            let ids = facts.containers.iter().map(|seen| seen.container.id.as_str());
-            changed.case.memory.shadow.carried = self.would_be.spent(ids, &now);
-        }
+        let changed = prompts::open(&self.known(snapshot), key, (alert, now.wall), found, facts, &now);
+        self.open(key, changed, Vec::new()).await;
+    }
+
+    /// Opens an incident, and says whether that could be made durable.
+    async fn open(&mut self, key: &ServiceKey, changed: Changed, with: Vec<Change>) -> bool {
         let incident = changed.case.incident.clone();
         let made = self.make(key, changed, with).await;
         if made {
@@ -448,7 +429,7 @@ impl Worker {
                 if made {
                     self.log(key, incident, decision);
                 }
-                made && !matches!(decision, Decision::Wait { .. } | Decision::Block { .. })
+                made && !decision.waits()
             }
             None => false,
         }
@@ -550,53 +531,20 @@ impl Worker {
         if !snapshot.up {
             return;
         }
-        let mut changes = Vec::new();
-        for (id, watched) in &snapshot.containers {
-            let container = &watched.container;
-            if !matches!(container.status, Status::Exited | Status::Dead) || container.key().is_none() {
-                continue;
-            }
-            let stopper = match watched.stop {
-                StopCause::Itself => Stopper::Itself,
-                StopCause::Requested { .. } => Stopper::Requested,
-                // What is known of the run already was said by its events.
-                StopCause::Engine if self.stops.get(id).is_some_and(|(run, _)| *run == container.started_at) => {
-                    continue;
-                }
-                StopCause::Engine => Stopper::Engine,
-                StopCause::Unknown => continue,
-            };
-            if self.stops.get(id) != Some(&(container.started_at, stopper)) {
-                changes.push(Change::Stop { container_id: id.clone(), started_at: container.started_at, stopper });
-            }
-        }
-        let gone = self.stops.keys().filter(|id| !snapshot.containers.contains_key(*id));
-        changes.extend(gone.map(|id| Change::ForgetStop { container_id: id.clone() }));
-        if changes.is_empty() || !self.commit(changes.clone()).await {
-            return;
-        }
-        for change in changes {
-            match change {
-                Change::Stop { container_id, started_at, stopper } => {
-                    self.stops.insert(container_id, (started_at, stopper));
-                }
-                Change::ForgetStop { container_id } => _ = self.stops.remove(&container_id),
-                _ => (),
-            }
+        let changes = stops::news(snapshot, &self.stops);
+        if !changes.is_empty() && self.commit(changes.clone()).await {
+            stops::note(&mut self.stops, changes);
         }
     }
 
     /// Makes a changed incident durable, then true. Says whether that went well.
-    async fn make(&mut self, key: &ServiceKey, changed: Changed, mut with: Vec<Change>) -> bool {
-        let Changed { case, events } = changed;
-        // The incident first: what belongs to it refers to it.
-        let mut changes = vec![Change::Case(Box::new(case.clone()))];
-        changes.extend(events.into_iter().map(Change::Event));
-        changes.append(&mut with);
-        if !self.commit(changes).await {
+    async fn make(&mut self, key: &ServiceKey, changed: Changed, with: Vec<Change>) -> bool {
+        let metrics = &self.parts.metrics;
+        let ended = |_: &Attempt, outcome| metrics.restart_ended(outcome);
+        let Some(case) = self.durable.make(self.cases.get(key), changed, with, ended).await else {
+            self.trouble = true;
             return false;
-        }
-        self.count(self.cases.get(key), &case);
+        };
         if case.is_open() {
             self.cases.insert(key.clone(), case);
         } else {
@@ -611,15 +559,8 @@ impl Worker {
     }
 
     async fn commit(&mut self, changes: Vec<Change>) -> bool {
-        match self.parts.journal.commit(changes).await {
-            Ok(()) => true,
-            Err(error) => {
-                // Told once by the journal itself; here only what depends on it.
-                tracing::debug!(reason = %chain(&error), "a change could not be made durable and is not made");
-                self.parts.metrics.refused(Refusal::JournalUnavailable);
-                self.trouble = true;
-                false
-            }
-        }
+        let made = self.durable.commit(changes).await;
+        self.trouble |= !made;
+        made
     }
 }

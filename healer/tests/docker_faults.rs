@@ -23,6 +23,26 @@ fn outcomes(detail: &IncidentDetail) -> Vec<Option<AttemptOutcome>> {
     detail.attempts.iter().map(|attempt| attempt.outcome).collect()
 }
 
+/// An engine with one ill service, the container `c1` of shop/web.
+fn engine_with_ill(fake: Fake) -> Engine {
+    let engine = Engine::start();
+    engine.set("c1", fake.ill());
+    engine
+}
+
+fn web() -> Fake {
+    Fake::service("shop", "web")
+}
+
+/// Docker was asked to restart `c1`, and takes its time over stopping it.
+async fn at_work_on_a_restart() -> (Engine, Healer) {
+    let engine = engine_with_ill(Fake { stops_in: Duration::from_secs(60), ..web() });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "web").await;
+    eventually("the restart", async || (engine.restarts("c1") == 1).then_some(())).await;
+    (engine, healer)
+}
+
 /// What the status says of Docker.
 async fn docker_status(healer: &Healer, says: &str) {
     eventually(&format!("docker {says}"), async || {
@@ -35,8 +55,7 @@ async fn docker_status(healer: &Healer, says: &str) {
 
 #[tokio::test]
 async fn without_a_socket_alerts_are_kept_and_looked_into_when_it_comes() {
-    let engine = Engine::start();
-    engine.set("c1", Fake::service("shop", "web").ill());
+    let engine = engine_with_ill(web());
     engine.leave();
     let healer = Healer::started(&engine).await;
     docker_status(&healer, "down").await;
@@ -52,8 +71,7 @@ async fn without_a_socket_alerts_are_kept_and_looked_into_when_it_comes() {
 
 #[tokio::test]
 async fn an_engine_that_takes_calls_and_answers_none_is_down_and_alerts_are_answered_at_once() {
-    let engine = Engine::start();
-    engine.set("c1", Fake::service("shop", "web").ill());
+    let engine = engine_with_ill(web());
     engine.hang(true);
     let healer = Healer::started(&engine).await;
     for _ in 0..5 {
@@ -70,11 +88,7 @@ async fn an_engine_that_takes_calls_and_answers_none_is_down_and_alerts_are_answ
 
 #[tokio::test]
 async fn a_daemon_that_ends_between_stop_and_start_leaves_a_container_that_is_ours_to_start() {
-    let engine = Engine::start();
-    engine.set("c1", Fake { stops_in: Duration::from_secs(60), ..Fake::service("shop", "web").ill() });
-    let healer = Healer::started(&engine).await;
-    healer.alert("shop", "web").await;
-    eventually("the restart", async || (engine.restarts("c1") == 1).then_some(())).await;
+    let (engine, healer) = at_work_on_a_restart().await;
     // It has stopped it, as for a person; and nobody is left to start it.
     engine.leave();
     engine.quietly("c1", |it| (it.status, it.exit_code, it.stops_in) = ("exited", 137, Duration::ZERO));
@@ -87,11 +101,7 @@ async fn a_daemon_that_ends_between_stop_and_start_leaves_a_container_that_is_ou
 
 #[tokio::test]
 async fn a_daemon_that_ends_before_it_stops_the_container_is_asked_again_later() {
-    let engine = Engine::start();
-    engine.set("c1", Fake { stops_in: Duration::from_secs(60), ..Fake::service("shop", "web").ill() });
-    let healer = Healer::started(&engine).await;
-    healer.alert("shop", "web").await;
-    eventually("the restart", async || (engine.restarts("c1") == 1).then_some(())).await;
+    let (engine, healer) = at_work_on_a_restart().await;
     engine.leave();
     engine.quietly("c1", |it| it.stops_in = Duration::ZERO);
     engine.come_back();
@@ -106,8 +116,7 @@ async fn what_the_proxy_or_docker_refuses_is_a_failed_attempt_with_its_reason() 
     for (status, message) in
         [(403, "the proxy does not let this through"), (409, "removal of container c1 is already in progress")]
     {
-        let engine = Engine::start();
-        engine.set("c1", Fake::service("shop", "web").ill());
+        let engine = engine_with_ill(web());
         engine.answers("/restart", Some((status, message)));
         let healer = Healer::started(&engine).await;
         healer.alert("shop", "web").await;
@@ -123,8 +132,7 @@ async fn what_the_proxy_or_docker_refuses_is_a_failed_attempt_with_its_reason() 
 
 #[tokio::test]
 async fn an_engine_that_lets_nothing_be_read_is_down_with_the_reason() {
-    let engine = Engine::start();
-    engine.set("c1", Fake::service("shop", "web").ill());
+    let engine = engine_with_ill(web());
     engine.answers("/containers/json", Some((403, "the proxy does not let this through")));
     let healer = Healer::started(&engine).await;
     docker_status(&healer, "the proxy does not let this through (status 403)").await;
@@ -137,8 +145,7 @@ async fn an_engine_that_lets_nothing_be_read_is_down_with_the_reason() {
 
 #[tokio::test]
 async fn a_container_that_goes_while_it_is_restarted_ends_the_incident() {
-    let engine = Engine::start();
-    engine.set("c1", Fake::service("shop", "web").ill());
+    let engine = engine_with_ill(web());
     engine.answers("/restart", Some((404, "No such container: c1")));
     let mut healer = Healer::new(&engine);
     // Long enough that it is gone before it is tried again.
@@ -158,11 +165,7 @@ async fn a_container_that_goes_while_it_is_restarted_ends_the_incident() {
 
 #[tokio::test]
 async fn a_container_that_is_created_anew_while_the_old_one_is_restarted_is_left_alone() {
-    let engine = Engine::start();
-    engine.set("c1", Fake { stops_in: Duration::from_secs(60), ..Fake::service("shop", "web").ill() });
-    let healer = Healer::started(&engine).await;
-    healer.alert("shop", "web").await;
-    eventually("the restart", async || (engine.restarts("c1") == 1).then_some(())).await;
+    let (engine, healer) = at_work_on_a_restart().await;
     engine.leave();
     engine.come_back();
     engine.set("c2", Fake::service("shop", "web"));
@@ -177,10 +180,8 @@ async fn a_container_that_is_created_anew_while_the_old_one_is_restarted_is_left
 
 #[tokio::test]
 async fn a_container_that_is_removed_when_it_ends_ends_the_incident() {
-    let engine = Engine::start();
-    let fake =
-        Fake { temper: Temper::Dawdles, auto_remove: true, restart_policy: "no", ..Fake::service("shop", "web").ill() };
-    engine.set("c1", fake);
+    let fake = Fake { temper: Temper::Dawdles, auto_remove: true, restart_policy: "no", ..web() };
+    let engine = engine_with_ill(fake);
     let mut healer = Healer::new(&engine);
     // It has to end before the verdict, however slow this test is.
     healer.policy(&support::healer::POLICY.replace("verify_margin: 1s", "verify_margin: 60s"));
@@ -194,8 +195,7 @@ async fn a_container_that_is_removed_when_it_ends_ends_the_incident() {
 
 #[tokio::test]
 async fn an_engine_that_says_done_and_does_nothing_is_found_out_by_the_start_time() {
-    let engine = Engine::start();
-    engine.set("c1", Fake { temper: Temper::Lies, ..Fake::service("shop", "web").ill() });
+    let engine = engine_with_ill(Fake { temper: Temper::Lies, ..web() });
     let healer = Healer::started(&engine).await;
     healer.alert("shop", "web").await;
     let detail =

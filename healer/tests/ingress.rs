@@ -242,7 +242,7 @@ async fn those_who_send_slowly_keep_nobody_from_being_heard() {
     let healer = Healer::started(&engine).await;
     let whole = "POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"alerts\":";
     let mut slow = Vec::new();
-    for number in 0..250 {
+    for number in 0..600 {
         let mut stream = TcpStream::connect(healer.address()).await.unwrap();
         // Nothing, half a head, or a head and half a body by somebody who has no token.
         let sent = ["", &whole[..30], whole][number % 3];
@@ -252,8 +252,8 @@ async fn those_who_send_slowly_keep_nobody_from_being_heard() {
     }
     let began = Instant::now();
     healer.alert("shop", "web").await;
-    // Alertmanager waits ten seconds. There is room for 128 connections; who sends nothing makes room after five seconds.
-    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    // There is room for 128 connections. Who sends nothing makes room after a second, and all those that come after it at once.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     healer.incident("web", "the end of the incident", |it| it.incident.outcome.is_some()).await;
     drop(slow);
 }
@@ -329,7 +329,7 @@ async fn what_alertmanager_left_out_of_a_long_list_is_seen_by_the_healer_itself(
     let mut body = payload(&[firing("shop", "web")]);
     body["truncatedAlerts"] = json!(1);
     assert_eq!(healer.post(&body).await.0, 200);
-    assert!(healer.log().contains("alertmanager left out 1 alerts"), "{}", healer.log());
+    assert!(healer.log().contains("alertmanager left out 1 alerts: group them by"), "{}", healer.log());
     for service in ["web", "left-out"] {
         healer.incident(service, "the end of the incident", |it| it.incident.outcome.is_some()).await;
     }

@@ -69,6 +69,46 @@ async fn a_changed_policy_is_in_force_in_seconds_and_a_broken_one_changes_nothin
 }
 
 #[tokio::test]
+async fn a_start_that_finds_a_broken_policy_goes_on_with_the_one_of_before_and_says_so() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("blog", "app").without_label("nexus.heal"));
+    let mut healer = Healer::new(&engine);
+    healer.policy(&format!("{POLICY}default: off\n"));
+    healer.start().await;
+    mode_becomes(&healer, "app", Mode::Off).await;
+    healer.policy(&format!("{POLICY}default: heal\n"));
+    mode_becomes(&healer, "app", Mode::Heal).await;
+    let loaded = healer.metric("nexus_healer_policy_loaded_timestamp_seconds").await;
+    // The owner slips, and the machine boots before they see it. With the file gone, or never to be read, it is the same.
+    for broken in [Some("default: maybe\n"), None] {
+        let file = healer.folder.path().join("healer.yml");
+        match broken {
+            Some(text) => healer.policy(text),
+            None => std::fs::remove_file(file).unwrap(),
+        }
+        healer.stop();
+        healer.start().await;
+        mode_becomes(&healer, "app", Mode::Heal).await;
+        assert_eq!(healer.metric("nexus_healer_policy_last_reload_successful").await, Some(0.0));
+        assert_eq!(healer.metric("nexus_healer_policy_loaded_timestamp_seconds").await, loaded);
+        let (_, status) = healer.api("GET", "/api/v1/status", "").await;
+        let expected = if broken.is_some() { "healer.yml, line 1: default" } else { "No such file" };
+        assert!(status.contains(expected), "{status}");
+        assert!(healer.log().contains("the one that was in force last"), "{}", healer.log());
+    }
+    // It heals.
+    engine.set("c1", Fake::service("blog", "app").without_label("nexus.heal").ill());
+    healer.sees("app", "running", "unhealthy").await;
+    healer.alert("blog", "app").await;
+    healer.incident("app", "the end of the incident", |it| it.incident.state == IncidentState::Closed).await;
+    assert_eq!(engine.restarts("c1"), 1);
+    // And the mended file is taken up as ever.
+    healer.policy(&format!("{POLICY}default: shadow\n"));
+    mode_becomes(&healer, "app", Mode::Shadow).await;
+    assert_eq!(healer.metric("nexus_healer_policy_last_reload_successful").await, Some(1.0));
+}
+
+#[tokio::test]
 async fn sighup_reads_the_policy_at_once_and_ends_nothing() {
     let engine = Engine::start();
     engine.set("c1", Fake::service("blog", "app").without_label("nexus.heal"));

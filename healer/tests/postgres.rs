@@ -71,7 +71,7 @@ impl Database {
         let admin = connect(&config).await;
         let name = format!("nexus_test_{}", uuid::Uuid::now_v7().simple());
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        for role in ["nexus_healer", "nexus_grafana"] {
+        for role in ["nexus_healer", "nexus_grafana", "nexus_reporter", "nexus_reader"] {
             // Roles belong to the whole server, and cases run at once.
             let create = format!(
                 "DO $$ BEGIN CREATE ROLE {role} LOGIN PASSWORD 'test-secret';

@@ -3,3 +3,20 @@
 //! A library, linked by the command line too so that it answers when a service is down, and a server that serves the same
 //! answers as API and page. Data flows one way: Prometheus → history in Postgres; Prometheus, Postgres, healer, Alertmanager →
 //! facts → report → rendering. Reports are pure functions of facts and a time.
+
+pub mod baseline;
+pub mod capacity;
+pub mod config;
+pub mod database;
+#[cfg(test)]
+mod dice;
+pub mod errors;
+mod fault;
+pub mod history;
+pub mod operations;
+pub mod render;
+pub mod report;
+pub mod run;
+pub mod sources;
+pub mod statistics;
+pub mod usage;

@@ -13,6 +13,8 @@ const MAX_BYTES: usize = 256 * 1024;
 pub enum Memo {
     /// That healing is on hold for the whole host: see [`crate::hold`].
     Hold,
+    /// The policy that was in force last: see [`crate::reload`].
+    Policy,
     /// The silences that Alertmanager told last: see [`crate::silences`].
     Silences,
 }
@@ -21,6 +23,7 @@ impl Memo {
     fn name(self) -> &'static str {
         match self {
             Memo::Hold => "hold",
+            Memo::Policy => "policy",
             Memo::Silences => "silences",
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{Container, Docker, Snapshot, Status, Watcher};
-use nexus_model::{AttemptOutcome, Evidence, EvidenceKind, IncidentState, Now, Refusal, ServiceKey};
+use nexus_model::{Attempt, AttemptOutcome, Evidence, EvidenceKind, IncidentState, Now, Refusal, ServiceKey};
 use nexus_policy::{Policy, Terms, Worn};
 use serde_json::json;
 use tokio::{
@@ -36,10 +36,12 @@ use crate::{
     cgroup::{self, Load},
     clock::Clock,
     dependencies,
+    durable::Durable,
     evidence::{Places, chain},
     journal::{Change, Journal, JournalError, Waiting},
     metrics::Metrics,
     pauses::Pauses,
+    prompts::ALERT_NOTED,
     tell::Alert,
     transition::{self, Changed},
     worker::Outlook,
@@ -52,8 +54,6 @@ const EVERY_IN_TROUBLE: Duration = Duration::from_millis(500);
 const MOST_STEPS: u32 = 16;
 /// A ballast that could not be made is not tried again before.
 const BALLAST_AGAIN: SignedDuration = SignedDuration::from_mins(10);
-/// A repeated alert for an open incident is written down at most this often.
-const ALERT_NOTED: SignedDuration = SignedDuration::from_mins(1);
 
 /// People are told of a container this long before its memory reaches its limit, and it is restarted this long before, where
 /// that is allowed. A restart takes ten seconds where the program does not obey.
@@ -120,6 +120,7 @@ struct Watched {
 
 pub struct Relief {
     parts: Parts,
+    durable: Durable,
     clock: Clock,
     cases: BTreeMap<Resource, Case>,
     levels: BTreeMap<Resource, Level>,
@@ -142,6 +143,7 @@ impl Relief {
         let cases = cases.into_iter().filter_map(|case| Some((Resource::of(&case.key())?, case)));
         let ballast = ballast::path(&parts.journal_path);
         let relief = Self {
+            durable: Durable::new(parts.journal.clone(), Arc::clone(&parts.metrics)),
             clock: Clock::new(),
             cases: cases.collect(),
             levels: BTreeMap::new(),
@@ -404,7 +406,7 @@ impl Relief {
         let key = ServiceKey::new(&waiting.prompt.project, &waiting.prompt.service);
         let done = Change::PromptDone(waiting.clone());
         let Some((resource, amount)) = Resource::of(&key).and_then(|it| Some((it, self.measure(it)?))) else {
-            self.commit(vec![done]).await;
+            self.durable.commit(vec![done]).await;
             return;
         };
         let (alert, at) = (waiting.prompt.alert.as_str(), waiting.prompt.received_at);
@@ -414,7 +416,7 @@ impl Relief {
                 let changed = transition::alerted(case, at);
                 self.make(resource, changed, vec![done]).await;
             } else {
-                self.commit(vec![done]).await;
+                self.durable.commit(vec![done]).await;
             }
             return;
         }
@@ -423,7 +425,7 @@ impl Relief {
         let situation = self.situation(resource, &amount, &snapshot, &policy);
         if situation.level > Level::Tight {
             self.parts.metrics.refused(Refusal::AlreadyWell);
-            self.commit(vec![done]).await;
+            self.durable.commit(vec![done]).await;
             return;
         }
         if self.open(&situation, (alert, at), vec![done], &now).await {
@@ -618,35 +620,10 @@ impl Relief {
     }
 
     /// Makes a changed incident durable, then true.
-    async fn make(&mut self, resource: Resource, changed: Changed, mut with: Vec<Change>) -> bool {
-        let Changed { case, events } = changed;
-        let mut changes = vec![Change::Case(Box::new(case.clone()))];
-        changes.extend(events.into_iter().map(Change::Event));
-        changes.append(&mut with);
-        if !self.commit(changes).await {
-            return false;
-        }
+    async fn make(&mut self, resource: Resource, changed: Changed, with: Vec<Change>) -> bool {
         let metrics = &self.parts.metrics;
-        let before = self.cases.get(&resource);
-        for attempt in &case.attempts {
-            let open = |case: &Case| {
-                let known = case.attempts.iter().find(|it| it.attempt.id == attempt.attempt.id);
-                known.is_some_and(|it| it.attempt.outcome.is_none())
-            };
-            if let Some(outcome) = attempt.attempt.outcome
-                && before.is_some_and(open)
-            {
-                metrics.relief.ended(&attempt.attempt.action, outcome);
-            }
-        }
-        if let Some(why) = case.incident.refusal
-            && before.and_then(|case| case.incident.refusal) != Some(why)
-        {
-            metrics.refused(why);
-        }
-        if let Some(outcome) = case.incident.outcome {
-            metrics.incident_closed(outcome);
-        }
+        let ended = |attempt: &Attempt, outcome| metrics.relief.ended(&attempt.action, outcome);
+        let Some(case) = self.durable.make(self.cases.get(&resource), changed, with, ended).await else { return false };
         metrics.relief.open(resource, case.is_open());
         if case.is_open() {
             self.cases.insert(resource, case);
@@ -655,18 +632,6 @@ impl Relief {
         }
         self.show();
         true
-    }
-
-    async fn commit(&mut self, changes: Vec<Change>) -> bool {
-        match self.parts.journal.commit(changes).await {
-            Ok(()) => true,
-            Err(error) => {
-                // Told once by the journal itself.
-                tracing::debug!(reason = %chain(&error), "a change could not be made durable and is not made");
-                self.parts.metrics.refused(Refusal::JournalUnavailable);
-                false
-            }
-        }
     }
 
     fn show(&self) {

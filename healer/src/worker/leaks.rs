@@ -35,8 +35,7 @@ impl Worker {
                 let facts = self.facts(&running.key, snapshot);
                 match admit(&facts, id, running) {
                     Ok(found) => {
-                        let alert = (RUNS_OUT.to_owned(), self.clock.now().wall);
-                        self.open(&running.key, alert, found, &facts, Vec::new()).await;
+                        self.open_seen(&running.key, RUNS_OUT, found, &facts, snapshot).await;
                     }
                     Err(why) => {
                         tracing::debug!(

@@ -1,40 +1,13 @@
 //! What the worker shows of its work: metrics, API, the owner's alerts and the log.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use nexus_model::{Refusal, ServiceKey};
 
 use super::{Outlook, Worker};
-use crate::{case::Case, decide::Decision, hold, sight, tell};
+use crate::{decide::Decision, hold, sight, tell};
 
 impl Worker {
-    /// Counts what has become of an incident and its attempts.
-    pub(super) fn count(&self, before: Option<&Case>, after: &Case) {
-        if let Some(outcome) = after.incident.outcome {
-            self.parts.metrics.incident_closed(outcome);
-        }
-        let ended = |case: &Case| -> BTreeSet<u32> {
-            case.attempts
-                .iter()
-                .filter(|attempt| attempt.attempt.outcome.is_some())
-                .map(|attempt| attempt.attempt.number)
-                .collect()
-        };
-        let known = before.map(ended).unwrap_or_default();
-        for attempt in &after.attempts {
-            if let Some(outcome) = attempt.attempt.outcome
-                && !known.contains(&attempt.attempt.number)
-            {
-                self.parts.metrics.restart_ended(outcome);
-            }
-        }
-        if let Some(why) = after.incident.refusal
-            && before.and_then(|case| case.incident.refusal) != Some(why)
-        {
-            self.parts.metrics.refused(why);
-        }
-    }
-
     /// Shows the open incidents to metrics, API and the owner.
     pub(super) fn show(&self) {
         self.parts.metrics.show_open(self.cases.values());

@@ -40,7 +40,7 @@ impl Worker {
             }
             let facts = self.facts(&key, snapshot);
             if let Ok(found) = decide::admit(&facts, None) {
-                self.open(&key, (alert.to_owned(), self.clock.now().wall), found, &facts, Vec::new()).await;
+                self.open_seen(&key, alert, found, &facts, snapshot).await;
             }
         }
     }

@@ -349,7 +349,8 @@ impl From<ContainerInspectResponse> for Container {
 /// Docker writes `"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]`, and `null` for a port that is only exposed.
 fn published(ports: HashMap<String, Option<Vec<PortBinding>>>) -> Vec<Published> {
     let of_port = |(name, bindings): (String, Option<Vec<PortBinding>>)| {
-        let port = name.strip_suffix("/tcp")?.parse().ok()?;
+        let Some((port, "tcp")) = name.split_once('/') else { return None };
+        let port = port.parse().ok()?;
         let published = move |binding: PortBinding| {
             // Old engines leave the address out where it is open on all.
             let host = binding.host_ip.filter(|text| !text.is_empty()).unwrap_or_else(|| "0.0.0.0".to_owned());

@@ -61,6 +61,14 @@ impl ServiceKey {
     }
 }
 
+/// Longer ones are nobody's project or service.
+const LONGEST_NAME: usize = 200;
+
+/// Whether a text can be the name of a project or service. Compose itself allows less; this is what can be shown and kept.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_NAME && !text.chars().any(char::is_control)
+}
+
 impl std::fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.project, self.service)

@@ -1,12 +1,30 @@
 //! Values as the owner writes them, in the file and in labels: text to value, or a sentence that says what to write.
 
+use std::borrow::Cow;
+
 use jiff::SignedDuration;
 use nexus_model::Mode;
 
 use crate::term::{Amount, Term};
 
+/// Of a value that can't be used only the beginning is shown.
+const SHOWN: usize = 100;
+
+/// Somebody's text within a message: on one line, and not much of it.
+pub fn shown(text: &str) -> String {
+    cut(text).escape_debug().to_string()
+}
+
+/// Its beginning.
+pub fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
 pub fn mode(text: &str) -> Result<Mode, String> {
-    text.parse().map_err(|_| format!("\"{}\" is no mode; write heal, shadow or off", text.escape_debug()))
+    text.parse().map_err(|_| format!("\"{}\" is no mode; write heal, shadow or off", shown(text)))
 }
 
 /// The amount of a term, within its bounds.
@@ -20,7 +38,7 @@ pub fn between(text: &str, least: Amount, most: Amount) -> Result<Amount, String
         Amount::Count(_) => match text.parse() {
             Ok(count) => Amount::Count(count),
             Err(_) => {
-                let given = text.escape_debug();
+                let given = shown(text);
                 return Err(format!("\"{given}\" is out of bounds; write a number from {least} to {most}"));
             }
         },
@@ -28,23 +46,20 @@ pub fn between(text: &str, least: Amount, most: Amount) -> Result<Amount, String
     };
     match amount {
         _ if (least..=most).contains(&amount) => Ok(amount),
-        Amount::Count(_) => {
-            Err(format!("\"{}\" is out of bounds; write a number from {least} to {most}", text.escape_debug()))
-        }
+        Amount::Count(_) => Err(format!("\"{}\" is out of bounds; write a number from {least} to {most}", shown(text))),
         Amount::Time(_) => Err(format!("{amount} is out of bounds; write {least} to {most}")),
     }
 }
 
 fn time(text: &str) -> Result<SignedDuration, String> {
-    text.parse()
-        .map_err(|_| format!("\"{}\" is no duration; write it with a unit, such as 10s or 5m", text.escape_debug()))
+    text.parse().map_err(|_| format!("\"{}\" is no duration; write it with a unit, such as 10s or 5m", shown(text)))
 }
 
 pub fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err(format!("\"{}\" is neither; write true or false", text.escape_debug())),
+        _ => Err(format!("\"{}\" is neither; write true or false", shown(text))),
     }
 }
 
@@ -53,7 +68,7 @@ const MOST_BYTES: u64 = 1 << 40;
 
 /// `0`, `512MiB`, `1GB`: a number with its unit, thousands or 1024s as the unit says.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("\"{}\" is no size; write it with a unit, such as 512MiB or 1GB", text.escape_debug());
+    let wrong = || format!("\"{}\" is no size; write it with a unit, such as 512MiB or 1GB", shown(text));
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
@@ -71,7 +86,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     };
     match number.checked_mul(factor) {
         Some(bytes) if bytes <= MOST_BYTES => Ok(bytes),
-        _ => Err(format!("{text} is out of bounds; write 0B to 1024GiB")),
+        _ => Err(format!("{} is out of bounds; write 0B to 1024GiB", shown(text))),
     }
 }
 

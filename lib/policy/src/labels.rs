@@ -30,9 +30,6 @@ pub struct WrongLabel {
     pub message: String,
 }
 
-/// Labels longer than this are shown cut.
-const SHOWN: usize = 100;
-
 /// Beyond this nobody reads on: labels are anybody's text.
 const MOST_WRONG: usize = 20;
 
@@ -66,7 +63,7 @@ pub fn read(all: &BTreeMap<String, String>) -> Said {
         if let Err(message) = read
             && said.wrong.len() < MOST_WRONG
         {
-            said.wrong.push(WrongLabel { name: cut(name), message: cut(&message) });
+            said.wrong.push(WrongLabel { name: amount::shown(name), message });
         }
     }
     said
@@ -83,15 +80,8 @@ fn heal(text: &str) -> Result<(), String> {
         "heal" | "shadow" => Ok(()),
         word if amount::yes_or_no(word).is_ok() => Ok(()),
         word => {
-            Err(format!("\"{}\" is no mode, so it is watched only; write true, false or shadow", word.escape_debug()))
+            Err(format!("\"{}\" is no mode, so it is watched only; write true, false or shadow", amount::shown(word)))
         }
-    }
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZone;
-use nexus_model::{Mode, ServiceKey};
+use nexus_model::{Mode, ServiceKey, labels::is_name};
 
 use crate::{
     amount,
@@ -24,9 +24,13 @@ pub fn policy(node: &Node) -> Result<Policy, Vec<Mistake>> {
     if mistakes.is_empty() {
         return Ok(policy);
     }
+    keep_first(&mut mistakes);
+    Err(mistakes)
+}
+
+fn keep_first(mistakes: &mut Vec<Mistake>) {
     mistakes.sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
     mistakes.truncate(MOST_MISTAKES);
-    Err(mistakes)
 }
 
 struct Reader {
@@ -56,7 +60,7 @@ impl Reader {
             (policy.remedies, policy.remedy_lines) = self.remedies(&entry.node);
         }
         if let Some(entry) = top.get("projects") {
-            for project in self.names("projects", &entry.node) {
+            for project in self.named("projects", &entry.node) {
                 let read = self.project(&format!("projects.{}", project.key), &project.node, &policy.healing);
                 policy.projects.insert(project.key.clone(), read);
             }
@@ -73,7 +77,7 @@ impl Reader {
         let mut services = BTreeMap::new();
         if let Some(entry) = keys.get("services") {
             let path = format!("{path}.services");
-            for service in self.names(&path, &entry.node) {
+            for service in self.named(&path, &entry.node) {
                 let read = self.service(&format!("{path}.{}", service.key), &service.node, &inherited);
                 services.insert(service.key.clone(), read);
             }
@@ -200,7 +204,7 @@ impl Reader {
     fn timezone(&mut self, path: &str, node: &Node) -> Option<Given<TimeZone>> {
         self.word(path, node, |text| {
             TimeZone::get(text.trim()).map_err(|_| {
-                format!("\"{}\" is no time zone; write one such as Europe/Berlin or UTC", text.escape_debug())
+                format!("\"{}\" is no time zone; write one such as Europe/Berlin or UTC", amount::shown(text))
             })
         })
     }
@@ -210,12 +214,12 @@ impl Reader {
         let mut protected = Protected::default();
         if let Some(entry) = keys.get("services") {
             protected.services = self.list("protected.services", entry, |text| match text.split_once('/') {
-                Some((project, service)) if !project.is_empty() && !service.is_empty() && !service.contains('/') => {
+                Some((project, service)) if is_name(project) && is_name(service) && !service.contains('/') => {
                     Ok(ServiceKey::new(project, service))
                 }
                 _ => Err(format!(
                     "\"{}\" is no service; write project/service, or project/* for all of a project",
-                    text.escape_debug()
+                    amount::shown(text)
                 )),
             });
         }
@@ -223,7 +227,7 @@ impl Reader {
             protected.images = self.list("protected.images", entry, |text| match text.trim() {
                 "" => Err("an image without a name; write its name, with * for anything".to_owned()),
                 name if name.contains(char::is_whitespace) => {
-                    Err(format!("\"{}\" is no image; write its name, with * for anything", name.escape_debug()))
+                    Err(format!("\"{}\" is no image; write its name, with * for anything", amount::shown(name)))
                 }
                 name => Ok(name.to_owned()),
             });
@@ -319,6 +323,20 @@ impl Reader {
         keys
     }
 
+    /// A mapping of what the owner has called something.
+    fn named<'n>(&mut self, path: &str, node: &'n Node) -> Vec<&'n Entry> {
+        let mut entries = self.names(path, node);
+        entries.retain(|entry| {
+            let can_be = is_name(&entry.key);
+            if !can_be {
+                let message = "can't be a name; write that of a Compose project or service".to_owned();
+                self.wrong(&below(path, &entry.key), entry.line, message);
+            }
+            can_be
+        });
+        entries
+    }
+
     /// A mapping of whatever keys, each once.
     fn names<'n>(&mut self, path: &str, node: &'n Node) -> Vec<&'n Entry> {
         let entries = match &node.value {
@@ -345,13 +363,18 @@ impl Reader {
     fn wrong(&mut self, path: &str, line: u64, message: String) {
         let key = if path.is_empty() { "the file".to_owned() } else { path.to_owned() };
         self.mistakes.push(Mistake { line, key, message });
+        // They are not found by line, and a file of a megabyte may have hundreds of thousands.
+        if self.mistakes.len() >= 10 * MOST_MISTAKES {
+            keep_first(&mut self.mistakes);
+        }
     }
 }
 
 type Keys<'n> = BTreeMap<&'n str, &'n Entry>;
 
 fn below(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    let key = amount::cut(key);
+    if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") }
 }
 
 /// The bounds of a term beside those that it depends on.

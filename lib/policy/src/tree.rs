@@ -35,6 +35,11 @@ pub struct Entry {
     pub node: Node,
 }
 
+/// What a file says in all, with each alias written out: a few lines of aliases can stand for gigabytes. Ten times what a policy
+/// for a hundred services has.
+const MOST_NODES: usize = 50_000;
+const MOST_TEXT: usize = 4 * 1024 * 1024;
+
 /// `Err`: it is no YAML, and where it ceases to be.
 pub fn read(text: &str) -> Result<Node, Mistake> {
     let options = serde_saphyr::options! {
@@ -44,6 +49,10 @@ pub fn read(text: &str) -> Result<Node, Mistake> {
         underscored_numbers_as_strings: true,
         // Told with all the other mistakes.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        budget: serde_saphyr::budget! {
+            max_nodes: MOST_NODES,
+            max_total_scalar_bytes: MOST_TEXT,
+        },
     };
     let read: Result<Option<Spanned<Value>>, _> = serde_saphyr::from_str_with_options(text, options);
     match read {
@@ -171,6 +180,23 @@ mod tests {
         assert_eq!((inner[1].key.as_str(), inner[1].line), ("off", 3));
         let Value::List(items) = &inner[1].node.value else { panic!("{inner:?}") };
         assert_eq!(items.iter().map(|item| item.line).collect::<Vec<_>>(), [4, 6]);
+    }
+
+    #[test]
+    fn few_lines_that_stand_for_very_many_are_refused() {
+        let tenfold = |at: usize| format!("a{at}: &a{at} [{}]\n", format!("*a{},", at - 1).repeat(10));
+        let laughs = format!("a0: &a0 [x,x]\n{}", (1..20).map(tenfold).collect::<String>());
+        let anchors: String = (0..5000).map(|at| format!("&a{at} 1,")).collect();
+        let copies = format!("a: &x {}\nb: [{anchors}{}]\n", "y".repeat(500_000), "*x,".repeat(40_000));
+        let many = "- a\n".repeat(MOST_NODES);
+        let deep = "[".repeat(10_000);
+        for (text, line) in [(laughs, 6), (copies, 2), (many, MOST_NODES as u64), (deep, 1)] {
+            let started = std::time::Instant::now();
+            let mistake = read(&text).unwrap_err();
+            assert_eq!(mistake.line, line, "{mistake:?}");
+            assert!(mistake.message.len() < 500, "{mistake:?}");
+            assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+        }
     }
 
     #[test]

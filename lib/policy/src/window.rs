@@ -8,7 +8,7 @@ use jiff::{
     tz::{AmbiguousZoned, TimeZone},
 };
 
-use crate::policy::Given;
+use crate::{amount, policy::Given};
 
 const NAMES: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const LONG_NAMES: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
@@ -27,7 +27,7 @@ impl Days {
     /// `sat,sun`, `mon-fri`, `fri-mon` or `daily`.
     pub fn parse(text: &str) -> Result<Days, String> {
         let wrong = |part: &str| {
-            format!("\"{}\" is no day; write mon, tue, wed, thu, fri, sat, sun, mon-fri or daily", part.escape_debug())
+            format!("\"{}\" is no day; write mon, tue, wed, thu, fri, sat, sun, mon-fri or daily", amount::shown(part))
         };
         let mut days = Days(0);
         for part in text.split(',').map(str::trim) {
@@ -79,7 +79,7 @@ impl fmt::Debug for Days {
 
 /// A time of the day; 24:00 is the end of it.
 pub fn time(text: &str) -> Result<Clock, String> {
-    let wrong = || format!("\"{}\" is no time of the day; write it as 02:00", text.escape_debug());
+    let wrong = || format!("\"{}\" is no time of the day; write it as 02:00", amount::shown(text));
     let (hours, minutes) = text.trim().split_once(':').ok_or_else(wrong)?;
     let digits = |part: &str| part.len() <= 2 && !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(hours) || minutes.len() != 2 || !digits(minutes) {
@@ -122,7 +122,7 @@ impl Window {
         let (days, times) = text.rsplit_once(char::is_whitespace).unwrap_or(("daily", text));
         let (from, to) = times
             .split_once('-')
-            .ok_or_else(|| format!("\"{}\" is no window; write it as \"sat,sun 02:00-04:00\"", text.escape_debug()))?;
+            .ok_or_else(|| format!("\"{}\" is no window; write it as \"sat,sun 02:00-04:00\"", amount::shown(text)))?;
         Window::new(Days::parse(days)?, time(from)?, time(to)?)
     }
 

@@ -1,6 +1,8 @@
 //! Who may be connected. Places are few; when all are taken, the connection that has waited longest for a request makes
-//! room for a new one, if it has waited for some time: a burst of clients that have just connected must all get their turn. So
-//! whoever holds connections open without asking for anything keeps nobody out for long.
+//! room for a new one. One that has been answered before does so at once; one that has not asked for anything yet is left in
+//! peace for some time first, since a burst of clients that have just connected must all get their turn. But that time is
+//! granted once, however many such connections there are: when places have been short for as long, nobody is spared any more.
+//! So whoever holds connections open without asking for anything keeps nobody out for long.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,15 +18,25 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Places {
     free: Arc<Semaphore>,
     queue: Arc<Mutex<Queue>>,
-    /// For so long a connection may wait for a request in peace.
+    /// For so long a connection may wait for its first request in peace.
     grace: Duration,
 }
 
-/// The connections that wait for a request, in the order in which they began to.
+/// The connections that wait for a request, in the order in which they began to: those that have been answered before, which
+/// leave first, and those that have not asked yet.
 #[derive(Debug, Default)]
 struct Queue {
     next: u64,
-    waiting: BTreeMap<u64, (Instant, Arc<Notify>)>,
+    waiting: BTreeMap<Turn, (Instant, Arc<Notify>)>,
+    /// Since when there has been no place to spare.
+    short_since: Option<Instant>,
+}
+
+/// Who leaves before whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    is_new: bool,
+    number: u64,
 }
 
 /// A connection's place, given back when the last part of the connection lets go of it.
@@ -38,8 +50,8 @@ pub(crate) struct Place {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// For a request's head, with a number in the queue; also during a TLS handshake.
-    Waiting(u64),
+    /// For a request's head; also during a TLS handshake.
+    Waiting(Turn),
     /// A request is being answered.
     Busy,
     /// All of the answer has been made, but not all has been sent.
@@ -55,6 +67,9 @@ impl Places {
     pub async fn take(&self) -> Arc<Place> {
         loop {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+                if self.free.available_permits() > 0 {
+                    lock(&self.queue).short_since = None;
+                }
                 return self.place(permit);
             }
             let freed = tokio::time::timeout(self.make_room(), Arc::clone(&self.free).acquire_owned());
@@ -67,9 +82,10 @@ impl Places {
     /// Asks the connection that has waited longest to leave, if it has waited long enough. Says after what time to ask again.
     fn make_room(&self) -> Duration {
         let mut queue = lock(&self.queue);
+        let short_for = queue.short_since.get_or_insert_with(Instant::now).elapsed();
         let Some(longest) = queue.waiting.first_entry() else { return PATIENCE };
-        let left = self.grace.saturating_sub(longest.get().0.elapsed());
-        if left.is_zero() {
+        let left = self.grace.saturating_sub(longest.get().0.elapsed().max(short_for));
+        if left.is_zero() || !longest.key().is_new {
             longest.remove().1.notify_one();
             return PATIENCE;
         }
@@ -83,7 +99,7 @@ impl Places {
             leave: Arc::new(Notify::new()),
             stage: Mutex::new(Stage::Busy),
         };
-        place.wait();
+        place.wait(true);
         Arc::new(place)
     }
 }
@@ -102,7 +118,7 @@ impl Place {
     /// All that has been made is sent.
     pub fn flushed(&self) {
         if *lock(&self.stage) == Stage::Answered {
-            self.wait();
+            self.wait(false);
         }
     }
 
@@ -116,18 +132,18 @@ impl Place {
         }
     }
 
-    fn wait(&self) {
+    fn wait(&self, is_new: bool) {
         let mut queue = lock(&self.queue);
-        let number = queue.next;
+        let turn = Turn { is_new, number: queue.next };
         queue.next += 1;
-        queue.waiting.insert(number, (Instant::now(), Arc::clone(&self.leave)));
-        *lock(&self.stage) = Stage::Waiting(number);
+        queue.waiting.insert(turn, (Instant::now(), Arc::clone(&self.leave)));
+        *lock(&self.stage) = Stage::Waiting(turn);
     }
 
     fn dequeue(&self, next: Stage) {
         let stage = std::mem::replace(&mut *lock(&self.stage), next);
-        if let Stage::Waiting(number) = stage {
-            lock(&self.queue).waiting.remove(&number);
+        if let Stage::Waiting(turn) = stage {
+            lock(&self.queue).waiting.remove(&turn);
         }
     }
 }
@@ -146,26 +162,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    /// What a connection does.
+    async fn leaves(place: Arc<Place>) {
+        place.is_wanted().await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_waits_longest_makes_room() {
         let places = Places::new(3, Duration::ZERO);
         let (first, second, third) = (places.take().await, places.take().await, places.take().await);
-        // The first has been busy, so that the second has waited longest; the third is busy now.
-        first.begin();
-        first.answered();
-        first.flushed();
+        // The first two have been answered, the second before the first; the third is busy now.
+        for place in [&second, &first] {
+            place.begin();
+            place.answered();
+            place.flushed();
+        }
         third.begin();
-        let leaving = async {
-            second.is_wanted().await;
-            drop(second);
-        };
-        let (fourth, ()) = tokio::join!(places.take(), leaving);
+        let (fourth, ()) = tokio::join!(places.take(), leaves(second));
         fourth.begin();
-        let leaving = async {
-            first.is_wanted().await;
-            drop(first);
-        };
-        let (_fifth, ()) = tokio::join!(places.take(), leaving);
+        let (_fifth, ()) = tokio::join!(places.take(), leaves(first));
         assert_eq!(lock(&places.queue).waiting.len(), 1);
     }
 
@@ -198,11 +213,38 @@ mod tests {
         let places = Places::new(1, grace);
         let begin = Instant::now();
         let first = places.take().await;
-        let leaving = async {
-            first.is_wanted().await;
-            drop(first);
-        };
-        tokio::join!(places.take(), leaving);
+        tokio::join!(places.take(), leaves(first));
         assert!(begin.elapsed() >= grace && begin.elapsed() < grace * 2, "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_been_answered_leaves_at_once_for_one_who_has_not() {
+        let places = Places::new(2, Duration::from_secs(2));
+        let (new, answered) = (places.take().await, places.take().await);
+        answered.begin();
+        answered.answered();
+        answered.flushed();
+        let begin = Instant::now();
+        tokio::join!(places.take(), leaves(answered));
+        assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+        drop(new);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hundreds_who_ask_for_nothing_are_spared_once_and_not_each() {
+        let grace = Duration::from_secs(2);
+        let places = Places::new(4, grace);
+        let begin = Instant::now();
+        for _ in 0..500 {
+            tokio::spawn(leaves(places.take().await));
+        }
+        assert!(begin.elapsed() >= grace && begin.elapsed() < grace * 2, "{:?}", begin.elapsed());
+        // Once there has been room to spare, the next ones have their time again.
+        let four = async || [places.take().await, places.take().await, places.take().await, places.take().await];
+        drop(four().await);
+        let begin = Instant::now();
+        let [first, _second, _third, _fourth] = four().await;
+        tokio::join!(places.take(), leaves(first));
+        assert!(begin.elapsed() >= grace, "{:?}", begin.elapsed());
     }
 }

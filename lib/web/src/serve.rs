@@ -37,10 +37,11 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// For taking the answer, from the moment that the client keeps us waiting; after it the connection is cut off.
     pub write_timeout: Duration,
-    /// When there are as many, the connection that has waited longest for a request is closed for a new one. If none has
-    /// waited for `grace`, new ones wait in the kernel's backlog.
+    /// When there are as many, the connection that has waited longest for a request is closed for a new one. While those that
+    /// are new are spared, others wait in the kernel's backlog.
     pub max_connections: usize,
-    /// For so long a connection may wait for a request in peace: a burst of clients must all get their turn.
+    /// For so long, once for all of them, new connections may wait for a request in peace: a burst of clients must all get
+    /// their turn. It is the longest that a request waits for those who hold connections open and ask for nothing.
     pub grace: Duration,
     /// A connection is closed after its current request when it is older: no client holds a place for ever.
     pub max_connection_age: Duration,
@@ -58,7 +59,8 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             max_connections: 128,
-            grace: Duration::from_secs(5),
+            // Who connects has its request ready; a busy Pi takes some tenths of a second to send it.
+            grace: Duration::from_secs(1),
             max_connection_age: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(5),
         }

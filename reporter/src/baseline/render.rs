@@ -1,0 +1,233 @@
+//! The baseline for people: plain text with a heat map of the week, and Markdown. Names are those that others chose, and are
+//! shown so that they can't steer a terminal or break a table. Pure.
+
+use std::fmt::Write as _;
+
+use crate::baseline::peaks::weekday;
+use crate::baseline::units::{bytes, percent};
+use crate::baseline::{Baseline, Basis, Metric, MetricBaseline, ServiceUsage};
+
+/// From empty to full; ASCII, so that every terminal and mail shows it.
+const SHADES: &[u8; 10] = b".:-=+*oO#@";
+
+/// The metrics whose week is drawn.
+const DRAWN: [Metric; 3] = [Metric::CpuBusyRatio, Metric::MemoryUsedRatio, Metric::NetworkOutBytesPerSecond];
+
+/// A name that others chose, without what could steer a terminal.
+pub fn plain(text: &str) -> String {
+    let safe = |c: char| match c {
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(safe).collect()
+}
+
+/// The same for a cell of a table in Markdown: nothing in it is markup.
+pub fn markdown(text: &str) -> String {
+    let mut out = String::new();
+    for c in plain(text).chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '!' | '#' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// `project/service`, or the name alone outside Compose.
+pub fn service(project: &str, service: &str) -> String {
+    if project.is_empty() { service.to_owned() } else { format!("{project}/{service}") }
+}
+
+fn heading(baseline: &Baseline) -> String {
+    let date = |at: Option<jiff::Timestamp>| match at {
+        // An hour that ends at midnight belongs to the day before.
+        Some(at) => local(at, &baseline.time_zone, "%Y-%m-%d"),
+        None => "never".to_owned(),
+    };
+    let basis = match baseline.metrics.iter().filter_map(|metric| metric.basis).min() {
+        Some(Basis::HourOfWeek) => "by hour of the week",
+        Some(Basis::HourOfDay) => "by hour of the day, for want of four weeks",
+        None => "too few days yet for what is usual: it takes a week",
+    };
+    format!(
+        "{} hours from {} to {}, {} ({basis})",
+        baseline.hours,
+        date(baseline.from),
+        date(baseline.to),
+        baseline.time_zone
+    )
+}
+
+fn local(at: jiff::Timestamp, zone: &str, format: &str) -> String {
+    let zone = jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    at.to_zoned(zone).strftime(format).to_string()
+}
+
+/// For a terminal.
+pub fn text(baseline: &Baseline) -> String {
+    let mut out = format!("Usual load of {}: {}\n", plain(&baseline.host), heading(baseline));
+    if baseline.hours == 0 {
+        out.push_str("\nNothing is recorded yet.\n");
+        return out;
+    }
+    out.push_str("\nNearest to its limit\n");
+    for found in &baseline.bottlenecks {
+        let share = found.share.map_or_else(|| "-".to_owned(), percent);
+        let name = named(found.resource.name(), found.subject.as_deref(), plain);
+        _ = writeln!(out, "  {share:>5}  {name}: {}", found.figures);
+    }
+    for metric in drawn(baseline) {
+        out.push('\n');
+        _ = writeln!(out, "{}", summary(metric, &baseline.time_zone));
+        out.push_str(&heat(metric));
+    }
+    let peaks = peaks(baseline);
+    if !peaks.is_empty() {
+        out.push_str("\nPeaks\n");
+        for (when, what) in peaks {
+            _ = writeln!(out, "  {when}: {what}");
+        }
+    }
+    for (title, services) in
+        [("Busiest by CPU", &baseline.busiest_by_cpu), ("Busiest by memory", &baseline.busiest_by_memory)]
+    {
+        if services.is_empty() {
+            continue;
+        }
+        let width = services.iter().map(|found| plain(&name(found)).chars().count()).max().unwrap_or_default().max(7);
+        _ = writeln!(
+            out,
+            "\n{title}, last four weeks\n  {:width$}  {:>6} {:>6}  {:>8} {:>8}  {:>8}",
+            "SERVICE", "CPU", "BUSY", "MEMORY", "MOST", "LIMIT"
+        );
+        for found in services {
+            let [cpu, busy, memory, most, limit] = figures(found);
+            _ = writeln!(
+                out,
+                "  {:width$}  {cpu:>6} {busy:>6}  {memory:>8} {most:>8}  {limit:>8}",
+                plain(&name(found))
+            );
+        }
+    }
+    out
+}
+
+/// For a document.
+pub fn markdown_page(baseline: &Baseline) -> String {
+    let mut out = format!("# Usual load of {}\n\n{}.\n", markdown(&baseline.host), markdown(&heading(baseline)));
+    if baseline.hours == 0 {
+        out.push_str("\nNothing is recorded yet.\n");
+        return out;
+    }
+    out.push_str("\n## Nearest to its limit\n\n| Of the limit | Resource | Figures |\n|--:|---|---|\n");
+    for found in &baseline.bottlenecks {
+        let share = found.share.map_or_else(|| "-".to_owned(), percent);
+        let name = named(found.resource.name(), found.subject.as_deref(), markdown);
+        _ = writeln!(out, "| {share} | {name} | {} |", markdown(&found.figures));
+    }
+    out.push_str("\n## The week\n");
+    for metric in drawn(baseline) {
+        _ = writeln!(out, "\n{}.\n\n```text\n{}```", markdown(&summary(metric, &baseline.time_zone)), heat(metric));
+    }
+    let peaks = peaks(baseline);
+    if !peaks.is_empty() {
+        out.push_str("\n## Peaks\n\n");
+        for (when, what) in peaks {
+            _ = writeln!(out, "- {}: {}", markdown(&when), markdown(&what));
+        }
+    }
+    for (title, services) in
+        [("Busiest by CPU", &baseline.busiest_by_cpu), ("Busiest by memory", &baseline.busiest_by_memory)]
+    {
+        if services.is_empty() {
+            continue;
+        }
+        _ = writeln!(
+            out,
+            "\n## {title}\n\nMeans of the last four weeks.\n\n| Service | CPU | Busy hours | Memory | Most | Limit |\n|---|--:|--:|--:|--:|--:|"
+        );
+        for found in services {
+            _ = writeln!(out, "| {} | {} |", markdown(&name(found)), figures(found).join(" | "));
+        }
+    }
+    out
+}
+
+fn name(found: &ServiceUsage) -> String {
+    service(&found.project, &found.service)
+}
+
+fn named(resource: &str, subject: Option<&str>, safe: fn(&str) -> String) -> String {
+    subject.map_or_else(|| resource.to_owned(), |subject| format!("{resource} {}", safe(subject)))
+}
+
+/// CPU as a share of one processor.
+fn figures(found: &ServiceUsage) -> [String; 5] {
+    let cpu = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), percent);
+    let memory = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), bytes);
+    [
+        cpu(found.cpu_cores_mean),
+        cpu(found.cpu_cores_p95),
+        memory(found.memory_bytes_mean),
+        memory(found.memory_bytes_most),
+        found.memory_limit_bytes.map_or_else(|| "none".to_owned(), bytes),
+    ]
+}
+
+fn drawn(baseline: &Baseline) -> impl Iterator<Item = &MetricBaseline> {
+    baseline.metrics.iter().filter(|metric| DRAWN.contains(&metric.metric))
+}
+
+fn summary(metric: &MetricBaseline, zone: &str) -> String {
+    let show = |value| metric.metric.show(value);
+    let highest = metric.highest.map_or_else(String::new, |highest| {
+        format!(", {} at most ({})", show(highest.value), local(highest.at, zone, "%a %Y-%m-%d %H:00"))
+    });
+    let name = metric.metric.name();
+    let name = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
+    format!("{name}: usually {}, {} in busy hours{highest}", show(metric.median), show(metric.p95))
+}
+
+/// Seven rows of 24 characters, and what they mean.
+fn heat(metric: &MetricBaseline) -> String {
+    let all = || metric.week.iter().flatten().flatten().map(|usual| usual.median);
+    let (Some(low), Some(high)) = (all().reduce(f64::min), all().reduce(f64::max)) else {
+        return String::new();
+    };
+    let shade = |value: f64| {
+        let part = if high > low { (value - low) / (high - low) } else { 0.0 };
+        char::from(SHADES[((part * 10.0) as usize).min(9)])
+    };
+    let mut out = "       0     3     6     9     12    15    18    21\n".to_owned();
+    for (day, hours) in metric.week.iter().enumerate() {
+        let row: Vec<String> =
+            hours.iter().map(|usual| usual.map_or(' ', |usual| shade(usual.median)).to_string()).collect();
+        _ = writeln!(out, "  {}  {}", weekday(day), row.join(" ").trim_end());
+    }
+    let (first, last) = (char::from(SHADES[0]), char::from(SHADES[9]));
+    _ = writeln!(out, "       {first} {} … {last} {}", metric.metric.show(low), metric.metric.show(high));
+    out
+}
+
+fn peaks(baseline: &Baseline) -> Vec<(String, String)> {
+    let of = |metric: &MetricBaseline| {
+        let (name, metric_of) = (metric.metric.name(), metric.metric);
+        let usual = metric.median;
+        let line = move |peak: &crate::baseline::Peak| {
+            (peak.when(), format!("{name} {}, usually {}", metric_of.show(peak.median), metric_of.show(usual)))
+        };
+        metric.peaks.iter().map(line).collect::<Vec<_>>()
+    };
+    drawn(baseline).flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests;

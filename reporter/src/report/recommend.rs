@@ -1,0 +1,237 @@
+//! What would help. Each kind is a file: a pure function of the facts with its own tests. Nothing is recommended without
+//! evidence from this machine, and what can't be seen from outside a container (environment and arguments never leave
+//! `lib/docker`) comes with the command that shows it.
+
+pub mod healing_off;
+pub mod health_check;
+pub mod kernel;
+pub mod log_rotation;
+pub mod memory_limit;
+pub mod no_memory_limit;
+pub mod postgres;
+pub mod power;
+pub mod reclaim;
+pub mod redis;
+pub mod restart_policy;
+pub mod swap;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::facts::{Container, Facts, Series, ServiceName};
+
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Recommendation {
+    pub kind: Kind,
+    pub urgency: Urgency,
+    /// Null for the machine itself.
+    pub project: Option<String>,
+    /// Null for the project as a whole.
+    pub service: Option<String>,
+    /// What to do, in a line.
+    pub title: String,
+    /// What was seen here that speaks for it.
+    pub evidence: Vec<String>,
+    /// What it is expected to bring.
+    pub gain: String,
+    /// What to see to first: shows what can't be seen from outside.
+    pub check: Option<String>,
+    /// Lines for compose.override.yml in the folder of the project.
+    pub compose: Option<String>,
+    /// To be typed in order, in the folder of the project where there is one.
+    pub commands: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Power,
+    Heat,
+    Kernel,
+    MemoryLimit,
+    NoMemoryLimit,
+    Postgres,
+    Redis,
+    Swap,
+    LogRotation,
+    Reclaim,
+    RestartPolicy,
+    HealthCheck,
+    HealingOff,
+}
+
+/// How soon it pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Urgency {
+    /// It does harm today.
+    Now,
+    /// It will, or much is gained.
+    Soon,
+    /// When there is time.
+    Sometime,
+}
+
+/// All kinds, the most urgent first.
+pub fn recommendations(facts: &Facts) -> Vec<Recommendation> {
+    let kinds: [fn(&Facts) -> Vec<Recommendation>; 12] = [
+        power::recommend,
+        kernel::recommend,
+        memory_limit::recommend,
+        no_memory_limit::recommend,
+        postgres::recommend,
+        redis::recommend,
+        swap::recommend,
+        log_rotation::recommend,
+        reclaim::recommend,
+        restart_policy::recommend,
+        health_check::recommend,
+        healing_off::recommend,
+    ];
+    let mut all: Vec<Recommendation> = kinds.iter().flat_map(|recommend| recommend(facts)).collect();
+    all.sort_by_key(|found| (found.urgency, found.kind));
+    all
+}
+
+/// The running containers of the owner's Compose services. Nexus looks after its own.
+fn owners(facts: &Facts) -> impl Iterator<Item = &Container> {
+    let all = facts.containers.iter().flatten();
+    all.filter(|it| it.state == "running" && !it.service.is_empty() && it.project != facts.stack)
+}
+
+/// One container of each service: replicas are alike.
+fn services(facts: &Facts) -> impl Iterator<Item = (ServiceName, &Container)> {
+    let of = |it| -> (ServiceName, &Container) { (name(it), it) };
+    let all: BTreeMap<ServiceName, &Container> = owners(facts).map(of).collect();
+    all.into_iter()
+}
+
+fn name(container: &Container) -> ServiceName {
+    (container.project.clone(), container.service.clone())
+}
+
+/// What a service's memory was like.
+struct Memory {
+    days: f64,
+    /// Anonymous memory: what gets it killed. `None` where only the history knows.
+    p99: Option<f64>,
+    max: f64,
+    /// With the page cache that it uses: what it needs to be fast.
+    working_set: f64,
+}
+
+/// From the month in the history, or from what Prometheus remembers if that is longer. `None` when neither knows it.
+fn memory(facts: &Facts, service: &ServiceName) -> Option<Memory> {
+    let anonymous = facts.measured.service_memory.get(service);
+    let seen = facts.measured.service_working_set.get(service);
+    let history = facts.history.as_ref().and_then(|history| history.as_ref().ok());
+    let month =
+        history.and_then(|history| history.memory.iter().find(|it| it.project == service.0 && it.service == service.1));
+    let days = seen.map_or(0.0, Series::days);
+    let working_set = match (month, seen.and_then(Series::max)) {
+        (Some(month), Some(seen)) => month.max.max(seen),
+        (Some(month), None) => month.max,
+        (None, Some(seen)) => seen,
+        (None, None) => return None,
+    };
+    Some(Memory {
+        days: month.map_or(days, |month| month.days.max(days)),
+        p99: anonymous.and_then(|series| series.quantile(0.99)),
+        max: anonymous.and_then(Series::max).unwrap_or(working_set),
+        working_set,
+    })
+}
+
+/// How many processes of the service the kernel killed for memory, as far back as is known. A counter that begins within that time
+/// began at zero, whatever it had counted when it was first looked at.
+fn killed(facts: &Facts, service: &ServiceName) -> f64 {
+    const ALL_THAT_IS_KNOWN: f64 = 14.9;
+    let Some(series) = facts.measured.service_oom.get(service) else { return 0.0 };
+    let before = series.0.first().filter(|_| series.days() < ALL_THAT_IS_KNOWN).map_or(0.0, |(_, count)| *count);
+    before + series.increase()
+}
+
+/// The name of an image without registry, tag and digest.
+fn image_name(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or_default();
+    let last = image.rsplit('/').next().unwrap_or_default();
+    last.split(':').next().unwrap_or_default()
+}
+
+/// One word for the shell, whatever is in it.
+pub fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('-') {
+        return word.to_owned();
+    }
+    if crate::render::terminal::plain(word) == word {
+        return format!("'{}'", word.replace('\'', "'\\''"));
+    }
+    // Names that can't even be shown as they are: bash's way to write them.
+    let escape = |c: char| match c {
+        '\'' | '\\' => format!("\\{c}"),
+        c if crate::render::terminal::plain(c.encode_utf8(&mut [0; 4])) == c.to_string() => c.to_string(),
+        c => format!("\\U{:08x}", u32::from(c)),
+    };
+    format!("$'{}'", word.chars().map(escape).collect::<String>())
+}
+
+/// A key of YAML, whatever is in it.
+fn yaml_key(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    // `1.5`, `no` or `null` would not be strings.
+    let begins = word.starts_with(|c: char| c.is_ascii_alphabetic());
+    let is_word = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"].contains(&word.to_lowercase().as_str());
+    if begins && !is_word && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    serde_json::to_string(word).unwrap_or_default()
+}
+
+/// Services with the lines that each gets.
+fn compose<'a>(services: impl IntoIterator<Item = (&'a str, Vec<String>)>) -> String {
+    let mut out = String::from("services:\n");
+    for (service, lines) in services {
+        out.push_str(&format!("  {}:\n", yaml_key(service)));
+        out.extend(lines.iter().map(|line| format!("    {line}\n")));
+    }
+    out
+}
+
+fn up<'a>(services: impl IntoIterator<Item = &'a str>) -> String {
+    let services: Vec<String> = services.into_iter().map(shell).collect();
+    format!("docker compose up -d {}", services.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::well;
+
+    #[test]
+    fn when_all_is_well_there_is_nothing_to_recommend() {
+        assert_eq!(recommendations(&well()), []);
+    }
+
+    #[test]
+    fn names_can_not_leave_their_quotes() {
+        assert_eq!(shell("photos-web_1.x"), "photos-web_1.x");
+        assert_eq!(shell("a'; rm -rf /"), "'a'\\''; rm -rf /'");
+        assert_eq!(shell("-f"), "'-f'");
+        assert_eq!(shell(""), "''");
+        assert_eq!(shell("a\nb'"), "$'a\\U0000000ab\\''");
+        assert_eq!(yaml_key("web-1"), "web-1");
+        assert_eq!(yaml_key("no"), "\"no\"");
+        assert_eq!(yaml_key("a: b\n#\""), "\"a: b\\n#\\\"\"");
+    }
+
+    #[test]
+    fn images_are_known_by_their_name() {
+        let name = super::image_name;
+        assert_eq!(name("postgres:17"), "postgres");
+        assert_eq!(name("registry.example:5000/team/postgis:16@sha256:00"), "postgis");
+        assert_eq!(name(""), "");
+    }
+}

@@ -1,0 +1,156 @@
+//! A memory limit that fits: higher where processes are killed for memory or soon will be, lower where most of it is never used.
+
+use super::super::facts::Facts;
+use super::super::format::{bytes, compose_mib, percent, round_up_mib};
+use super::{Kind, Recommendation, Urgency, compose, killed, memory, services, shell, up};
+
+/// Lowering wants a whole week: work of the weekend counts too.
+const LEAST_DAYS_TO_LOWER: f64 = 7.0;
+/// And raising a day, unless something was killed.
+const LEAST_DAYS_TO_RAISE: f64 = 1.0;
+const TIGHT: f64 = 0.85;
+/// Of what was ever used: room for what was not seen.
+const ROOM: f64 = 1.5;
+/// A limit is lowered when half of it is enough, and that much is won.
+const LEAST_GAIN: f64 = 64.0 * 1_048_576.0;
+
+pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
+    let mut all = Vec::new();
+    for (service, container) in services(facts) {
+        let Some(limit) = container.memory_limit.filter(|limit| *limit > 0.0) else { continue };
+        let Some(memory) = memory(facts, &service) else { continue };
+        let killed = killed(facts, &service);
+        let tight = memory.p99.filter(|p99| *p99 > TIGHT * limit && memory.days >= LEAST_DAYS_TO_RAISE);
+        let (wanted, urgency, gain) = if killed > 0.0 || tight.is_some() {
+            // What was killed would have grown beyond all that was seen.
+            let grown = if killed > 0.0 { limit.max(memory.max) } else { memory.max };
+            let urgency = if killed > 0.0 { Urgency::Now } else { Urgency::Soon };
+            (round_up_mib(grown * ROOM), urgency, "the kernel kills none of its processes any more".to_owned())
+        } else {
+            let enough = round_up_mib(memory.working_set.max(memory.max) * ROOM);
+            let fits = enough <= limit / 2.0 && limit - enough >= LEAST_GAIN;
+            if !fits || memory.days < LEAST_DAYS_TO_LOWER {
+                continue;
+            }
+            let gain = format!("{} less that it could take from the others", bytes(limit - enough));
+            (enough, Urgency::Sometime, gain)
+        };
+        let raise = wanted > limit;
+        let mut evidence = Vec::new();
+        if killed > 0.0 {
+            let times = if killed < 2.0 { "once".to_owned() } else { format!("{killed:.0} times") };
+            evidence.push(format!("the kernel killed a process of it for memory {times} in {}", days(memory.days)));
+        }
+        if let Some(p99) = memory.p99 {
+            let part = percent(p99 / limit);
+            evidence.push(format!("99 % of the time below {} ({part} of its limit of {})", bytes(p99), bytes(limit)));
+        }
+        evidence.push(format!("at most {} with its cache, over {}", bytes(memory.working_set), days(memory.days)));
+        if memory.days < LEAST_DAYS_TO_LOWER {
+            evidence.push("not a week is known yet: look again later".to_owned());
+        }
+        let (project, name) = &service;
+        let mib = compose_mib(wanted);
+        let verb = if raise { "Raise" } else { "Lower" };
+        all.push(Recommendation {
+            kind: Kind::MemoryLimit,
+            urgency,
+            project: Some(project.clone()),
+            service: Some(name.clone()),
+            title: format!("{verb} the memory limit of {project}/{name} from {} to {mib}", compose_mib(limit)),
+            evidence,
+            gain,
+            check: None,
+            compose: Some(compose([(name.as_str(), vec![format!("mem_limit: {mib}")])])),
+            commands: vec![
+                format!("docker update --memory {mib} --memory-swap {mib} {}", shell(&container.name)),
+                up([name.as_str()]),
+            ],
+        });
+    }
+    all
+}
+
+fn days(days: f64) -> String {
+    match days * 24.0 {
+        hours if hours < 1.5 => "the last hour".to_owned(),
+        hours if hours < 48.0 => format!("{hours:.0} hours"),
+        _ => format!("{days:.0} days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::facts::{History, MemoryUse};
+    use crate::report::testing::{MIB, hourly, name, well};
+
+    /// The memory of photos/web, which has a limit of 256 MiB, for so many hours.
+    fn used(hours: usize, mib: f64) -> Facts {
+        let mut facts = well();
+        facts.measured.service_memory = [(name("photos", "web"), hourly(hours, |_| mib * MIB))].into();
+        facts.measured.service_working_set = [(name("photos", "web"), hourly(hours, |_| (mib + 10.0) * MIB))].into();
+        facts
+    }
+
+    fn titles(facts: &Facts) -> Vec<String> {
+        recommend(facts).into_iter().map(|found| found.title).collect()
+    }
+
+    #[test]
+    fn a_limit_that_fits_is_left_alone() {
+        assert_eq!(titles(&used(240, 150.0)), [""; 0]);
+        // And where nothing is known, nothing is said.
+        assert_eq!(titles(&well()), [""; 0]);
+    }
+
+    #[test]
+    fn a_limit_that_is_tight_is_raised() {
+        let found = recommend(&used(240, 230.0));
+        assert_eq!(found[0].title, "Raise the memory limit of photos/web from 256m to 384m");
+        assert_eq!(found[0].urgency, Urgency::Soon);
+        assert_eq!(found[0].evidence[0], "99 % of the time below 230 MiB (90 % of its limit of 256 MiB)");
+        assert_eq!(found[0].commands[0], "docker update --memory 384m --memory-swap 384m photos-web-1");
+        assert_eq!(found[0].compose.as_deref(), Some("services:\n  web:\n    mem_limit: 384m\n"));
+        // A day is the least.
+        assert_eq!(titles(&used(20, 230.0)), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_killed_gets_more_however_short_it_is_known() {
+        let mut facts = used(5, 100.0);
+        facts.measured.service_oom =
+            [(name("photos", "web"), hourly(5, |hour| if hour > 2 { 3.0 } else { 1.0 }))].into();
+        let found = recommend(&facts);
+        assert_eq!(found[0].title, "Raise the memory limit of photos/web from 256m to 384m");
+        assert_eq!(found[0].urgency, Urgency::Now);
+        assert_eq!(found[0].evidence[0], "the kernel killed a process of it for memory 3 times in 4 hours");
+        assert!(found[0].evidence.iter().any(|it| it.contains("not a week is known yet")), "{:?}", found[0].evidence);
+        // A counter that has stood still for all the days that are known tells of kills before them.
+        facts.measured.service_oom = [(name("photos", "web"), hourly(360, |_| 3.0))].into();
+        assert_eq!(titles(&facts), [""; 0]);
+        // One that begins later began at zero.
+        facts.measured.service_oom = [(name("photos", "web"), hourly(1, |_| 1.0))].into();
+        assert_eq!(recommend(&facts)[0].evidence[0], "the kernel killed a process of it for memory once in 4 hours");
+    }
+
+    #[test]
+    fn a_limit_that_is_never_used_is_lowered_after_a_week() {
+        assert_eq!(titles(&used(8 * 24, 20.0)), ["Lower the memory limit of photos/web from 256m to 48m"]);
+        assert_eq!(titles(&used(5 * 24, 20.0)), [""; 0]);
+        // The month in the history counts as well, and knows of a peak that Prometheus has forgotten.
+        let mut facts = used(5 * 24, 20.0);
+        let month = |max: f64| MemoryUse { project: "photos".into(), service: "web".into(), days: 30.0, p99: max, max };
+        facts.history = Some(Ok(History { memory: vec![month(30.0 * MIB)], ..History::default() }));
+        assert_eq!(titles(&facts), ["Lower the memory limit of photos/web from 256m to 48m"]);
+        facts.history = Some(Ok(History { memory: vec![month(120.0 * MIB)], ..History::default() }));
+        assert_eq!(titles(&facts), [""; 0]);
+    }
+
+    #[test]
+    fn nexus_itself_is_none_of_this() {
+        let mut facts = used(240, 230.0);
+        facts.stack = "photos".into();
+        assert_eq!(titles(&facts), [""; 0]);
+    }
+}

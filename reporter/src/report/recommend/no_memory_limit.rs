@@ -1,0 +1,127 @@
+//! Services without any memory limit: one that leaks takes the whole machine with it. One recommendation a project.
+
+use std::collections::BTreeMap;
+
+use super::super::facts::{Container, Facts, ServiceName};
+use super::super::format::{bytes, compose_mib, percent, round_up_mib};
+use super::{Kind, Memory, Recommendation, Urgency, compose, memory, services, shell, up};
+
+/// A limit from less than a day would be a guess, and one that is too small does harm.
+const LEAST_DAYS: f64 = 1.0;
+/// Until a week is known, more room than afterwards.
+const WEEK: f64 = 7.0;
+const ROOM_BEFORE: f64 = 3.0;
+const ROOM: f64 = 2.0;
+/// Without a limit, this much of the machine in one service is worth a sooner look.
+const MUCH: f64 = 0.25;
+
+pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
+    // Limits would have no effect; that has a recommendation of its own.
+    if facts.machine.memory_cgroup == Some(false) {
+        return Vec::new();
+    }
+    let mut projects: BTreeMap<String, Vec<(ServiceName, &Container, Memory)>> = BTreeMap::new();
+    for (service, container) in services(facts) {
+        let known = memory(facts, &service).filter(|memory| memory.days >= LEAST_DAYS);
+        if let (Some(0.0), Some(memory)) = (container.memory_limit, known) {
+            projects.entry(service.0.clone()).or_default().push((service, container, memory));
+        }
+    }
+    projects.into_iter().map(|(project, services)| of_project(facts, project, &services)).collect()
+}
+
+fn of_project(facts: &Facts, project: String, services: &[(ServiceName, &Container, Memory)]) -> Recommendation {
+    let wanted = |memory: &Memory| {
+        let room = if memory.days < WEEK { ROOM_BEFORE } else { ROOM };
+        compose_mib(round_up_mib(memory.working_set.max(memory.max) * room))
+    };
+    let names: Vec<&str> = services.iter().map(|(service, ..)| service.1.as_str()).collect();
+    let largest = services.iter().map(|(.., memory)| memory.working_set).fold(0.0, f64::max);
+    let total = facts.machine.memory_total;
+    let much = total.is_some_and(|total| largest > MUCH * total);
+    let evidence = services.iter().map(|((_, service), _, memory)| {
+        let part =
+            total.map_or_else(String::new, |total| format!(", {} of the machine", percent(memory.working_set / total)));
+        format!(
+            "{service}: no limit; at most {}{part}, over {:.0} days",
+            bytes(memory.working_set),
+            memory.days.max(1.0)
+        )
+    });
+    let lines = services
+        .iter()
+        .map(|(service, _, memory)| (service.1.as_str(), vec![format!("mem_limit: {}", wanted(memory))]));
+    let update = services.iter().map(|(_, container, memory)| {
+        let mib = wanted(memory);
+        format!("docker update --memory {mib} --memory-swap {mib} {}", shell(&container.name))
+    });
+    let mut commands: Vec<String> = update.collect();
+    commands.push(up(names.iter().copied()));
+    let (service, title) = match names.as_slice() {
+        [one] => (Some((*one).to_owned()), format!("Give {project}/{one} a memory limit")),
+        many => (None, format!("Give the {} services of {project} without a memory limit one each", many.len())),
+    };
+    Recommendation {
+        kind: Kind::NoMemoryLimit,
+        urgency: if much { Urgency::Soon } else { Urgency::Sometime },
+        project: Some(project),
+        service,
+        title,
+        evidence: evidence.collect(),
+        gain: "a leak ends in a restart of that one service instead of a machine that stands still".to_owned(),
+        check: None,
+        compose: Some(compose(lines)),
+        commands,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::{MIB, container, hourly, name, well};
+
+    fn unlimited(hours: usize) -> Facts {
+        let mut facts = well();
+        facts.containers.as_mut().unwrap()[0].memory_limit = Some(0.0);
+        facts.measured.service_working_set = [(name("photos", "web"), hourly(hours, |_| 100.0 * MIB))].into();
+        facts
+    }
+
+    #[test]
+    fn what_has_no_limit_gets_one_from_what_it_used() {
+        let found = recommend(&unlimited(240));
+        assert_eq!(found[0].title, "Give photos/web a memory limit");
+        assert_eq!(found[0].evidence, ["web: no limit; at most 100 MiB, 2 % of the machine, over 10 days"]);
+        assert_eq!(found[0].compose.as_deref(), Some("services:\n  web:\n    mem_limit: 224m\n"));
+        // More room while not a week is known, and no guess from less than a day.
+        assert_eq!(recommend(&unlimited(72))[0].compose.as_deref(), Some("services:\n  web:\n    mem_limit: 320m\n"));
+        assert_eq!(recommend(&unlimited(12)), []);
+    }
+
+    #[test]
+    fn services_of_a_project_are_told_together() {
+        let mut facts = unlimited(240);
+        facts.containers.as_mut().unwrap().push(container("photos", "db"));
+        assert_eq!(recommend(&facts)[0].service.as_deref(), Some("web"));
+        facts.containers.as_mut().unwrap()[1].memory_limit = Some(0.0);
+        facts.measured.service_working_set.insert(name("photos", "db"), hourly(240, |_| 2000.0 * MIB));
+        let found = recommend(&facts);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].title, "Give the 2 services of photos without a memory limit one each");
+        assert_eq!((found[0].urgency, &found[0].service), (Urgency::Soon, &None));
+        assert_eq!(found[0].commands.last().unwrap(), "docker compose up -d db web");
+    }
+
+    #[test]
+    fn a_limit_without_effect_is_not_recommended() {
+        let mut facts = unlimited(240);
+        facts.machine.memory_cgroup = Some(false);
+        assert_eq!(recommend(&facts), []);
+        // Nor one where there is one, or where it is not known.
+        for limit in [Some(MIB), None] {
+            let mut facts = unlimited(240);
+            facts.containers.as_mut().unwrap()[0].memory_limit = limit;
+            assert_eq!(recommend(&facts), []);
+        }
+    }
+}

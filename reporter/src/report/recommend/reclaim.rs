@@ -1,0 +1,98 @@
+//! Disk that Docker holds and nobody uses: images, build cache, volumes.
+
+use super::super::facts::{DockerDisk, Facts};
+use super::super::format::{bytes, percent};
+use super::{Kind, Recommendation, Urgency};
+
+/// Less is not worth the look.
+const LEAST: f64 = 500.0 * 1_048_576.0;
+/// On a disk this full it is worth it soon.
+const FULL: f64 = 0.75;
+
+pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
+    // Docker's folder is on the root file system unless somebody moved it.
+    let root = facts.machine.filesystems.iter().find(|it| it.mountpoint == "/");
+    let full = root.is_some_and(|root| root.used_ratio() > FULL);
+    let kinds = facts.machine.docker_disk.iter().filter(|it| it.reclaimable >= LEAST);
+    let of = |it: &DockerDisk| {
+        let (title, check, command, care) = match it.kind.as_str() {
+            "images" => (
+                "Remove images that no container uses",
+                Some("docker image ls"),
+                "docker image prune --all",
+                "an image that is wanted again is pulled or built again",
+            ),
+            "build_cache" => ("Empty the build cache", None, "docker builder prune", "the next build takes longer"),
+            // Data: only what has no name goes, and only after a look.
+            "volumes" => (
+                "Look through volumes that no container mounts",
+                Some("docker volume ls --filter dangling=true"),
+                "docker volume prune",
+                "removes volumes without a name; one with a name may hold data: docker volume rm NAME once you know it",
+            ),
+            _ => return None,
+        };
+        let unused = it.objects - it.active;
+        let mut evidence = vec![format!(
+            "{} of {} are not in use ({unused:.0} of {:.0})",
+            bytes(it.reclaimable),
+            bytes(it.bytes),
+            it.objects
+        )];
+        if let Some(root) = root {
+            evidence.push(format!("the disk is {} full", percent(root.used_ratio())));
+        }
+        evidence.push(care.to_owned());
+        Some(Recommendation {
+            kind: Kind::Reclaim,
+            urgency: if full { Urgency::Soon } else { Urgency::Sometime },
+            project: None,
+            service: None,
+            title: title.to_owned(),
+            evidence,
+            gain: format!("up to {} of disk", bytes(it.reclaimable)),
+            check: check.map(str::to_owned),
+            compose: None,
+            commands: vec![command.to_owned()],
+        })
+    };
+    kinds.filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::{GIB, MIB, well};
+
+    fn disk(kind: &str, reclaimable: f64) -> Facts {
+        let mut facts = well();
+        let disk = DockerDisk { kind: kind.into(), bytes: 4.0 * GIB, reclaimable, objects: 10.0, active: 3.0 };
+        facts.machine.docker_disk = vec![disk];
+        facts
+    }
+
+    #[test]
+    fn what_nobody_uses_is_told_once_it_is_much() {
+        let found = recommend(&disk("images", 2.0 * GIB));
+        assert_eq!(found[0].evidence[0], "2.0 GiB of 4.0 GiB are not in use (7 of 10)");
+        assert_eq!((found[0].gain.as_str(), found[0].urgency), ("up to 2.0 GiB of disk", Urgency::Sometime));
+        assert_eq!(recommend(&disk("images", 400.0 * MIB)), []);
+        assert_eq!(recommend(&disk("containers", 2.0 * GIB)), []);
+        assert_eq!(recommend(&disk("build_cache", 2.0 * GIB))[0].commands, ["docker builder prune"]);
+    }
+
+    #[test]
+    fn volumes_are_looked_at_before_anything_goes() {
+        let found = recommend(&disk("volumes", 2.0 * GIB));
+        assert_eq!(found[0].check.as_deref(), Some("docker volume ls --filter dangling=true"));
+        assert!(!found[0].commands[0].contains("--all"), "{:?}", found[0].commands);
+    }
+
+    #[test]
+    fn on_a_full_disk_it_is_worth_it_soon() {
+        let mut facts = disk("images", 2.0 * GIB);
+        facts.machine.filesystems[0].free = 4.0 * GIB;
+        facts.machine.filesystems[0].available = 4.0 * GIB;
+        assert_eq!(recommend(&facts)[0].urgency, Urgency::Soon);
+    }
+}

@@ -1,0 +1,133 @@
+//! The vitals of this moment beside what is usual at this hour of the week.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::facts::{Facts, Usual, Vital};
+use super::{Unit, VitalReport};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trend {
+    /// Much less than usual.
+    Lower,
+    Usual,
+    /// Much more than usual.
+    Higher,
+}
+
+/// So many spreads from the median is unlike the usual: one value in a hundred, were they normally distributed.
+const UNLIKE: f64 = 2.5;
+
+/// Below such a difference nobody minds, however regular the vital usually is.
+fn least(vital: Vital, of: Option<f64>) -> f64 {
+    match vital {
+        Vital::Cpu => 0.05,
+        Vital::Load => 0.5,
+        Vital::Memory | Vital::Swap => of.map_or(32e6, |all| all * 0.02),
+        Vital::Temperature => 3.0,
+        Vital::PressureCpu | Vital::PressureMemory | Vital::PressureIo => 0.02,
+        Vital::NetworkReceived | Vital::NetworkSent => 50e3,
+    }
+}
+
+/// Pure. `None` without a usual.
+pub fn compare(vital: Vital, value: f64, of: Option<f64>, usual: Option<Usual>) -> Option<Trend> {
+    let Usual { median, spread } = usual?;
+    let margin = (spread * UNLIKE).max(least(vital, of));
+    Some(match value - median {
+        more if more > margin => Trend::Higher,
+        less if less < -margin => Trend::Lower,
+        _ => Trend::Usual,
+    })
+}
+
+/// What could be measured, in the order in which people ask for it.
+pub fn vitals(facts: &Facts) -> Vec<VitalReport> {
+    let (machine, measured) = (&facts.machine, &facts.measured);
+    let used = |total: Option<f64>, free: Option<f64>| Some(total? - free?);
+    let swap = machine.swap_total.filter(|total| *total > 0.0);
+    let all = [
+        (Vital::Cpu, measured.cpu, Unit::Ratio, Some(1.0)),
+        (Vital::Load, machine.load5, Unit::Processes, machine.cpus),
+        (Vital::Memory, used(machine.memory_total, machine.memory_available), Unit::Bytes, machine.memory_total),
+        (Vital::Swap, used(swap, machine.swap_free), Unit::Bytes, swap),
+        (Vital::Temperature, machine.temperature, Unit::Celsius, None),
+        (Vital::PressureCpu, measured.pressure_cpu, Unit::Ratio, Some(1.0)),
+        (Vital::PressureMemory, measured.pressure_memory, Unit::Ratio, Some(1.0)),
+        (Vital::PressureIo, measured.pressure_io, Unit::Ratio, Some(1.0)),
+        (Vital::NetworkReceived, measured.network_received, Unit::BytesPerSecond, None),
+        (Vital::NetworkSent, measured.network_sent, Unit::BytesPerSecond, None),
+    ];
+    let history = facts.history.as_ref().and_then(|history| history.as_ref().ok());
+    let report = |(name, value, unit, of): (Vital, Option<f64>, Unit, Option<f64>)| {
+        let value = value?;
+        let usual = history.and_then(|history| history.usual.get(&name)).copied();
+        Some(VitalReport { name, value, unit, of, usual, trend: compare(name, value, of, usual) })
+    };
+    all.into_iter().filter_map(report).collect()
+}
+
+impl Vital {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Vital::Cpu => "CPU",
+            Vital::Load => "load",
+            Vital::Memory => "memory",
+            Vital::Swap => "swap",
+            Vital::Temperature => "temperature",
+            Vital::PressureCpu => "waiting for CPU",
+            Vital::PressureMemory => "waiting for memory",
+            Vital::PressureIo => "waiting for disk",
+            Vital::NetworkReceived => "network in",
+            Vital::NetworkSent => "network out",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::facts::History;
+    use crate::report::testing::well;
+
+    #[test]
+    fn what_is_unlike_the_usual_is_told_and_small_differences_are_not() {
+        let check = |vital, value: f64, of, usual: Option<(f64, f64)>, expected| {
+            let usual = usual.map(|(median, spread)| Usual { median, spread });
+            assert_eq!(compare(vital, value, of, usual), expected, "{vital:?} {value}");
+        };
+        check(Vital::Cpu, 0.9, Some(1.0), None, None);
+        check(Vital::Cpu, 0.31, Some(1.0), Some((0.1, 0.08)), Some(Trend::Higher));
+        check(Vital::Cpu, 0.29, Some(1.0), Some((0.1, 0.08)), Some(Trend::Usual));
+        check(Vital::Cpu, 0.1, Some(1.0), Some((0.4, 0.1)), Some(Trend::Lower));
+        // As regular as a clock, and yet a percent more is nothing.
+        check(Vital::Cpu, 0.14, Some(1.0), Some((0.1, 0.0)), Some(Trend::Usual));
+        check(Vital::Memory, 1.07e9, Some(4e9), Some((1e9, 0.0)), Some(Trend::Usual));
+        check(Vital::Memory, 1.09e9, Some(4e9), Some((1e9, 0.0)), Some(Trend::Higher));
+        check(Vital::Temperature, 54.0, None, Some((50.0, 1.0)), Some(Trend::Higher));
+    }
+
+    #[test]
+    fn vitals_that_can_not_be_measured_are_left_out() {
+        let mut facts = well();
+        let names = |facts: &Facts| vitals(facts).iter().map(|vital| vital.name).collect::<Vec<_>>();
+        assert!(names(&facts).contains(&Vital::Cpu) && names(&facts).contains(&Vital::Temperature));
+        facts.measured.cpu = None;
+        facts.machine.temperature = None;
+        assert!(!names(&facts).contains(&Vital::Cpu) && !names(&facts).contains(&Vital::Temperature));
+        // No swap is not swap that is all free.
+        facts.machine.swap_total = Some(0.0);
+        assert!(!names(&facts).contains(&Vital::Swap));
+    }
+
+    #[test]
+    fn the_usual_comes_from_the_history() {
+        let mut facts = well();
+        assert!(vitals(&facts).iter().all(|vital| vital.trend.is_none()));
+        let usual = [(Vital::Cpu, Usual { median: 0.9, spread: 0.01 })].into();
+        facts.history = Some(Ok(History { usual, ..History::default() }));
+        assert_eq!(vitals(&facts)[0].trend, Some(Trend::Lower));
+    }
+}
