@@ -158,10 +158,13 @@ impl Engine {
     }
 }
 
+/// Times and lines of events.
+type Told = Arc<Mutex<Vec<(i128, String)>>>;
+
 async fn answer(
     mut stream: UnixStream,
     containers: Arc<Mutex<BTreeMap<&'static str, Fake>>>,
-    (told, is_old): (Arc<Mutex<Vec<(i128, String)>>>, Arc<Mutex<bool>>),
+    (told, is_old): (Told, Arc<Mutex<bool>>),
     events: broadcast::Sender<String>,
     inspects: Arc<Mutex<u32>>,
     others: Arc<Others>,
