@@ -90,6 +90,7 @@ pub fn sources(home: &Home) -> Result<Sources> {
         prometheus: Part::prometheus(home)?.into_inner(),
         alertmanager: Part::alertmanager(home)?.into_inner(),
         grafana: if grafana { Some(Part::grafana(home)?.into_inner()) } else { None },
+        reporter: Some(Part::reporter(home)?.into_inner()),
         history: HistorySource::Service(Part::reporter(home)?.into_inner()),
         procfs: PathBuf::from("/proc"),
     })

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod cases;
 pub mod command;
+pub mod dashboard;
 pub mod docker;
 pub mod html;
 pub mod project;

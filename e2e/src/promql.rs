@@ -78,6 +78,73 @@ pub fn metrics(expression: &str) -> BTreeSet<String> {
     found
 }
 
+/// Each selector of an expression: the metric and the labels that it asks for. One without a name has an empty one.
+pub fn selectors(expression: &str) -> Vec<(String, BTreeSet<String>)> {
+    let chars: Vec<char> = expression.chars().collect();
+    let mut found = Vec::new();
+    let mut word = String::new();
+    let mut at = 0;
+    while at < chars.len() {
+        match chars[at] {
+            '"' | '\'' | '`' => at = string_end(&chars, at),
+            '{' => {
+                let end = closing(&chars, at, '}');
+                found.push((std::mem::take(&mut word), matched_labels(&chars[at + 1..end])));
+                at = end;
+            }
+            c if c.is_ascii_alphanumeric() || c == '_' || c == ':' => word.push(c),
+            _ => word.clear(),
+        }
+        at += 1;
+    }
+    found
+}
+
+/// The labels within the braces of a selector.
+fn matched_labels(inside: &[char]) -> BTreeSet<String> {
+    let mut labels = BTreeSet::new();
+    let mut word = String::new();
+    let mut at = 0;
+    while at < inside.len() {
+        match inside[at] {
+            '"' | '\'' | '`' => at = string_end(inside, at),
+            c if c.is_ascii_alphanumeric() || c == '_' => word.push(c),
+            _ if !word.is_empty() => {
+                labels.insert(std::mem::take(&mut word));
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    labels
+}
+
+/// Labels that an expression groups by, matches on or carries over.
+pub fn grouping(expression: &str) -> BTreeSet<String> {
+    let chars: Vec<char> = expression.chars().collect();
+    let mut found = BTreeSet::new();
+    let mut word = String::new();
+    let mut at = 0;
+    while at < chars.len() {
+        match chars[at] {
+            '"' | '\'' | '`' => at = string_end(&chars, at),
+            '(' if BEFORE_LABELS.contains(&word.as_str()) => {
+                let end = closing(&chars, at, ')');
+                let inside: String = chars[at + 1..end].iter().collect();
+                found.extend(inside.split(',').map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()));
+                at = end;
+                word.clear();
+            }
+            c if c.is_ascii_alphanumeric() || c == '_' || c == ':' => word.push(c),
+            // `by (x)`: the space between does not end the word.
+            ' ' if chars.get(at + 1) == Some(&'(') => {}
+            _ => word.clear(),
+        }
+        at += 1;
+    }
+    found
+}
+
 fn skip_to(chars: &[char], from: usize, end: char) -> usize {
     chars[from..].iter().position(|c| *c == end).map_or(chars.len() - 1, |offset| from + offset)
 }
@@ -124,5 +191,20 @@ mod tests {
             &["node_filesystem_avail_bytes"],
         );
         check("label_replace(a, \"x\", \"$1\", \"y\", \"(b)\")", &["a"]);
+    }
+
+    #[test]
+    fn selectors_and_labels_are_found() {
+        let check = |expression: &str, expected: &str, grouped: &str| {
+            let found = selectors(expression)
+                .into_iter()
+                .map(|(metric, labels)| format!("{metric}({})", labels.into_iter().collect::<Vec<_>>().join(",")));
+            assert_eq!(found.collect::<Vec<_>>().join(" "), expected, "{expression}");
+            assert_eq!(grouping(expression).into_iter().collect::<Vec<_>>().join(" "), grouped, "{expression}");
+        };
+        check("up == 0", "", "");
+        check("max by (host, name) (a{b=\"c,d=1}\", e!~'f'} / on (id) g{})", "a(b,e) g()", "host id name");
+        check("sum(rate(x:y{z=~\"$host\"}[5m])) by (q)", "x:y(z)", "q");
+        check("{a=\"b\"} or c", "(a)", "");
     }
 }

@@ -3,13 +3,69 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files can only fail")]
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
+use nexus_e2e::dashboard;
+use nexus_e2e::promql::{grouping, metrics, selectors};
 use serde_json::Value;
 
 /// Families without a project: those of the machine and of Nexus itself.
-const OF_THE_HOST: [&str; 5] = ["node_", "host:", "nexus_", "up{", "ALERTS{"];
+const OF_THE_HOST: [&str; 14] = [
+    "node_",
+    "host:",
+    "nexus_",
+    "up{",
+    "ALERTS{",
+    "rpi_",
+    "prometheus_",
+    "alertmanager_",
+    "scrape_",
+    "docker_up{",
+    "docker_list_",
+    "docker_disk_",
+    "process_",
+    "project:nexus_own:bool",
+];
+/// Views of the history that know no project.
+const SQL_OF_THE_HOST: [&str; 2] = ["history.host_usage", "history.mount_usage"];
+/// Labels that targets bring, and those of alerts.
+const OF_EVERY_SERIES: [&str; 3] = ["host", "job", "instance"];
+/// Families that are not the exporter's, with their labels. That they exist is a case of the end-to-end test.
+const OF_OTHERS: &[(&str, &str)] = &[
+    ("up", ""),
+    ("scrape_duration_seconds", ""),
+    ("scrape_samples_scraped", ""),
+    ("ALERTS", "alertname alertstate severity"),
+    ("alertmanager_notifications_total", "integration"),
+    ("alertmanager_notifications_failed_total", "integration reason"),
+    ("prometheus_rule_evaluation_failures_total", "rule_group"),
+    ("prometheus_rule_group_last_duration_seconds", "rule_group"),
+    ("prometheus_tsdb_head_chunks_storage_size_bytes", ""),
+    ("prometheus_tsdb_head_series", ""),
+    ("prometheus_tsdb_storage_blocks_bytes", ""),
+    ("prometheus_tsdb_wal_corruptions_total", ""),
+    ("prometheus_tsdb_wal_storage_size_bytes", ""),
+    ("nexus_healer_alertmanager_up", ""),
+    ("nexus_healer_docker_up", ""),
+    ("nexus_healer_gave_up", "project service"),
+    ("nexus_healer_incident_failed_attempts", "project service"),
+    ("nexus_healer_journal_pending_rows", ""),
+    ("nexus_healer_journal_writable", ""),
+    ("nexus_healer_notify_failures_total", ""),
+    ("nexus_healer_on_hold", ""),
+    ("nexus_healer_own_prompts_total", "cause"),
+    ("nexus_healer_policy_last_reload_successful", ""),
+    ("nexus_healer_postgres_refused_rows_total", ""),
+    ("nexus_healer_postgres_up", ""),
+    ("nexus_healer_refusals_total", "reason"),
+    ("nexus_healer_relief_acts_total", "action outcome"),
+    ("nexus_healer_relief_open", "resource"),
+    ("nexus_healer_relief_stopped_containers", ""),
+    ("nexus_healer_restarts_total", "outcome"),
+    ("nexus_healer_seen_ill", ""),
+    ("nexus_healer_webhook_requests_total", "code"),
+];
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
@@ -19,9 +75,28 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap()
+}
+
+/// Every source with its name, without `.yml`.
+fn sources() -> Vec<(String, dashboard::Source)> {
+    let files = std::fs::read_dir(root().join("grafana/source")).unwrap().map(|entry| entry.unwrap().path());
+    let names =
+        files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).filter(|name| name != "words");
+    let parsed = names.map(|name| {
+        let source = dashboard::source(&read(&format!("grafana/source/{name}.yml")));
+        (name.clone(), source.map_err(|error| format!("{name}.yml: {error}")).unwrap())
+    });
+    parsed.collect()
+}
+
 fn dashboards() -> Vec<(String, Value)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../grafana/dashboards");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(root().join("grafana/dashboards")).unwrap().map(|entry| entry.unwrap().path());
     let json = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
     json.map(|path| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -156,16 +231,26 @@ fn every_query_follows_the_variables() {
         let mut wrong = Vec::new();
         for name in ["host", "project"] {
             let variable = list(&dashboard["templating"]["list"]).iter().find(|variable| variable["name"] == name);
-            let good = |v: &Value| v["refresh"] == 2 && v["includeAll"] == true && v["allValue"] == ".*";
+            let one = name == "project" && dashboard["uid"] == "nexus-project";
+            let good = |v: &Value| {
+                let all = v["includeAll"] == true && v["allValue"] == ".*";
+                v["refresh"] == 2 && if one { v["includeAll"] == false && v["multi"] == false } else { all }
+            };
             if !variable.is_some_and(good) {
                 wrong.push(format!("the variable {name} must refresh on time change and have an All of .*"));
             }
         }
-        for (name, panel) in shown(dashboard) {
-            for target in list(&panel["targets"]) {
+        let annotations =
+            list(&dashboard["annotations"]["list"]).iter().filter(|annotation| annotation["builtIn"] != 1);
+        let annotations =
+            annotations.map(|annotation| (format!("annotation {}", annotation["name"]), vec![&annotation["target"]]));
+        let panels = shown(dashboard).into_iter().map(|(name, panel)| (name, list(&panel["targets"]).iter().collect()));
+        for (name, targets) in panels.chain(annotations) {
+            for target in targets {
                 let (expression, sql) = (text(&target["expr"]), text(&target["rawSql"]));
                 if !sql.is_empty() {
-                    for variable in ["host", "project"] {
+                    let of_the_host = SQL_OF_THE_HOST.iter().any(|view| sql.contains(view));
+                    for variable in if of_the_host { &["host"][..] } else { &["host", "project"] } {
                         if !sql.contains(&format!("{variable} ~ '^(${{{variable}:regex}})$'")) {
                             wrong.push(format!("{name}: the SQL does not follow ${variable}"));
                         }
@@ -198,11 +283,294 @@ fn counters_are_only_seen_as_rates_over_grafanas_ranges() {
                     }
                 }
                 let counters = expression.matches("_total{").count() + expression.matches("_total:max{").count();
+                let counters = counters + expression.matches("node_vmstat_").count();
                 // `count` counts series, not what they have counted.
-                let rates: usize =
-                    ["rate(", "increase(", "count by"].iter().map(|it| expression.matches(it).count()).sum();
+                let rates: usize = ["rate(", "increase(", "max_over_time(", "count by"]
+                    .iter()
+                    .map(|it| expression.matches(it).count())
+                    .sum();
                 if counters > rates {
                     wrong.push(format!("{name}: a counter without rate or increase: {expression}"));
+                }
+            }
+        }
+        wrong
+    });
+}
+
+/// `NEXUS_BLESS=1 cargo test -p nexus-e2e --test dashboards` makes the dashboards anew.
+#[test]
+fn dashboards_are_what_their_sources_say() {
+    let words = dashboard::words(&read("grafana/source/words.yml")).unwrap();
+    let mut made = BTreeSet::new();
+    for (name, source) in sources() {
+        let built = dashboard::dashboard(&source, &words).unwrap_or_else(|error| panic!("{name}.yml: {error:#}"));
+        let text = format!("{}\n", serde_json::to_string_pretty(&built).unwrap());
+        let file = format!("grafana/dashboards/{name}.json");
+        if std::env::var_os("NEXUS_BLESS").is_some() {
+            std::fs::write(root().join(&file), &text).unwrap();
+        }
+        let stands = std::fs::read_to_string(root().join(&file)).unwrap_or_default();
+        assert!(stands == text, "{file} is stale: NEXUS_BLESS=1 cargo test -p nexus-e2e --test dashboards");
+        made.insert(format!("{name}.json"));
+    }
+    let there: BTreeSet<String> = dashboards().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(there, made, "each dashboard has a source, and each source a dashboard");
+}
+
+#[test]
+fn thresholds_are_those_of_the_alerts() {
+    let alerts = alert_expressions();
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for (name, source) in sources() {
+        for panel in source.rows.iter().flat_map(|row| &row.panels) {
+            let columns = panel.columns.iter().map(|column| (column.unit.as_deref(), &column.steps));
+            for (unit, steps) in columns.chain([(panel.unit.as_deref(), &panel.steps)]) {
+                for dashboard::Step(color, at, why) in steps {
+                    // Prose says why it begins there; a single word is an alert.
+                    if why.contains(' ') {
+                        continue;
+                    }
+                    let number = if unit == Some("percent") { at / 100.0 } else { *at };
+                    let Some(expressions) = alerts.get(why) else {
+                        wrong.push(format!("{name} {:?}: there is no alert {why}", panel.title));
+                        continue;
+                    };
+                    checked += 1;
+                    if !expressions.iter().flat_map(|it| compared_with(it)).any(|it| (it - number).abs() < 1e-9) {
+                        wrong
+                            .push(format!("{name} {:?}: {color} from {at}, but {why} is {expressions:?}", panel.title));
+                    }
+                }
+                // Grafana wants them in order.
+                if !steps.is_sorted_by(|one, next| one.1 < next.1) {
+                    wrong.push(format!("{name} {:?}: steps are not in order", panel.title));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(checked > 20, "only {checked} thresholds were compared with alerts");
+}
+
+#[derive(serde::Deserialize)]
+struct RuleFile {
+    groups: Vec<Group>,
+}
+
+#[derive(serde::Deserialize)]
+struct Group {
+    rules: Vec<Rule>,
+}
+
+#[derive(serde::Deserialize)]
+struct Rule {
+    alert: Option<String>,
+    record: Option<String>,
+    expr: String,
+}
+
+fn rules() -> Vec<Rule> {
+    let files = std::fs::read_dir(root().join("prometheus/rules")).unwrap().map(|entry| entry.unwrap().path());
+    let parsed =
+        files.map(|path| -> RuleFile { serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap() });
+    parsed.flat_map(|file| file.groups).flat_map(|group| group.rules).collect()
+}
+
+/// An alert of the same name may stand in two files: for the healer and for people.
+fn alert_expressions() -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for rule in rules() {
+        if let Some(alert) = rule.alert {
+            found.entry(alert).or_default().push(rule.expr);
+        }
+    }
+    found
+}
+
+/// Numbers that an expression compares something with.
+fn compared_with(expression: &str) -> Vec<f64> {
+    let after = expression.split(['<', '>', '=']).skip(1);
+    after.filter_map(|text| text.split_whitespace().next()?.trim_end_matches(')').parse().ok()).collect()
+}
+
+#[test]
+fn numbers_of_rules_are_found() {
+    assert_eq!(compared_with("a > 0.90 and b{c=\"1\"} <= 50e9 or (d < bool 2) == 1"), [0.9, 50e9, 1.0]);
+}
+
+/// Families with the labels that they can have.
+fn families() -> BTreeMap<String, BTreeSet<String>> {
+    let words = |text: &str| text.split([',', ' ']).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let mut known: BTreeMap<String, BTreeSet<String>> =
+        OF_OTHERS.iter().map(|(name, labels)| ((*name).to_owned(), words(labels))).collect();
+    for line in read("docs/metrics.md").lines() {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let (Some(name), Some(labels)) =
+            (line.strip_prefix("| `").and_then(|rest| rest.split('`').next()), cells.get(2))
+        else {
+            continue;
+        };
+        known.insert(name.to_owned(), words(labels.trim()));
+    }
+    for rule in rules() {
+        if let Some(record) = rule.record {
+            known.insert(record, grouping(&rule.expr));
+        }
+    }
+    for labels in known.values_mut() {
+        labels.extend(OF_EVERY_SERIES.map(str::to_owned));
+    }
+    known
+}
+
+/// Of a family, by its name or by the pattern it is documented with: `node_memory_<field>_bytes`.
+fn labels_of<'k>(known: &'k BTreeMap<String, BTreeSet<String>>, family: &str) -> Option<&'k BTreeSet<String>> {
+    let fits = |pattern: &str| {
+        let (before, after) = (pattern.split_once('<')?.0, pattern.split_once('>')?.1);
+        Some(family.starts_with(before) && family.ends_with(after))
+    };
+    known.get(family).or_else(|| known.iter().find(|(name, _)| fits(name) == Some(true)).map(|(_, labels)| labels))
+}
+
+#[test]
+fn every_metric_and_label_is_documented() {
+    let known = families();
+    assert!(known.len() > 300, "only {} families are known", known.len());
+    for (name, dashboard) in dashboards() {
+        let mut wrong = Vec::new();
+        for (title, target) in targets(&dashboard) {
+            let expression = text(&target["expr"]);
+            let asked = metrics(expression);
+            for family in asked.iter().filter(|family| labels_of(&known, family).is_none()) {
+                wrong.push(format!("{title}: nobody documents {family}"));
+            }
+            for (family, labels) in selectors(expression) {
+                for label in
+                    labels.iter().filter(|label| !labels_of(&known, &family).is_some_and(|has| has.contains(*label)))
+                {
+                    wrong.push(format!("{title}: {family} has no label {label}"));
+                }
+            }
+            let of_any: BTreeSet<&String> =
+                asked.iter().filter_map(|family| labels_of(&known, family)).flatten().collect();
+            for label in grouping(expression).iter().filter(|label| !of_any.contains(label)) {
+                wrong.push(format!("{title}: nothing has the label {label}"));
+            }
+            // What an aggregation drops can't stand in the legend.
+            let kept = grouping(expression);
+            for label in text(&target["legendFormat"]).split("{{").skip(1).filter_map(|rest| rest.split("}}").next()) {
+                if !kept.contains(label.trim()) && !kept.is_empty() {
+                    wrong.push(format!("{title}: the legend has {label}, the series don't"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
+    }
+}
+
+/// Every query of panels and annotations.
+fn targets(dashboard: &Value) -> Vec<(String, &Value)> {
+    let mut all = Vec::new();
+    for (name, panel) in shown(dashboard) {
+        all.extend(list(&panel["targets"]).iter().map(|target| (name.clone(), target)));
+    }
+    for annotation in list(&dashboard["annotations"]["list"]).iter().filter(|annotation| annotation["builtIn"] != 1) {
+        all.push((format!("annotation {}", annotation["name"]), &annotation["target"]));
+    }
+    all
+}
+
+#[test]
+fn no_job_and_no_instance_is_written_down() {
+    check(|dashboard| {
+        let mut wrong = Vec::new();
+        for (name, target) in targets(dashboard) {
+            for (family, labels) in selectors(text(&target["expr"])) {
+                if ["job", "instance"].iter().any(|label| labels.contains(*label)) {
+                    wrong.push(format!("{name}: {family} is asked for by job or instance"));
+                }
+            }
+        }
+        wrong
+    });
+}
+
+#[test]
+fn variables_are_known_and_used() {
+    /// Those of Grafana itself.
+    const BUILT_IN: [&str; 7] =
+        ["__rate_interval", "__range", "__timeFilter", "__value", "__field", "__url_time_range", "__all"];
+    check(|dashboard| {
+        let defined: BTreeSet<&str> =
+            list(&dashboard["templating"]["list"]).iter().map(|variable| text(&variable["name"])).collect();
+        let (whole, mut used) = (dashboard.to_string(), BTreeSet::new());
+        let mut wrong = Vec::new();
+        for after in whole.split('$').skip(1) {
+            let name: String = after
+                .trim_start_matches('{')
+                .chars()
+                .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+                .collect();
+            // The end of a regular expression.
+            if name.is_empty() {
+                continue;
+            }
+            if !defined.contains(name.as_str()) && !BUILT_IN.contains(&name.as_str()) {
+                wrong.push(format!("nobody defines ${name}"));
+            }
+            used.insert(name);
+        }
+        wrong.extend(defined.iter().filter(|name| !used.contains(**name)).map(|name| format!("${name} is not used")));
+        wrong
+    });
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let all = dashboards();
+    let variables: BTreeMap<&str, BTreeSet<&str>> = all
+        .iter()
+        .map(|(_, dashboard)| {
+            let names = list(&dashboard["templating"]["list"]).iter().map(|variable| text(&variable["name"]));
+            (text(&dashboard["uid"]), names.collect())
+        })
+        .collect();
+    let mut linked = BTreeSet::new();
+    for (name, dashboard) in &all {
+        let whole = dashboard.to_string();
+        for after in whole.split("/d/").skip(1) {
+            let address = after.split('"').next().unwrap();
+            let (uid, query) = address.split_once('?').unwrap_or((address, ""));
+            let known = variables.get(uid).unwrap_or_else(|| panic!("{name} leads to {uid}, which there is not"));
+            linked.insert(uid.to_owned());
+            for set in query.split('&').filter_map(|part| part.strip_prefix("var-")) {
+                let variable = set.split('=').next().unwrap();
+                assert!(known.contains(variable), "{name} sets {variable} of {uid}, which has none");
+            }
+        }
+    }
+    let wanted = ["nexus-containers", "nexus-healing", "nexus-project"].map(str::to_owned);
+    assert_eq!(linked, BTreeSet::from(wanted), "from a project to its containers to an incident");
+}
+
+#[test]
+fn numbers_in_tables_have_a_unit() {
+    check(|dashboard| {
+        let mut wrong = Vec::new();
+        for (name, panel) in shown(dashboard).into_iter().filter(|(_, panel)| panel["type"] == "table") {
+            let overrides = list(&panel["fieldConfig"]["overrides"]);
+            // The values of queries are numbers, whatever they are renamed to.
+            let renamed = list(&panel["transformations"]).iter().find(|it| it["id"] == "organize");
+            let values = renamed.and_then(|it| it["options"]["renameByName"].as_object()).into_iter().flatten();
+            for (_, shown_as) in values.filter(|(field, _)| field.starts_with("Value")) {
+                let properties = overrides
+                    .iter()
+                    .find(|it| it["matcher"]["options"] == *shown_as)
+                    .map_or(&[][..], |it| list(&it["properties"]));
+                if !properties.iter().any(|it| ["unit", "mappings"].contains(&text(&it["id"]))) {
+                    wrong.push(format!("{name}: {shown_as} has no unit"));
                 }
             }
         }

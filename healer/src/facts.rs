@@ -94,6 +94,8 @@ pub enum Condition {
 pub enum Stopper {
     Itself,
     Requested,
+    /// The engine, on its return from an end of its own.
+    Engine,
 }
 
 /// By container id: the run, known by its start, and who ended it.
@@ -155,7 +157,10 @@ pub fn is_left_unstarted(container: &Container, snapshot: &Snapshot, patience: S
 pub fn stop_of(watched: &Watched, stops: &Stops) -> StopCause {
     let container = &watched.container;
     match (watched.stop, stops.get(&container.id)) {
-        (StopCause::Unknown, Some((run, stopper))) if *run == container.started_at => match stopper {
+        // What the events of before have said wins over what the engine told of its return.
+        (StopCause::Unknown | StopCause::Engine, Some((run, stopper))) if *run == container.started_at => match stopper
+        {
+            Stopper::Engine => StopCause::Engine,
             Stopper::Itself => StopCause::Itself,
             Stopper::Requested => StopCause::Requested { at: container.finished_at.unwrap_or(Timestamp::UNIX_EPOCH) },
         },
@@ -214,6 +219,7 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
             }
             match seen.stop {
                 StopCause::Itself => Condition::Ill(problem(container)),
+                StopCause::Engine => Condition::Ill(format!("docker {ENDED_IT}: {}", problem(container))),
                 StopCause::Requested { .. } => Condition::Aside(Refusal::StoppedByHuman),
                 StopCause::Unknown => Condition::Aside(Refusal::StoppedByUnknown),
             }
@@ -270,6 +276,9 @@ pub fn runs_out<'c>(container: &Container, case: Option<&'c Case>) -> Option<&'c
     let is_it = runs_out.container_id == container.id && runs_out.run == container.started_at;
     is_it.then_some(runs_out.problem.as_str())
 }
+
+/// What an engine did that was killed, for people.
+pub const ENDED_IT: &str = "was down, and ended it on its return";
 
 /// What is the matter with a container, for people.
 pub fn problem(container: &Container) -> String {
@@ -347,6 +356,12 @@ mod tests {
         check(with(exited(137), |it| it.oom_killed = true), itself, ill("exited with code 137 (killed for memory)"));
         check(exited(1), requested, Condition::Aside(Refusal::StoppedByHuman));
         check(exited(1), StopCause::Unknown, Condition::Aside(Refusal::StoppedByUnknown));
+        check(exited(0), StopCause::Engine, ill("docker was down, and ended it on its return: exited with code 0"));
+        check(
+            with(exited(0), |it| it.restart_policy = RestartPolicy::No),
+            StopCause::Engine,
+            Condition::Aside(Refusal::NotExpectedToRun),
+        );
         check(
             with(exited(1), |it| it.restart_policy = RestartPolicy::No),
             itself,

@@ -2,7 +2,7 @@
 //!
 //! A would-be restart is written down under the delays and budgets that a restart has. Whether it would have helped nobody
 //! can know, unless the same container is restarted after it all the same: by a person, by Docker's own policy, or by the
-//! healer at its owner's word. Such a restart is judged as one of the healer's own is, by [`verify::judge`] and the stabilising
+//! healer at its owner's word. Such a restart is judged as one of the healer's own is, by [`verify::judge_counted`] and the stabilising
 //! window, and its verdict is the would-be restart's. Whatever else makes the service well (it recovered by itself, it was
 //! created anew, the machine was booted) says nothing. `nexus_model::shadow` counts the lines that are written here.
 
@@ -184,7 +184,7 @@ impl Changed {
             // Somebody has restarted it once more: that is no failure of the first.
             return self.restarted(&elsewhere.run, seen, facts, now);
         }
-        match verify::judge(&elsewhere.as_attempt(), seen, &facts.healing, now) {
+        match verify::judge_counted(&elsewhere.as_attempt(), elsewhere.run.restart_count, seen, &facts.healing, now) {
             // One that is stopped for good ends the incident.
             Verdict::Pending { .. } | Verdict::Stopped(_) => (),
             Verdict::Gone => self.forget(),

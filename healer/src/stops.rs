@@ -18,6 +18,9 @@ pub fn news(snapshot: &Snapshot, known: &Stops) -> Vec<Change> {
         let stopper = match watched.stop {
             StopCause::Itself => Stopper::Itself,
             StopCause::Requested { .. } => Stopper::Requested,
+            // What is known of the run already was said by its events.
+            StopCause::Engine if known.get(id).is_some_and(|(run, _)| *run == container.started_at) => continue,
+            StopCause::Engine => Stopper::Engine,
             StopCause::Unknown => continue,
         };
         if known.get(id) != Some(&(container.started_at, stopper)) {

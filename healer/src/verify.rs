@@ -55,8 +55,20 @@ pub fn may_be_starting_until(seen: &ContainerFacts, patience: SignedDuration, no
     (age < patience).then(|| now.after(patience - age))
 }
 
-/// `attempt` is one whose container is known to have started anew.
+/// `attempt` is one whose container is known to have started anew. Docker counts from nought again when it is asked to start or
+/// restart one: whatever it counts since is its own work.
 pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, healing: &Healing, now: &Now) -> Verdict {
+    judge_counted(attempt, 0, seen, healing, now)
+}
+
+/// As [`judge`], of a run that began when Docker had counted so many restarts.
+pub fn judge_counted(
+    attempt: &Try,
+    counted: i64,
+    seen: Option<&ContainerFacts>,
+    healing: &Healing,
+    now: &Now,
+) -> Verdict {
     let Some(seen) = seen else { return Verdict::Gone };
     let container = &*seen.container;
     let deadline = attempt.memory.deadline.as_ref();
@@ -72,12 +84,11 @@ pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, healing: &Healing, no
     if container.started_at != attempt.attempt.started_at_after && attempt.memory.intended.boot_id != now.boot_id {
         return Verdict::Stopped("the machine was restarted meanwhile".into());
     }
-    // Docker counts from nought again when it is asked to start or restart one: whatever it counts since is its own work. The run
-    // that is judged may be the second already, where the first was over before anybody looked.
-    let by_docker = match u64::try_from(container.restart_count) {
+    // The run that is judged may be the second already, where the first was over before anybody looked.
+    let by_docker = match u64::try_from(container.restart_count.saturating_sub(counted)) {
         Ok(0) | Err(_) => String::new(),
-        Ok(1) => "; docker's restart policy has started it once since ours".to_owned(),
-        Ok(times) => format!("; docker's restart policy has started it {times} times since ours"),
+        Ok(1) => "; docker's restart policy has started it once since".to_owned(),
+        Ok(times) => format!("; docker's restart policy has started it {times} times since"),
     };
     if container.started_at != attempt.attempt.started_at_after {
         let again = container.started_at.map_or_else(String::new, |at| format!(" at {}", at.strftime("%H:%M:%S")));
@@ -108,6 +119,8 @@ pub fn judge(attempt: &Try, seen: Option<&ContainerFacts>, healing: &Healing, no
         )),
         Status::Exited | Status::Dead => match seen.stop {
             StopCause::Requested { .. } => Verdict::Stopped("somebody stopped it".into()),
+            // It says nothing about whether the restart has helped.
+            StopCause::Engine => Verdict::Stopped(format!("docker {}", facts::ENDED_IT)),
             StopCause::Itself | StopCause::Unknown => Verdict::DidNotHelp(facts::problem(container)),
         },
     }
@@ -213,16 +226,14 @@ mod tests {
         check(
             counted(1),
             5,
-            failed(
-                "it did not stay up: its last exit code is 3; docker's restart policy has started it once since ours",
-            ),
+            failed("it did not stay up: its last exit code is 3; docker's restart policy has started it once since"),
         );
         check(
             |it| (it.started_at, it.restart_count) = (wall(9), 2),
             20,
             failed(
                 "it was started once more at 08:00:09, so it did not stay up; docker's restart policy has started it 2 times \
-                 since ours",
+                 since",
             ),
         );
         // Between two runs of its own it says what it says without the count.

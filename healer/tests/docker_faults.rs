@@ -223,6 +223,55 @@ async fn what_stopped_in_a_gap_of_the_events_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_an_engine_ended_on_its_return_is_started_again() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web"));
+    engine.set("c2", Fake::service("shop", "db"));
+    engine.set("c3", Fake { restart_policy: "no", ..Fake::service("shop", "job") });
+    let healer = Healer::started(&engine).await;
+    for service in ["web", "db", "job"] {
+        healer.sees(service, "running", "healthy").await;
+    }
+    // A person stops one before.
+    engine.stop("c2");
+    healer.sees("db", "exited", "unhealthy").await;
+    engine.leave();
+    // As for a person: kill, die, stop.
+    engine.stop("c1");
+    engine.stop("c3");
+    engine.come_back();
+    for service in ["web", "db", "job"] {
+        healer.sees(service, "exited", "unhealthy").await;
+        healer.alert("shop", service).await;
+    }
+    let detail = healer.incident("web", "the end of the incident", closed).await;
+    assert_eq!(outcomes(&detail), [Some(AttemptOutcome::Helped)]);
+    assert_eq!(detail.incident.outcome, Some(Outcome::Recovered));
+    healer.refused("stopped_by_human").await;
+    healer.refused("not_expected_to_run").await;
+    assert_eq!((engine.all_restarts().len(), engine.restarts("c1")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_restart_of_ours_whose_run_the_engine_ends_on_its_return_is_gone_on_with() {
+    let engine = Engine::start();
+    engine.set("c1", Fake { temper: Temper::Dawdles, ..Fake::service("shop", "web").ill() });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "web").await;
+    let is_judged = |detail: &IncidentDetail| detail.incident.state == IncidentState::Verifying;
+    healer.incident("web", "the judgement", is_judged).await;
+    engine.leave();
+    engine.quietly("c1", |it| it.temper = Temper::Mends);
+    engine.stop("c1");
+    docker_status(&healer, "down").await;
+    engine.come_back();
+    let detail = healer.incident("web", "the end of the incident", closed).await;
+    assert_eq!(outcomes(&detail), [Some(AttemptOutcome::Interrupted), Some(AttemptOutcome::Helped)]);
+    assert_eq!(detail.attempts[0].detail.as_deref(), Some("docker was down, and ended it on its return"));
+    assert_eq!((engine.restarts("c1"), engine.container("c1").status), (2, "running"));
+}
+
+#[tokio::test]
 async fn a_command_that_is_not_found_is_given_up_and_named() {
     let engine = Engine::start();
     engine.set("c1", Fake { health: None, temper: Temper::Exits(127), ..Fake::service("shop", "web") });

@@ -88,6 +88,7 @@ async fn three_restarts_by_a_person_that_helped_are_three_of_three() {
     // It is on the disk, and so is what it would have cost: the budget of three would be spent.
     healer.kill();
     healer.start().await;
+    healer.sees("web", "running", "healthy").await;
     check(&healer).await;
     engine.change("web", |it| it.health = Some("unhealthy"));
     healer.sees("web", "running", "unhealthy").await;

@@ -25,10 +25,13 @@ FROM history.services s JOIN history.service_hours h ON h.service_id = s.id
 WHERE s.host_id = $1 AND s.project <> '' AND h.hour >= $2 AND h.memory_bytes_p95 IS NOT NULL
 GROUP BY s.project, s.service ORDER BY s.project, s.service LIMIT 1000";
 
-/// What a report is told. Fails for an unknown host, naming those that exist.
+/// What a report is told; nothing is usual yet of a host that the history does not know, as within its first hour.
 pub async fn history(client: &Client, host: &str, now: Timestamp, zone: &TimeZone) -> Result<History, UsageError> {
     let failed = |source| UsageError::Database { what: "what is usual", source };
-    let id = usage::host_id(client, host).await?;
+    let id = match usage::host_id(client, host).await {
+        Err(UsageError::UnknownHost { .. }) => return Ok(History::default()),
+        found => found?,
+    };
     let size = client.query_opt(SIZE, &[&id]).await.map_err(failed)?;
     let number = |column: usize| size.as_ref().and_then(|row| row.try_get::<_, Option<f64>>(column).ok().flatten());
     let (cpus, memory) = (number(0), number(1));

@@ -505,7 +505,7 @@ fn missing(facts: &Facts) -> Vec<Missing> {
     }
     let usual = "what is usual at this hour";
     match &facts.history {
-        None => add(usual, "no history yet: this stack keeps none".to_owned()),
+        None => add(usual, "no history yet".to_owned()),
         Some(Err(reason)) => add(usual, format!("history: {reason}")),
         Some(Ok(history)) if history.usual.is_empty() => {
             add(usual, "no history of this hour of the week yet".to_owned())

@@ -132,6 +132,8 @@ fn sources(config: &SiteConfig, prometheus: Option<&str>) -> anyhow::Result<Sour
         prometheus: part("Prometheus", "prometheus", prometheus)?,
         alertmanager: part("Alertmanager", "alertmanager", given(&config.alertmanager_url))?,
         grafana: None,
+        // It is who answers.
+        reporter: None,
         // Read from the database itself.
         history: HistorySource::None,
         procfs: config.procfs.clone(),

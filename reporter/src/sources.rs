@@ -25,6 +25,8 @@ pub struct Sources {
     pub alertmanager: Part,
     /// `None` where Grafana is not part of the stack.
     pub grafana: Option<Part>,
+    /// `None` where it is not part of the stack, and in the service itself.
+    pub reporter: Option<Part>,
     pub history: HistorySource,
     /// The kernel's files: `/proc`, also in a container, where what is read of it is the host's.
     pub procfs: std::path::PathBuf,
@@ -56,11 +58,9 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
             part.get::<ShadowReport>("/api/v1/shadow", &[]),
         ))
     };
-    let grafana = async {
-        match &sources.grafana {
-            Some(part) => Some(part.ok("/api/health").await.map_err(short)),
-            None => None,
-        }
+    let answers = async |part: &Option<Part>, path| match part {
+        Some(part) => Some(part.ok(path).await.map_err(short)),
+        None => None,
     };
     let history = async {
         match &sources.history {
@@ -69,12 +69,13 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
             HistorySource::Service(part) => Some(part.get::<History>(HISTORY_PATH, &[]).await.map_err(short)),
         }
     };
-    let (healer, exporter, measured, alerts, grafana, history) = tokio::join!(
+    let (healer, exporter, measured, alerts, grafana, reporter, history) = tokio::join!(
         healer,
         exporter::ask(&sources.exporter),
         prometheus::ask(&sources.prometheus, &sources.host, now),
         alertmanager::ask(&sources.alertmanager),
-        grafana,
+        answers(&sources.grafana, "/api/health"),
+        answers(&sources.reporter, "/healthz"),
         history,
     );
     let (healer, services, incidents, shadow) = match healer {
@@ -107,6 +108,7 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
         prometheus,
         alerts: alerts.map_err(short),
         grafana,
+        reporter,
         history,
         machine,
         containers,
@@ -144,6 +146,7 @@ mod tests {
             "/api/v1/services" => Some(r#"{"services":[]}"#),
             "/api/v1/incidents" => Some(r#"{"incidents":[]}"#),
             "/api/v1/shadow" => Some(SHADOW),
+            "/healthz" => Some("ok"),
             "/metrics" => Some("node_load5 0.25\n"),
             "/api/v1/query" => Some(VECTOR),
             "/api/v1/query_range" => Some(MATRIX),
@@ -187,6 +190,7 @@ mod tests {
             prometheus: part("Prometheus"),
             alertmanager: part("Alertmanager"),
             grafana: Some(part("Grafana")),
+            reporter: Some(part("the reporter")),
             history: HistorySource::Service(part("the reporter")),
             procfs: "/proc".into(),
         }
@@ -199,6 +203,7 @@ mod tests {
         assert_eq!((up, facts.machine.load5, facts.measured.cpu), ([true; 4], Some(0.25), Some(0.5)));
         assert_eq!((facts.services, facts.incidents), (Some(Vec::new()), Some(Vec::new())));
         assert!(facts.shadow.is_some());
+        assert_eq!(facts.reporter, Some(Ok(())));
         assert_eq!(facts.history.unwrap().unwrap().usual.len(), 1);
         assert!(facts.grafana.unwrap().unwrap_err().contains("answers 502"));
         assert!(facts.machine.swaps.is_some());

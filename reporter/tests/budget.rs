@@ -9,6 +9,7 @@
 //! (`pg_stat_slru`). The file system's own journal comes on top.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::print_stdout, reason = "figures are what it is for")]
 
 mod support;
 

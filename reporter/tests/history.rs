@@ -1,7 +1,8 @@
 //! The history against a real Postgres. Needs NEXUS_TEST_DATABASE_URL with the URL of a superuser; without it the cases are
 //! reported as ignored, with the reason in their names.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::print_stdout, reason = "figures are told")]
 
 mod support;
 
@@ -210,19 +211,17 @@ async fn fifteen_days_are_fetched_and_then_what_is_new(url: &str) {
         reporter.metric("nexus_reporter_history_through_timestamp_seconds{task=\"roll_up\"}").await
     })
     .await;
-    assert_eq!(
-        reporter.metric("nexus_reporter_history_rows_total{table=\"host_samples\"}").await,
-        Some((LOOK_BACK / STEP) as f64)
-    );
+    // One more when five minutes came to their end meanwhile.
+    let rows = reporter.metric("nexus_reporter_history_rows_total{table=\"host_samples\"}").await.unwrap() as i64;
+    assert!((LOOK_BACK / STEP..=LOOK_BACK / STEP + 1).contains(&rows), "{rows}");
     assert_eq!(reporter.metric("nexus_reporter_postgres_up").await, Some(1.0));
-    assert_eq!(
-        reporter.metric("nexus_reporter_history_partitions{table=\"host_samples\"}").await.map(|it| it >= 4.0),
-        Some(true)
-    );
-    assert_eq!(
-        reporter.metric("nexus_reporter_history_through_timestamp_seconds{task=\"collect\"}").await,
-        Some(through as f64)
-    );
+    eventually("a look at the sizes", async || {
+        let name = "nexus_reporter_history_partitions{table=\"host_samples\"}";
+        reporter.metric(name).await.filter(|partitions| *partitions >= 4.0)
+    })
+    .await;
+    let reaches = reporter.metric("nexus_reporter_history_through_timestamp_seconds{task=\"collect\"}").await.unwrap();
+    assert!(reaches >= through as f64, "{reaches}");
     let asked = prometheus.asked();
     assert!(reporter.stop().await.success());
     // Started again, it asks for nothing that it has.
@@ -233,9 +232,6 @@ async fn fifteen_days_are_fetched_and_then_what_is_new(url: &str) {
     .await;
     assert!(prometheus.asked() - asked <= 37 * 2, "{} queries", prometheus.asked() - asked);
     is_whole(&database, after, through, 1, 30).await;
-    // What Prometheus knows nothing of is NULL.
-    let zero = "SELECT count(*) FROM history.service_samples WHERE memory_bytes = 0 AND extract(epoch FROM at)::bigint % 30000 <> 0";
-    _ = database.number(zero).await;
     assert!(reporter.stop().await.success());
     database.drop().await;
 }
@@ -403,7 +399,7 @@ async fn prometheus_may_answer_anything(url: &str) {
         prometheus.mood(mood.clone());
         let reporter = Reporter::start(&database, &prometheus).await;
         eventually(said, async || reporter.log().contains(said).then_some(())).await;
-        assert_eq!(reporter.metric("nexus_reporter_history_failures_total{task=\"collect\"}").await, Some(1.0));
+        assert!(reporter.metric("nexus_reporter_history_failures_total{task=\"collect\"}").await >= Some(1.0));
         assert!(reporter.resident() < 30_000_000, "{mood:?}: {}", reporter.resident());
         assert!(reporter.stop().await.success());
     }

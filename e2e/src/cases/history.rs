@@ -9,7 +9,8 @@ use crate::wait::{eventually, seconds};
 pub async fn vitals_reach_the_database_and_a_reader_only_reads(stack: &Stack) -> Result<()> {
     // The first batch is due at once: how far back Prometheus knows is not known before it is asked.
     eventually("a first batch", seconds(60), async || {
-        let rows = stack.sql("postgres", "SELECT through <= now() FROM history.progress WHERE task = 'collect'").await?;
+        let rows =
+            stack.sql("postgres", "SELECT through <= now() FROM history.progress WHERE task = 'collect'").await?;
         Ok((rows == ["t"]).then_some(()))
     })
     .await?;

@@ -91,7 +91,7 @@ pub async fn the_self_test_passes_and_the_status_is_whole(stack: &Stack) -> Resu
         let measured = report["vitals"].as_array().is_some_and(|all| all.iter().any(|found| found["name"] == vital));
         ensure!(measured, "{vital} is not measured: {report:#}");
     }
-    for part in ["healer", "exporter", "prometheus", "alertmanager", "docker"] {
+    for part in ["healer", "exporter", "prometheus", "alertmanager", "docker", "reporter"] {
         let found = report["parts"].as_array().and_then(|parts| parts.iter().find(|found| found["name"] == part));
         ensure!(found.is_some_and(|found| found["up"] == true), "{part}: {found:?}");
     }

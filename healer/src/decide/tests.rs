@@ -67,6 +67,7 @@ mod admission {
     fn each_guard_has_its_refusal() {
         check(permitted(), Ok("unhealthy: 3 failed probes in a row"));
         check(stopped(1, StopCause::Itself), Ok("exited with code 1"));
+        check(stopped(0, StopCause::Engine), Ok("docker was down, and ended it on its return: exited with code 0"));
         check(moded(Mode::Shadow), Ok("unhealthy: 3 failed probes in a row"));
         check(moded(Mode::Off), Err(Refusal::OptedOut));
         check(Facts { docker_up: false, ..permitted() }, Err(Refusal::DockerUnavailable));

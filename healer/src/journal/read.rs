@@ -190,7 +190,11 @@ impl Store {
             let started_at: Option<i64> = row.get(1)?;
             let started_at = started_at.and_then(|at| Timestamp::from_nanosecond(i128::from(at)).ok());
             let stopper: String = row.get(2)?;
-            let stopper = if stopper == "itself" { Stopper::Itself } else { Stopper::Requested };
+            let stopper = match stopper.as_str() {
+                "itself" => Stopper::Itself,
+                "engine" => Stopper::Engine,
+                _ => Stopper::Requested,
+            };
             Ok((row.get::<_, String>(0)?, (started_at, stopper)))
         })?;
         Ok(rows.into_iter().collect::<BTreeMap<_, _>>())

@@ -297,7 +297,17 @@ impl World {
             }
             57..=68 => self.prompt(it),
             69..=73 => self.docker(false),
-            74..=78 => self.docker(true),
+            74..=78 => {
+                let returns = !self.docker_up;
+                self.docker(true);
+                // One that was killed ends on its return what it finds running.
+                if returns && self.dice.in_a_hundred(30) {
+                    for it in 0..self.fakes.len() {
+                        self.end(it, StopCause::Engine);
+                        self.prompt(it);
+                    }
+                }
+            }
             79..=80 => self.watcher_lags = !self.watcher_lags,
             81..=83 => self.disk(!self.disk_full),
             84..=88 => {

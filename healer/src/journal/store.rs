@@ -493,6 +493,7 @@ pub(super) fn stopper_name(stopper: Stopper) -> &'static str {
     match stopper {
         Stopper::Itself => "itself",
         Stopper::Requested => "requested",
+        Stopper::Engine => "engine",
     }
 }
 

@@ -90,6 +90,19 @@ fn a_restart_by_somebody_else_that_proves_itself_would_have_helped() {
 }
 
 #[test]
+fn a_restart_by_dockers_policy_that_holds_would_have_helped() {
+    let mut play = Play::new();
+    play.turn(0);
+    play.restarted(10, Health::Healthy);
+    play.show(|it| it.restart_count = 1);
+    play.turn(11);
+    assert!(play.detail(RESTARTED_ELSEWHERE).ends_with("by docker's restart policy"));
+    play.turn(71);
+    assert_eq!(play.kinds().last(), Some(&"closed"));
+    assert!(play.kinds().contains(&WOULD_HAVE_HELPED), "{:?}", play.told);
+}
+
+#[test]
 fn a_restart_by_somebody_else_that_does_not_hold_would_not_have_helped() {
     let check = |what: &str, course: &dyn Fn(&mut Play), why: &str| {
         let mut play = Play::new();
@@ -147,7 +160,7 @@ fn a_restart_by_somebody_else_that_does_not_hold_would_not_have_helped() {
             play.turn(14);
         },
         &format!(
-            "another did not: it was started once more at {}, so it did not stay up",
+            "another did not: it was started once more at {}, so it did not stay up; docker's restart policy has started it once since",
             at(13).wall.strftime("%H:%M:%S")
         ),
     );

@@ -180,19 +180,25 @@ pub struct Engine {
     folder: Arc<tempfile::TempDir>,
     known: Arc<Mutex<Known>>,
     told: Arc<Mutex<Vec<(i128, String)>>>,
+    /// It has been up for so long that it has forgotten its first events.
+    is_old: Arc<Mutex<bool>>,
     events: broadcast::Sender<String>,
 }
 
 impl Engine {
     pub fn start() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let engine = Self { folder, known: Arc::default(), told: Arc::default(), events: broadcast::channel(256).0 };
+        let is_old = Arc::new(Mutex::new(true));
+        let events = broadcast::channel(256).0;
+        let engine = Self { folder, known: Arc::default(), told: Arc::default(), is_old, events };
         engine.come_back();
         engine
     }
 
-    /// The daemon ends: its socket is gone, and what it was at work on is left as it is.
+    /// The daemon ends: its socket is gone, what it was at work on is left as it is, and what it remembers goes with it.
     pub fn leave(&self) {
+        self.told.lock().unwrap().clear();
+        *self.is_old.lock().unwrap() = false;
         let mut known = self.known.lock().unwrap();
         known.running.drain(..).for_each(|task| task.abort());
         known.under_way = 0;
@@ -471,6 +477,14 @@ impl Engine {
     async fn stream_events(&self, mut stream: UnixStream, query: &str) {
         let since = query.split('&').find_map(|word| word.strip_prefix("since=")).unwrap_or_default();
         let since: i128 = since.replace('.', "").parse().unwrap_or(0);
+        if query.contains("until=") {
+            let forgotten = if *self.is_old.lock().unwrap() { 256 } else { 0 };
+            let other = "{\"Type\":\"network\",\"Action\":\"connect\",\"timeNano\":1}\n".repeat(forgotten);
+            let told: String = self.told.lock().unwrap().iter().map(|(_, event)| event.as_str()).collect();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n".to_owned();
+            _ = stream.write_all((head + &other + &told).as_bytes()).await;
+            return;
+        }
         let (mut subscription, missed) = {
             let told = self.told.lock().unwrap();
             let missed: String = told.iter().filter(|(at, _)| *at > since).map(|(_, event)| event.as_str()).collect();

@@ -82,7 +82,9 @@ impl Daemon {
     pub async fn come_back(&mut self) {
         let below = |name: &str| self.folder.path().join(name);
         let log = std::fs::File::options().create(true).append(true).open(below("log")).unwrap();
-        let mut command = Command::new("dockerd");
+        // In a network of its own: `--bridge=none` takes the bridge docker0 away, which is the host's engine's.
+        let mut command = Command::new("unshare");
+        command.args(["--net", "dockerd"]);
         let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
         command
             .arg(format!("--host=unix://{}", self.socket().display()))

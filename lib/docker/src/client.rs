@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::models::{EventMessage, EventMessageTypeEnum};
 use bollard::query_parameters::{
     EventsOptions, InspectContainerOptions, ListContainersOptions, LogsOptions, RestartContainerOptions,
     StartContainerOptions, StopContainerOptions,
@@ -18,6 +19,7 @@ use tokio::sync::Mutex;
 use crate::container::Container;
 use crate::disk::{self, DiskUsage};
 use crate::events::EVENTS;
+use crate::history::History;
 use crate::images::ImageTimes;
 use crate::plain::{self, PlainError};
 
@@ -33,6 +35,9 @@ const UNUSED_BUILD_CACHE: &str = "/build/prune";
 
 /// Longest log line kept, in bytes; a line that is longer is cut.
 const LOG_LINE_LIMIT: usize = 8 * 1024;
+
+/// An engine that is not Docker may remember everything.
+const HISTORY_LIMIT: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
@@ -60,6 +65,8 @@ pub struct EngineInfo {
     pub cgroup_driver: String,
     /// E.g. `overlay2`, or `overlayfs` with containerd's image store.
     pub storage_driver: String,
+    /// Its containers go on while it is away.
+    pub live_restore: bool,
     /// Where it keeps its files, on its host.
     pub root_dir: PathBuf,
 }
@@ -142,6 +149,7 @@ impl Docker {
             cgroup_version: info.cgroup_version.map(|word| word.to_string()).unwrap_or_default(),
             cgroup_driver: info.cgroup_driver.map(|word| word.to_string()).unwrap_or_default(),
             storage_driver: info.driver.unwrap_or_default(),
+            live_restore: info.live_restore_enabled.unwrap_or(false),
             root_dir: info.docker_root_dir.unwrap_or_default().into(),
         })
     }
@@ -302,20 +310,34 @@ impl Docker {
         let socket = self.socket.clone();
         Ok(Box::pin(client.events(Some(options)).filter_map(move |message| {
             let event = match message {
-                Ok(message) => message.actor.and_then(|actor| {
-                    let mut attributes = actor.attributes.unwrap_or_default();
-                    Some(Ok(Event {
-                        id: actor.id?,
-                        action: message.action?,
-                        signal: attributes.remove("signal"),
-                        stack: attributes.remove(nexus_model::labels::STACK),
-                        at_nanos: message.time_nano.unwrap_or(0),
-                    }))
-                }),
+                Ok(message) => event_of(message).map(Ok),
                 Err(error) => Some(Err(classify("tell its events", &socket, error))),
             };
             std::future::ready(event)
         })))
+    }
+
+    /// `GET /events` up to now: all that the engine remembers, of whatever kind, since what it has forgotten shows by their
+    /// number alone. It keeps few hundred; no more than [`HISTORY_LIMIT`] are read.
+    pub(crate) async fn history(&self, until_nanos: i64) -> Result<History, DockerError> {
+        let client = self.client().await?;
+        // Zero is no time to the engine.
+        let options = EventsOptions { since: Some(since(1)), until: Some(since(until_nanos)), ..Default::default() };
+        let read = async {
+            let mut history = History::default();
+            let mut stream = std::pin::pin!(client.events(Some(options)).take(HISTORY_LIMIT));
+            while let Some(message) = stream.next().await {
+                let message = message?;
+                history.events += 1;
+                match message.typ {
+                    Some(EventMessageTypeEnum::CONTAINER) => history.containers.extend(event_of(message)),
+                    Some(EventMessageTypeEnum::DAEMON) => history.is_reconfigured = true,
+                    _ => (),
+                }
+            }
+            Ok::<_, bollard::errors::Error>(history)
+        };
+        self.within("tell what it remembers", self.timeout, read).await
     }
 
     /// A `GET` whose answer is read here, not by bollard.
@@ -403,6 +425,18 @@ fn message(body: &[u8]) -> String {
 /// For messages, which are told within one line.
 fn one_line(text: &str) -> String {
     cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 512)
+}
+
+fn event_of(message: EventMessage) -> Option<Event> {
+    let actor = message.actor?;
+    let mut attributes = actor.attributes.unwrap_or_default();
+    Some(Event {
+        id: actor.id?,
+        action: message.action?,
+        signal: attributes.remove("signal"),
+        stack: attributes.remove(nexus_model::labels::STACK),
+        at_nanos: message.time_nano.unwrap_or(0),
+    })
 }
 
 /// Seconds since the epoch as the engine reads them, which knows no time before.

@@ -9,6 +9,7 @@ mod client;
 mod container;
 mod disk;
 mod events;
+mod history;
 mod images;
 mod plain;
 mod track;

@@ -5,6 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::history::EndedBy;
+
 /// An end later than this after a signal is not put down to it: a process may survive SIGQUIT and crash days later. A
 /// `docker stop` that grants more time is told by its `stop`.
 const SIGNAL_WORKS_WITHIN: SignedDuration = SignedDuration::from_mins(10);
@@ -16,6 +18,8 @@ pub enum StopCause {
     Itself,
     /// Somebody asked Docker to stop it: a person, Compose, or Nexus (who has a record of its own requests).
     Requested { at: Timestamp },
+    /// The engine itself ended it, on its return from an end of its own: nobody had asked for it.
+    Engine,
     /// It stopped while nobody watched, or the event that tells has not come yet.
     Unknown,
 }
@@ -31,6 +35,8 @@ pub(crate) struct Track {
     killed_at: Option<Timestamp>,
     /// When the `start` of the run that the events are about was told.
     start_told_at: Option<Timestamp>,
+    /// Its last run was begun under an earlier engine and ended by a signal of this one.
+    ended_by: Option<EndedBy>,
     pub oom_events: u64,
 }
 
@@ -52,13 +58,28 @@ pub(crate) enum Action {
 impl Track {
     /// Nothing is known of it yet.
     pub fn new() -> Self {
-        Track { stop: StopCause::Unknown, stop_told_at: None, killed_at: None, start_told_at: None, oom_events: 0 }
+        Track {
+            stop: StopCause::Unknown,
+            stop_told_at: None,
+            killed_at: None,
+            start_told_at: None,
+            ended_by: None,
+            oom_events: 0,
+        }
+    }
+
+    /// Its engine came back and ended its run, or may have: what is told of that end from now on names nobody. Whoever asked for it
+    /// before has done so.
+    pub fn ended_by(&mut self, by: EndedBy) {
+        self.ended_by = Some(by);
     }
 
     pub fn apply(&mut self, action: Action, at: Timestamp) {
         match action {
+            Action::Kill { .. } | Action::Stop | Action::Die if self.ended_by.is_some() => (),
             Action::Start => {
                 (self.stop, self.stop_told_at, self.killed_at) = (StopCause::Unknown, None, None);
+                self.ended_by = None;
                 self.start_told_at = Some(at);
             }
             // Inspect may show it stopped before the `die` that follows is told.
@@ -86,6 +107,13 @@ impl Track {
     /// Docker notes the start time just before it tells of the start, so the two are compared where both are known: how a
     /// run ended says nothing by its time, since the wall clock may have been set back meanwhile.
     pub fn stop_of_run(&self, started_at: Option<Timestamp>, finished_at: Option<Timestamp>) -> StopCause {
+        match (self.told_of_run(started_at, finished_at), self.ended_by) {
+            (StopCause::Unknown, Some(EndedBy::Engine)) => StopCause::Engine,
+            (told, _) => told,
+        }
+    }
+
+    fn told_of_run(&self, started_at: Option<Timestamp>, finished_at: Option<Timestamp>) -> StopCause {
         let told_at = self.start_told_at.or(self.stop_told_at);
         match (told_at, started_at) {
             (Some(told_at), Some(started_at)) if told_at < started_at => return StopCause::Unknown,
@@ -229,6 +257,37 @@ mod tests {
         // It was a `docker stop` that granted an hour.
         late.apply(Action::Stop, at(3_600));
         assert_eq!(late.stop_of_run(Some(at(0)), Some(at(3_600))), StopCause::Requested { at: at(3_600) });
+    }
+
+    #[test]
+    fn what_an_engine_ends_on_its_return_nobody_has_asked_for() {
+        let at = |second| Timestamp::from_second(second).unwrap_or(AT);
+        let check = |before: &[(&str, i64)], by: EndedBy, started_at: i64, expected: StopCause| {
+            let mut track = Track::new();
+            for (action, second) in before {
+                track.apply(Action::parse(action, None, None), at(*second));
+            }
+            track.ended_by(by);
+            for (action, second) in [("kill", 50), ("die", 51), ("stop", 51)] {
+                track.apply(Action::parse(action, None, None), at(second));
+            }
+            assert_eq!(track.stop_of_run(Some(at(started_at)), Some(at(51))), expected, "{before:?} {started_at}");
+            // What is started again is anybody's to stop.
+            track.apply(Action::Start, at(60));
+            assert_eq!(track.stop_of_run(Some(at(60)), None), StopCause::Unknown);
+            track.apply(Action::Kill { ends: true }, at(70));
+            assert_eq!(track.stop_of_run(Some(at(60)), None), StopCause::Requested { at: at(70) });
+        };
+        check(&[], EndedBy::Engine, 10, StopCause::Engine);
+        check(&[], EndedBy::Unclear, 10, StopCause::Unknown);
+        check(&[("start", 10)], EndedBy::Engine, 10, StopCause::Engine);
+        // Somebody had asked for its stop, and the engine was killed over it.
+        check(&[("start", 10), ("kill", 40)], EndedBy::Engine, 10, StopCause::Requested { at: at(40) });
+        check(&[("kill", 40)], EndedBy::Unclear, 10, StopCause::Requested { at: at(40) });
+        // It had been restarted, and its new start was not told any more.
+        check(&[("start", 10), ("kill", 40), ("die", 42)], EndedBy::Engine, 43, StopCause::Engine);
+        check(&[("kill", 40), ("die", 42), ("stop", 42)], EndedBy::Engine, 43, StopCause::Engine);
+        check(&[("kill", 40), ("die", 42), ("start", 43)], EndedBy::Engine, 43, StopCause::Engine);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use crate::client::{Docker, DockerError, EngineInfo, Event, Listed};
 use crate::container::{Container, Health, Status};
 use crate::events::EventCounts;
+use crate::history::{EndedBy, History};
 use crate::track::{Action, StopCause, Track};
 
 /// Pause before connecting again: doubled from the first to the last while the engine stays away.
@@ -150,6 +151,8 @@ struct State {
     probes_changed: bool,
     engine: Option<EngineInfo>,
     last_event_nanos: i64,
+    /// That time is of an event, not of the beginning.
+    has_seen_events: bool,
     events: EventCounts,
     /// Event streams that were opened.
     connections: u64,
@@ -171,6 +174,7 @@ impl State {
             probes_changed: false,
             engine: None,
             last_event_nanos: 0,
+            has_seen_events: false,
             events: EventCounts::default(),
             connections: 0,
             listed_at: None,
@@ -216,7 +220,17 @@ impl State {
         let seen_until = self.last_event_nanos;
         let mut stream = pin!(self.docker.events(seen_until).await?);
         let connected = tokio::time::Instant::now();
+        let keeps_them = engine.live_restore;
         self.engine = Some(engine);
+        if !keeps_them {
+            // Before the list is looked at, so that nothing is taken for the act of somebody.
+            match self.docker.history(nanoseconds_now()).await {
+                Ok(history) => self.look_back(&history),
+                Err(error @ DockerError::Unreachable { .. }) => return Err(error),
+                // It says less of what happened before, and all of what happens.
+                Err(error) => tracing::warn!(reason = chain(&error), "what docker remembers can't be read"),
+            }
+        }
         self.resync().await?;
         self.connections += 1;
         let returned = !self.sender.borrow().up;
@@ -268,6 +282,18 @@ impl State {
         }
     }
 
+    /// Notes what the engine has ended itself on its return.
+    fn look_back(&mut self, history: &History) {
+        for (id, by) in history.ended(self.has_seen_events.then_some(self.last_event_nanos)) {
+            // What was paused is not meant to run: whoever paused it is asked.
+            let is_paused = self.containers.get(id).is_some_and(|known| known.status == Status::Paused);
+            let by = if is_paused { EndedBy::Unclear } else { by };
+            self.tracks.entry(id.to_owned()).or_insert_with(Track::new).ended_by(by);
+            // The list may call it what it was called before: its run may be another.
+            self.stale.insert(id.to_owned());
+        }
+    }
+
     /// Notes what an event says; gives the container if it is to be inspected.
     fn take(&mut self, event: Event, seen_until: i64) -> Option<String> {
         if event.at_nanos <= seen_until || event.stack.as_deref().unwrap_or(DEFAULT_STACK) != self.stack {
@@ -278,7 +304,7 @@ impl State {
         if event.at_nanos > self.last_event_nanos
             || event.at_nanos < self.last_event_nanos.saturating_sub(CLOCK_STEP_NANOS)
         {
-            self.last_event_nanos = event.at_nanos;
+            (self.last_event_nanos, self.has_seen_events) = (event.at_nanos, true);
         }
         let at = Timestamp::from_nanosecond(i128::from(event.at_nanos)).unwrap_or(Timestamp::UNIX_EPOCH);
         let stop_signal = self.containers.get(&event.id).and_then(|known| known.stop_signal.as_deref());

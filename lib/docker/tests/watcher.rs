@@ -47,6 +47,8 @@ struct Engine {
     containers: Arc<Mutex<BTreeMap<&'static str, Fake>>>,
     /// Events told so far, for those who subscribe later and ask for them.
     told: Arc<Mutex<Vec<(i128, String)>>>,
+    /// It has been up for so long that it has forgotten its first events.
+    is_old: Arc<Mutex<bool>>,
     /// Events to send; an empty string closes the streams.
     events: broadcast::Sender<String>,
     inspects: Arc<Mutex<u32>>,
@@ -74,6 +76,7 @@ impl Engine {
             socket,
             containers: Arc::default(),
             told: Arc::default(),
+            is_old: Arc::new(Mutex::new(true)),
             events: broadcast::channel(64).0,
             inspects: Arc::default(),
             others: Arc::default(),
@@ -81,10 +84,10 @@ impl Engine {
         let others = Arc::clone(&engine.others);
         let (containers, events, inspects) =
             (Arc::clone(&engine.containers), engine.events.clone(), Arc::clone(&engine.inspects));
-        let told = Arc::clone(&engine.told);
+        let (told, is_old) = (Arc::clone(&engine.told), Arc::clone(&engine.is_old));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let told = Arc::clone(&told);
+                let told = (Arc::clone(&told), Arc::clone(&is_old));
                 let (others, inspects) = (Arc::clone(&others), Arc::clone(&inspects));
                 tokio::spawn(answer(stream, Arc::clone(&containers), told, events.clone(), inspects, others));
             }
@@ -116,6 +119,20 @@ impl Engine {
         _ = self.events.send(event + "\n");
     }
 
+    /// It ends, and what it remembers with it.
+    async fn leaves(&self, watcher: &Watcher) {
+        self.answers("/info", Some((503, "{}")));
+        self.cut_streams().await;
+        until(watcher, "the engine is away", |snapshot| !snapshot.up).await;
+        *self.is_old.lock().unwrap() = false;
+        self.told.lock().unwrap().clear();
+    }
+
+    /// Another takes its place.
+    fn comes_back(&self) {
+        self.others.answers.lock().unwrap().remove("/info");
+    }
+
     /// Ends the event streams, once there is one.
     async fn cut_streams(&self) {
         let subscribed = async {
@@ -141,10 +158,13 @@ impl Engine {
     }
 }
 
+/// Times and lines of events.
+type Told = Arc<Mutex<Vec<(i128, String)>>>;
+
 async fn answer(
     mut stream: UnixStream,
     containers: Arc<Mutex<BTreeMap<&'static str, Fake>>>,
-    told: Arc<Mutex<Vec<(i128, String)>>>,
+    (told, is_old): (Told, Arc<Mutex<bool>>),
     events: broadcast::Sender<String>,
     inspects: Arc<Mutex<u32>>,
     others: Arc<Others>,
@@ -191,6 +211,14 @@ async fn answer(
     } else if path.starts_with("/events") {
         let since = path.split("since=").nth(1).unwrap_or_default();
         let since: i128 = since.split('&').next().unwrap_or_default().replace('.', "").parse().unwrap_or(0);
+        if path.contains("until=") {
+            let forgotten = if *is_old.lock().unwrap() { 256 } else { 0 };
+            let other = "{\"Type\":\"network\",\"Action\":\"connect\",\"timeNano\":1}\n".repeat(forgotten);
+            let told: String = told.lock().unwrap().iter().map(|(_, event)| event.as_str()).collect();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n".to_owned();
+            _ = stream.write_all((head + &other + &told).as_bytes()).await;
+            return;
+        }
         let (mut subscription, missed) = {
             let told = told.lock().unwrap();
             let missed: String = told.iter().filter(|(at, _)| *at > since).map(|(_, event)| event.as_str()).collect();
@@ -286,6 +314,91 @@ async fn a_cut_stream_is_resumed_and_what_stopped_meanwhile_is_nobodys() {
     let after =
         until(&watcher, "a is stopped", |snapshot| snapshot.containers["a"].container.status == Status::Exited).await;
     assert_eq!(after.containers["a"].stop, StopCause::Unknown);
+}
+
+#[tokio::test]
+async fn what_an_engine_ends_on_its_return_nobody_has_asked_for() {
+    let engine = Engine::start();
+    for id in ["a", "b", "c", "d"] {
+        engine.set(id, Fake::running("none"));
+    }
+    engine.set("p", Fake { status: "paused", ..Fake::running("none") });
+    let watcher = engine.watch(Duration::from_secs(5));
+    until(&watcher, "the list", |snapshot| snapshot.up).await;
+    // A person stops one, and it takes its time.
+    engine.event("b", "kill", r#""signal":"15""#);
+    until(&watcher, "the signal", |snapshot| matches!(snapshot.containers["b"].stop, StopCause::Requested { .. }))
+        .await;
+
+    engine.leaves(&watcher).await;
+    let stop = |id: &'static str| {
+        engine.set(id, Fake { status: "exited", ..Fake::running("none") });
+        engine.event(id, "kill", r#""signal":"15""#);
+        engine.event(id, "die", r#""exitCode":"0""#);
+        engine.event(id, "stop", "");
+    };
+    for id in ["a", "b", "c", "d", "p"] {
+        stop(id);
+    }
+    // The engine brings two back, and a person stops one of them at once.
+    engine.event("c", "start", "");
+    engine.event("d", "start", "");
+    engine.set("c", Fake::running("none"));
+    stop("d");
+    engine.comes_back();
+    let is_over = |snapshot: &Snapshot| {
+        snapshot.reconnects == 1 && matches!(snapshot.containers["d"].stop, StopCause::Requested { .. })
+    };
+    let after = until(&watcher, "its return", is_over).await;
+    let stop_of = |snapshot: &Snapshot, id: &str| snapshot.containers[id].stop;
+    assert_eq!(stop_of(&after, "a"), StopCause::Engine);
+    assert!(matches!(stop_of(&after, "b"), StopCause::Requested { .. }));
+    assert_eq!(after.containers["c"].container.status, Status::Running);
+    assert_eq!(stop_of(&after, "p"), StopCause::Unknown);
+
+    // Who begins to watch later finds it out as well, as long as the engine remembers.
+    let late = engine.watch(Duration::from_secs(5));
+    let found = until(&late, "the list", |snapshot| snapshot.up).await;
+    assert_eq!((stop_of(&found, "a"), stop_of(&found, "d")), (StopCause::Engine, StopCause::Unknown));
+    *engine.is_old.lock().unwrap() = true;
+    let later = engine.watch(Duration::from_secs(5));
+    let found = until(&later, "the list", |snapshot| snapshot.up).await;
+    assert_eq!(stop_of(&found, "a"), StopCause::Unknown);
+
+    // One that is started and stopped once more was stopped by somebody.
+    engine.event("a", "start", "");
+    engine.event("a", "kill", r#""signal":"15""#);
+    until(&watcher, "the stop", |snapshot| matches!(snapshot.containers["a"].stop, StopCause::Requested { .. })).await;
+}
+
+#[tokio::test]
+async fn one_that_remembers_what_was_seen_is_the_same_and_its_word_is_good() {
+    let engine = Engine::start();
+    engine.set("a", Fake::running("healthy"));
+    let watcher = engine.watch(Duration::from_secs(5));
+    until(&watcher, "the list", |snapshot| snapshot.up).await;
+    engine.event("a", "health_status: healthy", "");
+    until(&watcher, "an event", |_| watcher.events_seen() == 1).await;
+    engine.cut_streams().await;
+    engine.set("a", Fake { status: "exited", ..Fake::running("none") });
+    engine.event("a", "kill", r#""signal":"15""#);
+    engine.event("a", "die", r#""exitCode":"0""#);
+    until(&watcher, "the stop", |snapshot| matches!(snapshot.containers["a"].stop, StopCause::Requested { .. })).await;
+    // Another one that has forgotten where it began does not say who asked.
+    engine.set("b", Fake::running("none"));
+    engine.event("b", "create", "");
+    until(&watcher, "the other", |snapshot| snapshot.containers.contains_key("b")).await;
+    let events = watcher.events_seen();
+    engine.leaves(&watcher).await;
+    *engine.is_old.lock().unwrap() = true;
+    engine.set("b", Fake { status: "exited", ..Fake::running("none") });
+    engine.event("b", "kill", r#""signal":"15""#);
+    engine.event("b", "die", r#""exitCode":"0""#);
+    engine.comes_back();
+    let replayed = |snapshot: &Snapshot| snapshot.up && watcher.events_seen() >= events + 2;
+    let after = until(&watcher, "the events", replayed).await;
+    assert_eq!(after.containers["b"].container.status, Status::Exited);
+    assert_eq!(after.containers["b"].stop, StopCause::Unknown);
 }
 
 #[tokio::test]

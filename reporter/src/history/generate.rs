@@ -304,7 +304,7 @@ pub async fn fill(client: &mut Client, options: &Options) -> Result<Summary, Gen
     let mut subjects = Subjects::default();
     let mut summary = Summary::default();
     while next <= end {
-        // To midnight or noon.
+        // As large as a batch, and none beyond midnight.
         let piece = STEPS_AT_ONCE * STEP;
         let last = ((next - STEP).div_euclid(piece) * piece + piece).min(end);
         let window = Window { first: next, last };

@@ -11,7 +11,7 @@ use super::window::{STEP, Window};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Prometheus itself ends what takes longer.
 const QUERY_TIMEOUT: &str = "25s";
-/// Of an answer. Twelve hours of 30 services are a sixth of a megabyte.
+/// Of an answer. Six hours of 30 services are a twelfth of a megabyte.
 const LARGEST: usize = 4 * 1024 * 1024;
 /// Of what Prometheus says about a failure.
 const SAYING: usize = 300;

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::fault;
 
-/// Rows of one statement: what they take in memory on both sides stays at half a megabyte. Twelve hours of 30 services are 4,320.
-const ROWS_AT_ONCE: usize = 4_500;
+/// Rows of one statement: what they take in memory on both sides stays below half a megabyte. Six hours of 30 services are 2,160.
+const ROWS_AT_ONCE: usize = 2_200;
 /// When a subject was last seen is written this often: an update an hour would cost a page each.
 const SEEN_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// Partitions are there this long before they are needed.

@@ -34,7 +34,9 @@ pub struct Facts {
     pub alerts: Answer<Vec<Alert>>,
     /// `None` where Grafana is not part of the stack.
     pub grafana: Option<Answer<()>>,
-    /// `None` where the stack keeps none.
+    /// The service that keeps the history; `None` where it is not part of the stack.
+    pub reporter: Option<Answer<()>>,
+    /// `None` where nobody can be asked for it.
     pub history: Option<Answer<History>>,
     pub machine: Machine,
     /// `None` when the exporter could not be asked.

@@ -103,6 +103,7 @@ pub fn well() -> Facts {
         prometheus: Ok(()),
         alerts: Ok(Vec::new()),
         grafana: None,
+        reporter: None,
         history: None,
         machine,
         containers: Some(vec![container("photos", "web")]),

@@ -88,6 +88,9 @@ fn parts(facts: &Facts) -> (Vec<Reason>, Vec<Part>) {
             part("postgres", Verdict::Degraded, of(&status.postgres), &waiting);
         }
     }
+    if let Some(reporter) = &facts.reporter {
+        part("reporter", Verdict::Degraded, reporter.clone(), "no history is kept; for two weeks nothing is lost");
+    }
     if let Some(history) = &facts.history {
         part("history", Verdict::Degraded, bare(history.as_ref().map(drop)), "nothing to compare with");
     }
@@ -240,6 +243,8 @@ mod tests {
             "exporter",
             "is away; nobody sees what is ill",
         );
+        let text = "hangs; no history is kept; for two weeks nothing is lost";
+        check(|f| f.reporter = Some(Err("hangs".into())), Verdict::Degraded, "reporter", text);
         check(|f| f.grafana = Some(Err("hangs".into())), Verdict::Degraded, "grafana", "hangs; no dashboard");
         check(
             |f| f.history = Some(Err("hangs".into())),

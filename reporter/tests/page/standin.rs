@@ -54,6 +54,7 @@ pub fn app_of(base: &str) -> App {
         prometheus: part("Prometheus"),
         alertmanager: part("Alertmanager"),
         grafana: None,
+        reporter: None,
         history: HistorySource::None,
         procfs: "/proc".into(),
     };

@@ -170,7 +170,7 @@ fn stopped_on_purpose(one: &Reading) -> Option<bool> {
     match one.container.status {
         Status::Paused => Some(true),
         Status::Exited | Status::Dead => match one.stop {
-            StopCause::Itself => Some(false),
+            StopCause::Itself | StopCause::Engine => Some(false),
             StopCause::Requested { .. } => Some(true),
             StopCause::Unknown => None,
         },
