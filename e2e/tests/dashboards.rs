@@ -36,7 +36,7 @@ const OF_OTHERS: &[(&str, &str)] = &[
     ("up", ""),
     ("scrape_duration_seconds", ""),
     ("scrape_samples_scraped", ""),
-    ("ALERTS", "alertname alertstate severity"),
+    ("ALERTS", "alertname alertstate severity project service name"),
     ("alertmanager_notifications_total", "integration"),
     ("alertmanager_notifications_failed_total", "integration reason"),
     ("prometheus_rule_evaluation_failures_total", "rule_group"),
