@@ -21,7 +21,6 @@ const NEW: &str = "\
 # cli/page_password; `./nexus up` puts its hash here, and leaves the rest as you write it. For TLS put the certificate and its key
 # beside this file, readable by uid 10192, and add:
 #   tls_server_config: {cert_file: page.crt, key_file: page.key}
-rate_limit: {interval: 50ms, burst: 200}
 basic_auth_users:
 ";
 

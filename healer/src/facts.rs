@@ -251,12 +251,13 @@ fn dead_network<'s>(seen: &'s ContainerFacts, case: Option<&Case>) -> Option<&'s
     (!has_joined).then_some(dead)
 }
 
-/// Whether Docker calls it well, whatever else speaks for a restart.
+/// Whether Docker and its probe, if it has one, call it well, whatever else speaks for a restart.
 pub fn looks_well(seen: &ContainerFacts) -> bool {
     let container = &*seen.container;
     container.status == Status::Running
         && matches!(container.health, Health::Healthy | Health::None)
         && seen.dead_network.is_none()
+        && !matches!(seen.probe, Some(Probe::Failed { .. }))
 }
 
 /// The service that a container is to be restarted with, if it was not since.

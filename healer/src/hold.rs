@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_docker::{Container, Health, Snapshot, Status};
+use nexus_docker::{Container, Health, Snapshot, Status, StopCause};
 use nexus_model::{Cause, Confidence, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +108,8 @@ pub fn look(
         let containers = facts::containers_of(world.snapshot, &key, world.stops);
         let began_at = containers
             .iter()
+            // What the engine itself ended has a cause that is over, and none of it comes back without a start.
+            .filter(|seen| seen.stop != StopCause::Engine)
             .filter(|seen| matches!(facts::condition(seen, world.cases.get(&key)), Condition::Ill(_)))
             .map(|seen| began_at(&seen.container))
             .min();
@@ -328,7 +330,7 @@ fn action(hold: &Hold) -> String {
 
 #[cfg(test)]
 mod tests {
-    use nexus_docker::{Probe, RestartPolicy, StopCause, Watched};
+    use nexus_docker::{Probe, RestartPolicy, Watched};
     use nexus_model::{Diagnosis, labels};
     use proptest::prelude::*;
 

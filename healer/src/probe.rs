@@ -202,6 +202,8 @@ pub async fn ask(target: &ProbeTarget, way: &Way, host: Option<&str>) -> Answer 
         (Err(_), _) => Answer::Failed(format!("no answer at port {port} within {within} s")),
         (Ok(Err(why)), _) => Answer::Failed(format!("port {port} {why}")),
         (Ok(Ok(Some(status))), Ask::Http { path, expect }) if !expect.contains(status) => {
+            // A query may hold a token.
+            let path = path.split('?').next().unwrap_or_default();
             Answer::Failed(format!("port {port} answers {path} with {status}, not {expect}"))
         }
         (Ok(Ok(_)), _) => Answer::Well,
@@ -234,9 +236,11 @@ async fn connect(to: &Place, host: Option<&str>) -> Result<TcpStream, Cannot> {
 fn not_connected(way: &Way, port: u16, kind: io::ErrorKind, reason: &str) -> Answer {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
     match (way.kind, kind) {
-        (Kind::Direct, ConnectionRefused | ConnectionReset | TimedOut) => {
+        (Kind::Direct, ConnectionRefused | ConnectionReset) => {
             Answer::Failed(format!("port {port} takes no connection: {reason}"))
         }
+        // A container's own firewall drops what it does not know.
+        (Kind::Direct, TimedOut) => Answer::Refused(format!("port {port} takes no connection from here: {reason}")),
         (Kind::HostNetwork, ConnectionRefused | ConnectionReset) => {
             Answer::Refused(format!("port {port} of the host takes no connection from here: {reason}"))
         }

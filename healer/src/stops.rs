@@ -12,7 +12,19 @@ pub fn news(snapshot: &Snapshot, known: &Stops) -> Vec<Change> {
     let mut changes = Vec::new();
     for (id, watched) in &snapshot.containers {
         let container = &watched.container;
-        if !matches!(container.status, Status::Exited | Status::Dead) || container.key().is_none() {
+        if container.key().is_none() {
+            continue;
+        }
+        let noted = known.get(id).filter(|(run, _)| *run == container.started_at).map(|(_, stopper)| *stopper);
+        // What somebody paused stays so, also when an engine that was killed ends it on its return.
+        if container.status == Status::Paused && noted.is_none() {
+            let stopper = Stopper::Requested;
+            changes.push(Change::Stop { container_id: id.clone(), started_at: container.started_at, stopper });
+        }
+        if container.status == Status::Running && noted == Some(Stopper::Requested) {
+            changes.push(Change::ForgetStop { container_id: id.clone() });
+        }
+        if !matches!(container.status, Status::Exited | Status::Dead) {
             continue;
         }
         let stopper = match watched.stop {

@@ -315,7 +315,7 @@ impl Worker {
                         self.prompts_wait = true;
                     }
                 }
-                Taken::Notes(changed) => _ = self.make(&key, changed, vec![done]).await,
+                Taken::Notes(changed) => self.prompts_wait |= !self.make(&key, changed, vec![done]).await,
                 Taken::Nothing => refused.push(done),
                 Taken::Refused(why) => {
                     self.parts.metrics.refused(why);

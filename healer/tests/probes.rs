@@ -101,6 +101,19 @@ async fn an_alert_is_right_or_wrong_by_the_probe_and_so_is_the_restart() {
 }
 
 #[tokio::test]
+async fn what_only_its_probe_calls_ill_is_given_up_too() {
+    let engine = Engine::start();
+    let program = Program::start(500).await;
+    engine.set("web", program.container("web"));
+    let healer = started(&engine, POLICY).await;
+    healer.sees("web", "running", "none").await;
+    healer.alert("shop", "web").await;
+    let gave_up = |it: &IncidentDetail| it.incident.state == IncidentState::GaveUp;
+    let detail = healer.incident("web", "giving up", gave_up).await;
+    assert!(detail.attempts.len() > 1, "{detail:?}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_reached_is_unknown_and_no_illness() {
     let engine = Engine::start();
     let program = Program::start(500).await;

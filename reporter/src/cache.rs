@@ -19,6 +19,16 @@ impl<T> Cache<T> {
 
     /// What was asked last, or what is asked now. Who comes meanwhile waits for the same answer.
     pub async fn get<F: Future<Output = T>>(&self, now: Timestamp, ask: impl FnOnce() -> F) -> Arc<T> {
+        self.get_while(now, ask, |_| true).await
+    }
+
+    /// The same, keeping only an answer that is worth it.
+    pub async fn get_while<F: Future<Output = T>>(
+        &self,
+        now: Timestamp,
+        ask: impl FnOnce() -> F,
+        is_kept: impl Fn(&T) -> bool,
+    ) -> Arc<T> {
         let mut last = self.last.lock().await;
         // A clock that was put back makes nothing good for ever.
         let is_good = |at: Timestamp| (SignedDuration::ZERO..self.age).contains(&now.duration_since(at));
@@ -26,7 +36,7 @@ impl<T> Cache<T> {
             return Arc::clone(answer);
         }
         let answer = Arc::new(ask().await);
-        *last = Some((now, Arc::clone(&answer)));
+        *last = is_kept(&answer).then(|| (now, Arc::clone(&answer)));
         answer
     }
 }
@@ -46,6 +56,19 @@ mod tests {
                 asked
             });
             assert_eq!(*answer.await, expected, "at {now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_worth_it_is_asked_again() {
+        let cache = Cache::new(SignedDuration::from_secs(5));
+        let mut asked = 0;
+        for expected in [1, 2, 3, 3] {
+            let ask = async || {
+                asked += 1;
+                asked
+            };
+            assert_eq!(*cache.get_while(Timestamp::UNIX_EPOCH, ask, |answer| *answer == 3).await, expected);
         }
     }
 

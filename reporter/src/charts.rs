@@ -49,7 +49,7 @@ pub async fn machine(prometheus: &Part, host: &str, span: Span, now: Timestamp) 
             name: "CPU",
             unit: Unit::Ratio,
             top: Some(1.0),
-            query: of("1 - avg(rate(node_cpu_seconds_total{mode=\"idle\", HOST}[10m]))"),
+            query: of("1 - avg(sum by (cpu) (rate(node_cpu_seconds_total{mode=~\"idle|iowait\", HOST}[10m])))"),
         },
         Wanted {
             name: "Memory",

@@ -69,6 +69,8 @@ pub struct AppParts {
 const FACTS_AGE: SignedDuration = SignedDuration::from_secs(5);
 /// What is usual at an hour changes with the hour; it is read from thirteen weeks.
 const HISTORY_AGE: SignedDuration = SignedDuration::from_secs(300);
+/// A report does not wait longer for Postgres; connecting and reading together take a fraction of a second.
+const HISTORY_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// A chart of a day has a point for every ten minutes.
 const CHARTS_AGE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -109,9 +111,11 @@ impl App {
                 let history = recall::history(&client, &self.sources.host, now, &TimeZone::system()).await;
                 history.map_err(|error| chain(&error))
             };
-            Some(read.await)
+            let read = tokio::time::timeout(HISTORY_WITHIN, read).await;
+            Some(read.unwrap_or_else(|_| Err(format!("postgres did not answer within {} s", HISTORY_WITHIN.as_secs()))))
         };
-        self.history.get(now, ask).await
+        // What failed may be well a moment later.
+        self.history.get_while(now, ask, |answer| !matches!(answer, Some(Err(_)))).await
     }
 
     pub async fn charts(&self, span: Span, now: Timestamp) -> Arc<Drawn> {
@@ -135,7 +139,7 @@ pub fn router(app: App, tokens: Tokens) -> Router {
     let api = api.layer(DefaultBodyLimit::max(6 * INPUT_LIMIT + 4096)).with_state(app.clone());
     let open = open_routes().into_iter().fold(Router::new(), with).with_state(app.clone());
     let api = nexus_web::require_scope(api, tokens, ONLY_READS);
-    pages.merge(api).merge(open).fallback(move |uri| page::nothing(app, uri))
+    pages.merge(api).merge(open).fallback(move |uri| async move { strict(page::nothing(app, uri).await).await })
 }
 
 const ONLY_READS: &str = "this token may only read: acting takes the API token (secrets/cli/reporter_api_token)";

@@ -185,15 +185,19 @@ const SERVICES: &str = "
 WITH rolled AS (SELECT max(hour) AS last FROM history.host_hours WHERE host_id = $1 AND hour >= $2 AND hour < $3),
 usage AS (
     SELECT service_id, hour, cpu_cores_avg, cpu_cores_p95, cpu_cores_max,
-           memory_bytes_avg, memory_bytes_p95, memory_bytes_max, memory_limit_bytes, restarts, oom_kills
+           memory_bytes_avg, memory_bytes_p95, coalesce(memory_peak_bytes_max, memory_bytes_max) AS memory_bytes_max,
+           memory_limit_bytes, restarts, oom_kills
     FROM history.service_hours
     WHERE service_id IN (SELECT id FROM history.services WHERE host_id = $1) AND hour >= $2 AND hour < $3
     UNION ALL
-    SELECT service_id, date_bin('1 hour', at - interval '1 microsecond', 'epoch'), cpu_cores, cpu_cores, cpu_cores,
-           memory_bytes, memory_bytes, coalesce(memory_peak_bytes, memory_bytes), memory_limit_bytes, restarts, oom_kills
+    SELECT service_id, date_bin('1 hour', at - interval '1 microsecond', 'epoch'),
+           avg(cpu_cores), percentile_cont(0.95) WITHIN GROUP (ORDER BY cpu_cores), max(cpu_cores),
+           avg(memory_bytes), percentile_cont(0.95) WITHIN GROUP (ORDER BY memory_bytes),
+           max(coalesce(memory_peak_bytes, memory_bytes)), max(memory_limit_bytes), sum(restarts), sum(oom_kills)
     FROM history.service_samples
     WHERE service_id IN (SELECT id FROM history.services WHERE host_id = $1)
       AND at > coalesce((SELECT last + interval '1 hour' FROM rolled), $2) AND at <= $3
+    GROUP BY 1, 2
 )
 SELECT project, service,
        avg(cpu_cores_avg), percentile_cont(0.95) WITHIN GROUP (ORDER BY cpu_cores_p95), max(cpu_cores_max)::float8,

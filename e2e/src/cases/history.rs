@@ -37,7 +37,8 @@ pub async fn vitals_reach_the_database_and_a_reader_only_reads(stack: &Stack) ->
     let container = stack.container("reporter").await?.id;
     let look = "id -u; touch /x 2>/dev/null && echo writes; ls /run/secrets; grep CapEff /proc/self/status";
     let seen = docker(["exec", &container, "sh", "-c", look]).await?;
-    let expected = "10192\npostgres_password\nreader_password\nCapEff:\t0000000000000000";
+    let secrets = "api_read_token\napi_token\nhealer_api_read_token\npostgres_password\nreader_password\ntelegram_bot_token\nweb.yml";
+    let expected = format!("10192\n{secrets}\nCapEff:\t0000000000000000");
     ensure!(seen.trim() == expected, "the reporter's container shows: {seen}");
     Ok(())
 }

@@ -108,7 +108,7 @@ async fn the_status_decides_and_nothing_behind_it_is_waited_for() {
     check(http, "HTTP/1.1 200 OK\r\n\r\n", Answer::Well).await;
     check(http, "HTTP/1.0 204\r\n", Answer::Well).await;
     check(http, "HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\n\r\n", Answer::Well).await;
-    check(http, "HTTP/1.1 500 Oh\r\n\r\n", failed("port 80 answers /healthz?full=1 with 500, not 200-399")).await;
+    check(http, "HTTP/1.1 500 Oh\r\n\r\n", failed("port 80 answers /healthz with 500, not 200-399")).await;
     check("http://:80/ expect=401", "HTTP/1.1 401 Who\r\n\r\n", Answer::Well).await;
     check("http://:80/ expect=401", "HTTP/1.1 200 OK\r\n\r\n", failed("port 80 answers / with 200, not 401")).await;
     check(http, "", failed("port 80 closes the connection without an answer")).await;

@@ -129,6 +129,9 @@ impl Worker {
             return;
         }
         let policy = self.policy();
+        // An open incident asks for itself; its end ends the asking.
+        let cases = &self.cases;
+        self.probes.prompted.retain(|key| !cases.contains_key(key));
         // What was given up on is still asked, which is how it is found to be well again.
         let open = self.cases.iter().filter(|(_, case)| case.incident.state != IncidentState::Closed);
         let services: BTreeSet<&ServiceKey> = open.map(|(key, _)| key).chain(&self.probes.prompted).collect();

@@ -12,7 +12,7 @@ const SERVICE: &str = "host, project, service";
 
 /// Interfaces that are no machine's own: loopback, and what container networks and tunnels are made of. What passes these is
 /// counted where it comes in or goes out.
-const NOT_OWN: &str = "lo|veth.*|br-.*|docker.*|virbr.*|vnet.*|tap.*|tun.*|wg.*|tailscale.*|zt.*|cni.*|flannel.*|cali.*|podman.*|dummy.*|ifb.*";
+pub const NOT_OWN: &str = "lo|veth.*|br-.*|docker.*|virbr.*|vnet.*|tap.*|tun.*|wg.*|tailscale.*|zt.*|cni.*|flannel.*|cali.*|podman.*|dummy.*|ifb.*";
 /// Whole disks and cards: neither their partitions nor what is laid over them.
 const DISKS: &str = "mmcblk[0-9]+|nvme[0-9]+n[0-9]+|[shv]d[a-z]+|xvd[a-z]+";
 /// As in prometheus/rules/host.yml: these can't fill up in a way that anybody can mend.

@@ -66,9 +66,20 @@ fn lessened(value: &Value, items: usize, characters: usize) -> Value {
         Value::String(text) => Value::String(shorten(text, characters)),
         Value::Array(all) => all.iter().take(items).map(|item| lessened(item, items, characters)).collect(),
         Value::Object(fields) => {
-            fields.iter().map(|(key, value)| (key.clone(), lessened(value, items, characters))).collect()
+            let field = |(key, value): (&String, &Value)| (key.clone(), lessened_field(key, value, items, characters));
+            fields.iter().map(field).collect()
         }
         other => other.clone(),
+    }
+}
+
+/// Of what is told in the order of time the newest counts.
+fn lessened_field(key: &str, value: &Value, items: usize, characters: usize) -> Value {
+    match value {
+        Value::Array(all) if ["lines", "values", "events"].contains(&key) => {
+            all[all.len().saturating_sub(items)..].iter().map(|it| lessened(it, items, characters)).collect()
+        }
+        other => lessened(other, items, characters),
     }
 }
 

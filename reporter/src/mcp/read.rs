@@ -124,11 +124,23 @@ impl Tools {
     }
 
     /// What is usual on this machine for each hour of the week, from its own history: CPU, memory, load, pressure, temperature, network
-    /// and disk, with peaks, the busiest services and the bottlenecks.
+    /// and disk, with peaks, the busiest services and the bottlenecks. `week` holds the medians: seven days from Monday, 24 hours each.
     #[tool(annotations(title = "What is usual", read_only_hint = true, open_world_hint = false))]
     async fn baseline(&self, Parameters(wanted): Parameters<DaysWanted>) -> CallToolResult {
         let query: Vec<(&str, String)> = wanted.days.into_iter().map(|days| ("days", days.to_string())).collect();
-        answer(self.ask_reporter::<Value>("/api/v1/baseline", &query).await)
+        let medians = |mut found: Value| {
+            for metric in found["metrics"].as_array_mut().into_iter().flatten() {
+                for day in metric["week"].as_array_mut().into_iter().flatten() {
+                    for hour in day.as_array_mut().into_iter().flatten().filter(|hour| hour.is_object()) {
+                        let median = hour["median"].as_f64().map(|median| format!("{median:.3e}"));
+                        *hour = median.and_then(|text| text.parse::<f64>().ok()).into();
+                    }
+                }
+            }
+            found
+        };
+        // A week of all metrics with their spreads would be four times as much as an agent is given.
+        answer(self.ask_reporter::<Value>("/api/v1/baseline", &query).await.map(medians))
     }
 
     /// When disk, memory or CPU run out at the present trend, what other machines would carry of this load, and the least machine for it.

@@ -17,7 +17,7 @@ const QUERY_LIMIT: usize = 4096;
 /// Points of each series in a range.
 const POINTS_LIMIT: i64 = 500;
 /// Prometheus keeps no more.
-const RANGE_LIMIT: SignedDuration = SignedDuration::from_hours(31 * 24);
+const RANGE_LIMIT: SignedDuration = SignedDuration::from_hours(15 * 24);
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -174,10 +174,7 @@ impl QueryWanted {
         let end = self.end.as_deref().map_or(Ok(now), |end| time("end", end))?;
         let length = end.duration_since(start);
         if !length.is_positive() || length > RANGE_LIMIT {
-            return Err(
-                "start must be before end, and 31 days at most: what is older is in the tool `service_history`"
-                    .to_owned(),
-            );
+            return Err("start must be before end, and 15 days at most: Prometheus keeps no more".to_owned());
         }
         let step = self.step.map_or_else(|| (length.as_secs() / 100).max(1), i64::from);
         if step == 0 || length.as_secs() / step > POINTS_LIMIT {
@@ -319,7 +316,7 @@ mod tests {
         wrong(check("", "", "2026-03-01T00:00:00Z", None), "give its start too");
         wrong(check("2026-03-01T00:00:00Z", "2026-03-01T00:00:00Z", "", None), "give one of them");
         wrong(check("", "2026-03-03T00:00:00Z", "", None), "before end");
-        wrong(check("", "2026-01-01T00:00:00Z", "", None), "31 days at most");
+        wrong(check("", "2026-01-01T00:00:00Z", "", None), "15 days at most");
         wrong(check("", "2026-03-01T00:00:00Z", "", Some(1)), "step must be 173 or more");
         wrong(check("", "2026-03-01T00:00:00Z", "", Some(0)), "step must be 173 or more");
         wrong(QueryWanted { query: "x".repeat(4097), ..Default::default() }.checked(now()), "4096 bytes");

@@ -127,7 +127,9 @@ fn chart(series: &Series, span: &str) -> Markup {
     let amount = |value: Option<f64>| {
         value.map_or_else(|| "unknown".to_owned(), |value| super::text::amount(value, series.unit))
     };
-    let (last, least, most) = (known().next_back(), known().reduce(f64::min), known().reduce(f64::max));
+    // The newest step may not have been measured yet; what is older is not "now".
+    let last = series.points.iter().rev().take(2).find_map(|point| point.1.filter(|value| value.is_finite()));
+    let (least, most) = (known().reduce(f64::min), known().reduce(f64::max));
     let name = plain(&series.name);
     let label = format!("{name}, {span}: now {}, between {} and {}", amount(last), amount(least), amount(most));
     let drawing = Chart { label: &label, points: &series.points, from: series.from, to: series.to, top: series.top };

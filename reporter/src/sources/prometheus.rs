@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::http::{HttpError, Part};
-use crate::report::facts::{Measured, Series};
+use crate::{
+    history::queries::NOT_OWN,
+    report::facts::{Measured, Series},
+};
 
 /// As long as Prometheus keeps what it scraped (compose.yml, `--storage.tsdb.retention.time`).
 const DAYS: i64 = 15;
@@ -18,7 +21,7 @@ fn either(queries: &[(&str, &str)], host: &str) -> String {
     let host = host.replace('\\', "\\\\").replace('"', "\\\"");
     let one = |(what, query): &(&str, &str)| {
         // $H: of this host alone. A Prometheus may know several.
-        let query = query.replace("$H", &format!("host=\"{host}\""));
+        let query = query.replace("$H", &format!("host=\"{host}\"")).replace("$NOT_OWN", NOT_OWN);
         format!("label_replace({query}, \"what\", \"{what}\", \"\", \"\")")
     };
     queries.iter().map(one).collect::<Vec<_>>().join(" or ")
@@ -26,14 +29,14 @@ fn either(queries: &[(&str, &str)], host: &str) -> String {
 
 /// Five minutes: what a person calls "now", and 20 scrapes, so that one that failed does no harm.
 const NOW: [(&str, &str); 9] = [
-    ("cpu", "1 - avg(rate(node_cpu_seconds_total{mode=\"idle\",$H}[5m]))"),
+    ("cpu", "1 - avg(sum by (cpu) (rate(node_cpu_seconds_total{mode=~\"idle|iowait\",$H}[5m])))"),
     ("pressure_cpu", "max(rate(node_pressure_cpu_waiting_seconds_total{$H}[5m]))"),
     ("pressure_memory", "max(rate(node_pressure_memory_waiting_seconds_total{$H}[5m]))"),
     ("pressure_io", "max(rate(node_pressure_io_waiting_seconds_total{$H}[5m]))"),
     // Pages: 4 KiB on every board but with the 16 KiB kernel of a Pi 5, where it is told too small.
     ("swap_in", "4096 * max(rate(node_vmstat_pswpin{$H}[5m]))"),
-    ("received", "sum(rate(node_network_receive_bytes_total{device!~\"lo|veth.*|br-.*|docker.*\",$H}[5m]))"),
-    ("sent", "sum(rate(node_network_transmit_bytes_total{device!~\"lo|veth.*|br-.*|docker.*\",$H}[5m]))"),
+    ("received", "sum(rate(node_network_receive_bytes_total{device!~\"$NOT_OWN\",$H}[5m]))"),
+    ("sent", "sum(rate(node_network_transmit_bytes_total{device!~\"$NOT_OWN\",$H}[5m]))"),
     ("service_cpu", "sum by (project, service) (rate(container_cpu_usage_seconds_total{service!=\"\",$H}[5m]))"),
     ("up", "vector(1)"),
 ];

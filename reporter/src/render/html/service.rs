@@ -37,7 +37,7 @@ fn verdict(detail: &ServiceDetail, name: &str) -> Markup {
         }
         (Some(incident), _) => ("degraded", incident.state.to_string().replace('_', " ")),
         (None, Some(Refusal::AlreadyWell)) => ("healthy", "well".to_owned()),
-        (None, Some(why)) => ("healthy", why.words().to_owned()),
+        (None, Some(why)) => (if is_as_meant(detail, why) { "healthy" } else { "degraded" }, why.words().to_owned()),
         (None, None) => ("degraded", "ill, and no incident is open yet".to_owned()),
     };
     html! {
@@ -47,6 +47,17 @@ fn verdict(detail: &ServiceDetail, name: &str) -> Markup {
                 p { "It needs " (service_link(&obstacle.project, &obstacle.service)) ", which is not well: " (plain(&obstacle.problem)) }
             }
         }
+    }
+}
+
+/// Whether nothing is done about it because nothing is wrong: it runs, or nobody wants it to.
+fn is_as_meant(detail: &ServiceDetail, why: Refusal) -> bool {
+    let containers = &detail.service.containers;
+    let runs = !containers.is_empty() && containers.iter().all(|it| it.state == "running" && it.health != "unhealthy");
+    match why {
+        Refusal::StoppedByHuman | Refusal::NotExpectedToRun | Refusal::OneOff => true,
+        Refusal::DockerUnavailable => false,
+        _ => runs,
     }
 }
 

@@ -166,7 +166,7 @@ fn service_row(service: &ServiceReport) -> Markup {
             td class="number" data-name="CPU" { @if let Some(cpu) = service.cpu { (format!("{cpu:.2}")) } @else { "–" } }
             td class="number" data-name="memory" {
                 @match (service.memory_bytes, service.memory_limit_bytes) {
-                    (Some(used), Some(limit)) if limit > 0.0 => { (bytes(used)) " of " (bytes(limit)) },
+                    (Some(used), Some(limit)) if limit > 0.0 => { (bytes(used)) " of " (bytes(limit * f64::from(service.containers.max(1)))) },
                     (Some(used), _) => (bytes(used)),
                     _ => "–",
                 }
