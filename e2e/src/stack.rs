@@ -54,6 +54,8 @@ pub struct Stack {
     pub telegram: Telegram,
     /// Held for reading by cases that need the healer without a break, for writing by the one that kills it.
     pub healer_stays: RwLock<()>,
+    /// The same of Postgres.
+    pub postgres_stays: RwLock<()>,
     /// Which time the cases run; 0 but in a soak test. Part of the names of projects, so that no round sees the one before.
     pub round: AtomicU32,
     root: PathBuf,
@@ -102,6 +104,7 @@ impl Stack {
             docker,
             telegram,
             healer_stays: RwLock::new(()),
+            postgres_stays: RwLock::new(()),
             round: AtomicU32::new(0),
             root,
             folder,

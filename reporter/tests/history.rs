@@ -206,7 +206,9 @@ async fn fifteen_days_are_fetched_and_then_what_is_new(url: &str) {
     is_whole(&database, after, through, 1, 30).await;
     let resident = reporter.resident();
     println!("resident after a backfill of 15 days: {:.1} MB", resident as f64 / 1e6);
-    assert!(resident <= 20_000_000, "{resident}");
+    // The text of a program that is not optimised is half as much again; the end-to-end test has the limit of the owner's.
+    let most = if cfg!(debug_assertions) { 30_000_000 } else { 20_000_000 };
+    assert!(resident <= most, "{resident}");
     eventually("days are rolled up", async || {
         reporter.metric("nexus_reporter_history_through_timestamp_seconds{task=\"roll_up\"}").await
     })

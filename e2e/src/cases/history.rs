@@ -7,6 +7,7 @@ use crate::stack::Stack;
 use crate::wait::{eventually, seconds};
 
 pub async fn vitals_reach_the_database_and_a_reader_only_reads(stack: &Stack) -> Result<()> {
+    let _postgres = stack.postgres_stays.read().await;
     // The first batch is due at once: how far back Prometheus knows is not known before it is asked.
     eventually("a first batch", seconds(60), async || {
         let rows =
@@ -40,5 +41,9 @@ pub async fn vitals_reach_the_database_and_a_reader_only_reads(stack: &Stack) ->
     let secrets = "api_read_token\napi_token\nhealer_api_read_token\npostgres_password\nreader_password\ntelegram_bot_token\nweb.yml";
     let expected = format!("10192\n{secrets}\nCapEff:\t0000000000000000");
     ensure!(seen.trim() == expected, "the reporter's container shows: {seen}");
+    // What it may take on a Pi, in kB: the programs of the stack are built as an owner's are.
+    let status = docker(["exec", &container, "grep", "VmRSS", "/proc/1/status"]).await?;
+    let resident: u64 = status.split_whitespace().nth(1).unwrap_or_default().parse()?;
+    ensure!(resident <= 20_000, "the reporter has {resident} kB resident");
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::wait::{eventually, seconds};
 
 pub async fn with_postgres_away_rows_arrive_later_and_once(stack: &Stack) -> Result<()> {
     let project = Project::up(stack, "no-postgres", &[Service::new("web").heal("true")]).await?;
+    let away = stack.postgres_stays.write().await;
     stack.compose(&["stop", "postgres"]).await?;
     let before = project.container("web").await?;
     project.make_ill("web").await?;
@@ -21,6 +22,9 @@ pub async fn with_postgres_away_rows_arrive_later_and_once(stack: &Stack) -> Res
     .await;
     // Others wait for Postgres too: it comes back whatever was seen.
     stack.compose(&["start", "postgres"]).await?;
+    let back = eventually("Postgres is back", seconds(60), async || Ok(stack.sql_value("SELECT 1").await.ok())).await;
+    drop(away);
+    back?;
     let closed = closed?;
     ensure!(closed.outcome == Some(Outcome::Recovered), "{closed:?}");
     ensure!(closed.recorded_at.is_none(), "recorded at {:?}, while Postgres was away", closed.recorded_at);

@@ -247,6 +247,7 @@ fn queries(dashboard: &Value) -> Vec<Query> {
 impl Query {
     /// Runs it as Grafana would, for the last hour and everything selected.
     async fn rows(&self, stack: &Stack) -> Result<usize> {
+        let _postgres = stack.postgres_stays.read().await;
         if self.sql && self.text.contains("history.") {
             // In one transaction that comes to nothing: the made-up year is seen by this query alone.
             let query = time_filtered(&self.text, "1 year")?;
