@@ -173,6 +173,7 @@ copy_to_postgres() (
     settings+=("NEXUS_TEST_DATABASE_URL=postgres://postgres:$password@$address/postgres")
     on_host nexus-healer postgres
     on_host nexus-reporter history
+    on_host nexus-reporter capacity
     on_host nexus-reporter budget
 )
 
