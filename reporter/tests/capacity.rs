@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
 
+mod support;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,9 +17,8 @@ use nexus_reporter::capacity::{self, Answer, Outlook, Resource};
 use nexus_reporter::history::generate::{self, Options};
 use nexus_reporter::history::retention::Keep;
 use nexus_reporter::usage::{self, UsageError};
-use tokio_postgres::{Client, Config, NoTls};
-
-const VARIABLE: &str = "NEXUS_TEST_DATABASE_URL";
+use support::database::{Database, VARIABLE};
+use tokio_postgres::Client;
 
 /// For a screen that is waited for. Unoptimised, decoding the rows takes several times as long.
 const LONGEST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 300 });
@@ -47,93 +48,48 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A database of its own for each case.
-struct Database {
-    name: String,
-    admin: Client,
-    client: Client,
-}
-
-async fn connect(config: &Config) -> Client {
-    let (client, connection) = config.connect(NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
-impl Database {
-    async fn create(url: &str, case: &str) -> Self {
-        let config: Config = url.parse().unwrap();
-        let admin = connect(&config).await;
-        let name = format!("nexus_test_capacity_{case}_{}", std::process::id());
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        for role in ["nexus_healer", "nexus_grafana", "nexus_reporter", "nexus_reader"] {
-            // Roles belong to the whole server, and cases run at once.
-            let create = format!(
-                "DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
-            );
-            admin.batch_execute(&create).await.unwrap();
-        }
-        let mut own = config.clone();
-        own.dbname(&name);
-        let client = connect(&own).await;
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
-        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
-        files.sort();
-        for file in files {
-            client.batch_execute(&std::fs::read_to_string(file).unwrap()).await.unwrap();
-        }
-        Self { name, admin, client }
-    }
-
-    async fn drop(self) {
-        drop(self.client);
-        self.admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await.unwrap();
-    }
-
-    /// Hours of `pi` from `from` to `to`: in Berlin, busy on Saturdays from 20 to 23 o'clock and every night at three, all a little
-    /// uneven; 30 services, one of which takes the most; two disks, of which one grows by 200 MiB a day and had 20 GiB freed in the
-    /// middle.
-    async fn hours(&self, from: Timestamp, to: Timestamp) {
-        self.client.execute("SELECT history.make_partitions($1, $2)", &[&from, &to]).await.unwrap();
-        let subjects = "
-            INSERT INTO history.hosts (name, first_seen_at, last_seen_at) VALUES ('pi', now(), now()), ('pi2', now(), now());
-            INSERT INTO history.services (host_id, project, service, first_seen_at, last_seen_at)
-                SELECT 1, 'shop', 's' || n, now(), now() FROM generate_series(1, 30) n;
-            INSERT INTO history.mounts (host_id, mountpoint, device, fstype, first_seen_at, last_seen_at)
-                VALUES (1, '/', '/dev/mmcblk0p2', 'ext4', now(), now()), (1, '/mnt/data', '/dev/sda1', 'ext4', now(), now());
-            SELECT setseed(0.5)";
-        self.client.batch_execute(subjects).await.unwrap();
-        let hosts = format!(
-            "INSERT INTO history.host_hours (host_id, hour, samples, cpu_count, cpu_busy_ratio_avg, cpu_busy_ratio_p95,
-                 cpu_busy_ratio_max, memory_total_bytes, memory_used_bytes_avg, memory_used_bytes_p95, memory_used_bytes_max,
-                 temperature_celsius_avg, temperature_celsius_p95, temperature_celsius_max, throttled_ratio_avg)
-             SELECT 1, hour, 12, 4, {BUSY}, {BUSY} + 0.02, {BUSY} + 0.05, 3.8 * 1073741824, memory, memory, memory, 55, 58, 60, 0
-             FROM generate_series($1::timestamptz, $2::timestamptz - interval '1 hour', '1 hour') hour,
-                 LATERAL (SELECT hour AT TIME ZONE 'Europe/Berlin' AS local) zone,
-                 LATERAL (SELECT (1.6 + 0.1 * random() + 0 * extract(hour FROM local)) * 1073741824 AS memory) memory"
-        );
-        self.client.execute(&hosts, &[&from, &to]).await.unwrap();
-        let services = "
-            INSERT INTO history.service_hours (service_id, hour, samples, cpu_cores_avg, cpu_cores_p95, cpu_cores_max,
-                memory_bytes_avg, memory_bytes_p95, memory_bytes_max, memory_limit_bytes, restarts, oom_kills)
-            SELECT n, hour, 12, 0.002 * n, 0.004 * n, 0.01 * n, (40 - n) * 1048576, (40 - n) * 1048576, (50 - n) * 1048576,
-                   CASE WHEN n % 2 = 0 THEN 64 * 1048576 END, 0, 0
-            FROM generate_series($1::timestamptz, $2::timestamptz - interval '1 hour', '1 hour') hour, generate_series(1, 30) n";
-        self.client.execute(services, &[&from, &to]).await.unwrap();
-        let mounts = "
-            INSERT INTO history.mount_hours (mount_id, hour, samples, size_bytes, used_bytes_min, used_bytes_avg, used_bytes_max,
-                available_bytes_min, available_bytes_avg)
-            SELECT m, hour, 12, 230::bigint << 30, used, used, used, (220::bigint << 30) - used, (220::bigint << 30) - used
-            FROM generate_series($1::timestamptz, $2::timestamptz - interval '1 hour', '1 hour') hour, generate_series(1, 2) m,
-                LATERAL (SELECT extract(epoch FROM hour - $1) / 86400 AS days) d,
-                LATERAL (SELECT CASE m
-                    WHEN 1 THEN (100.0 * 1073741824 + random() * 1073741824)::bigint
-                    ELSE ((100.0 * 1024 + 200.0 * days - CASE WHEN days > 180 THEN 20480 ELSE 0 END + 100 * random()) * 1048576)::bigint
-                    END AS used) used";
-        self.client.execute(mounts, &[&from, &to]).await.unwrap();
-        self.client.batch_execute("ANALYZE").await.unwrap();
-    }
+/// Hours of `pi` from `from` to `to`: in Berlin, busy on Saturdays from 20 to 23 o'clock and every night at three, all a little
+/// uneven; 30 services, one of which takes the most; two disks, of which one grows by 200 MiB a day and had 20 GiB freed in the
+/// middle.
+async fn hours(client: &Client, from: Timestamp, to: Timestamp) {
+    client.execute("SELECT history.make_partitions($1, $2)", &[&from, &to]).await.unwrap();
+    let subjects = "
+        INSERT INTO history.hosts (name, first_seen_at, last_seen_at) VALUES ('pi', now(), now()), ('pi2', now(), now());
+        INSERT INTO history.services (host_id, project, service, first_seen_at, last_seen_at)
+            SELECT 1, 'shop', 's' || n, now(), now() FROM generate_series(1, 30) n;
+        INSERT INTO history.mounts (host_id, mountpoint, device, fstype, first_seen_at, last_seen_at)
+            VALUES (1, '/', '/dev/mmcblk0p2', 'ext4', now(), now()), (1, '/mnt/data', '/dev/sda1', 'ext4', now(), now());
+        SELECT setseed(0.5)";
+    client.batch_execute(subjects).await.unwrap();
+    let hosts = format!(
+        "INSERT INTO history.host_hours (host_id, hour, samples, cpu_count, cpu_busy_ratio_avg, cpu_busy_ratio_p95,
+             cpu_busy_ratio_max, memory_total_bytes, memory_used_bytes_avg, memory_used_bytes_p95, memory_used_bytes_max,
+             temperature_celsius_avg, temperature_celsius_p95, temperature_celsius_max, throttled_ratio_avg)
+         SELECT 1, hour, 12, 4, {BUSY}, {BUSY} + 0.02, {BUSY} + 0.05, 3.8 * 1073741824, memory, memory, memory, 55, 58, 60, 0
+         FROM generate_series($1::timestamptz, $2::timestamptz - interval '1 hour', '1 hour') hour,
+             LATERAL (SELECT hour AT TIME ZONE 'Europe/Berlin' AS local) zone,
+             LATERAL (SELECT (1.6 + 0.1 * random() + 0 * extract(hour FROM local)) * 1073741824 AS memory) memory"
+    );
+    client.execute(&hosts, &[&from, &to]).await.unwrap();
+    let services = "
+        INSERT INTO history.service_hours (service_id, hour, samples, cpu_cores_avg, cpu_cores_p95, cpu_cores_max,
+            memory_bytes_avg, memory_bytes_p95, memory_bytes_max, memory_limit_bytes, restarts, oom_kills)
+        SELECT n, hour, 12, 0.002 * n, 0.004 * n, 0.01 * n, (40 - n) * 1048576, (40 - n) * 1048576, (50 - n) * 1048576,
+               CASE WHEN n % 2 = 0 THEN 64 * 1048576 END, 0, 0
+        FROM generate_series($1::timestamptz, $2::timestamptz - interval '1 hour', '1 hour') hour, generate_series(1, 30) n";
+    client.execute(services, &[&from, &to]).await.unwrap();
+    let mounts = "
+        INSERT INTO history.mount_hours (mount_id, hour, samples, size_bytes, used_bytes_min, used_bytes_avg, used_bytes_max,
+            available_bytes_min, available_bytes_avg)
+        SELECT m, hour, 12, 230::bigint << 30, used, used, used, (220::bigint << 30) - used, (220::bigint << 30) - used
+        FROM generate_series($1::timestamptz, $2::timestamptz - interval '1 hour', '1 hour') hour, generate_series(1, 2) m,
+            LATERAL (SELECT extract(epoch FROM hour - $1) / 86400 AS days) d,
+            LATERAL (SELECT CASE m
+                WHEN 1 THEN (100.0 * 1073741824 + random() * 1073741824)::bigint
+                ELSE ((100.0 * 1024 + 200.0 * days - CASE WHEN days > 180 THEN 20480 ELSE 0 END + 100 * random()) * 1048576)::bigint
+                END AS used) used";
+    client.execute(mounts, &[&from, &to]).await.unwrap();
+    client.batch_execute("ANALYZE").await.unwrap();
 }
 
 /// Of an hour in Berlin, in SQL: Saturday evening is busy, and each night at three.
@@ -157,9 +113,9 @@ fn back(now: Timestamp, days: i64) -> Timestamp {
 }
 
 async fn a_year_has_its_pattern_and_its_trend(url: &str) {
-    let database = Database::create(url, "year").await;
+    let database = Database::create(url).await;
     let now = now();
-    database.hours(back(now, 365), back(now, 0)).await;
+    hours(&database.client, back(now, 365), back(now, 0)).await;
 
     // The first reading fills the caches; a page or a screen is asked for again and again.
     let mut fastest = Duration::MAX;
@@ -226,7 +182,7 @@ async fn a_year_has_its_pattern_and_its_trend(url: &str) {
 
 /// The past that the reporter itself makes up, rolled up as it does.
 async fn a_generated_past_has_its_pattern_and_its_trend(url: &str) {
-    let mut database = Database::create(url, "generated").await;
+    let mut database = Database::create(url).await;
     let now = now();
     let options = Options { hosts: 1, services: 3, days: 120, seed: 7, until: now, keep: Keep::default() };
     generate::fill(&mut database.client, &options).await.unwrap();
@@ -259,9 +215,9 @@ async fn a_generated_past_has_its_pattern_and_its_trend(url: &str) {
 
 /// After an outage of the roll-up, and in the first weeks, there are samples alone.
 async fn hours_that_are_not_rolled_up_yet_count_too(url: &str) {
-    let database = Database::create(url, "samples").await;
+    let database = Database::create(url).await;
     let now = now();
-    database.hours(back(now, 60), back(now, 20)).await;
+    hours(&database.client, back(now, 60), back(now, 20)).await;
     let samples = format!(
         "INSERT INTO history.host_samples (host_id, at, cpu_count, cpu_busy_ratio, memory_total_bytes, memory_used_bytes)
          SELECT 1, at, 4, {BUSY}, 3.8 * 1073741824, 1.7 * 1073741824
@@ -313,14 +269,14 @@ async fn hours_that_are_not_rolled_up_yet_count_too(url: &str) {
 }
 
 async fn who_is_not_known_is_told_who_is(url: &str) {
-    let database = Database::create(url, "unknown").await;
+    let database = Database::create(url).await;
     let now = now();
     let error = capacity::read(&database.client, "pi", now).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "there is no host \"pi\" in the history: it knows none yet; the first hour is written within an hour of the start"
     );
-    database.hours(back(now, 1), back(now, 0)).await;
+    hours(&database.client, back(now, 1), back(now, 0)).await;
     let hostile = "x'; DROP SCHEMA history CASCADE; --";
     let error = baseline::read(&database.client, hostile, now, &berlin()).await.unwrap_err();
     assert!(matches!(&error, UsageError::UnknownHost { known, .. } if *known == ["pi", "pi2"]), "{error}");
