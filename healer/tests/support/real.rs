@@ -84,6 +84,11 @@ impl Daemon {
         self.folder.path().join("docker.sock")
     }
 
+    /// The socket of its containerd.
+    pub fn containerd(&self) -> PathBuf {
+        self.folder.path().join("exec/containerd/containerd.sock")
+    }
+
     pub fn docker(&self, arguments: &[&str]) -> Result<String, String> {
         self.docker_of("docker", arguments)
     }
@@ -145,6 +150,22 @@ impl Daemon {
             assert!(began.elapsed() < PATIENCE, "the daemon does not stop");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// What it has written down of a container.
+    pub fn remembered(&self, id: &str) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.data.join("containers").join(id).join("config.v2.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Changes some of the state that it has written down of a container, while it is away.
+    pub fn remember(&self, id: &str, state: &serde_json::Value) {
+        assert!(self.child.is_none(), "it would overwrite that");
+        let mut remembered = self.remembered(id);
+        let changes = state.as_object().unwrap().clone();
+        remembered["State"].as_object_mut().unwrap().extend(changes);
+        let file = self.data.join("containers").join(id).join("config.v2.json");
+        std::fs::write(file, remembered.to_string()).unwrap();
     }
 
     pub fn log(&self) -> String {
