@@ -45,22 +45,32 @@ fn main() -> ExitCode {
     if hindrance.is_none() && !arguments.list {
         real::docker(&["save", "--output", image.to_str().unwrap(), &real::image().unwrap()]).unwrap();
     }
-    let trial = |name: &str, hindrance: Option<String>, proxied: bool| {
-        let name = hindrance.as_ref().map_or_else(|| name.to_owned(), |reason| format!("{name} ({reason})"));
-        let image = image.clone();
-        let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(a_disk_that_is_nearly_full_is_pruned(&image, proxied));
-            Ok(())
-        };
-        Trial::test(name, run).with_ignored_flag(hindrance.is_some())
-    };
     let proxy = hindrance.clone().or_else(|| proxy_image().err());
-    let trials = vec![
-        trial("what_nothing_uses_goes_from_a_disk_that_is_nearly_full_and_nothing_else", hindrance, false),
-        trial("the_guard_of_dockers_socket_lets_both_prunes_through", proxy, true),
-    ];
+    let mut trials = Vec::new();
+    macro_rules! case {
+        ($name:ident, $hindrance:expr) => {
+            let (name, hindrance): (_, Option<String>) = (stringify!($name), $hindrance);
+            let name = hindrance.as_ref().map_or_else(|| name.to_owned(), |reason| format!("{name} ({reason})"));
+            let image = image.clone();
+            let run = move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on($name(&image));
+                Ok(())
+            };
+            trials.push(Trial::test(name, run).with_ignored_flag(hindrance.is_some()));
+        };
+    }
+    case!(what_nothing_uses_goes_from_a_disk_that_is_nearly_full_and_nothing_else, hindrance);
+    case!(the_guard_of_dockers_socket_lets_both_prunes_through, proxy);
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+async fn what_nothing_uses_goes_from_a_disk_that_is_nearly_full_and_nothing_else(image: &Path) {
+    nearly_full(image, false).await;
+}
+
+async fn the_guard_of_dockers_socket_lets_both_prunes_through(image: &Path) {
+    nearly_full(image, true).await;
 }
 
 fn hindrance() -> Result<(), String> {
@@ -76,7 +86,7 @@ fn proxy_image() -> Result<String, String> {
     Ok(image)
 }
 
-async fn a_disk_that_is_nearly_full_is_pruned(image: &Path, proxied: bool) {
+async fn nearly_full(image: &Path, proxied: bool) {
     let mounted = Mounted::new(SIZE).unwrap();
     let disk = mounted.path();
     let daemon = Daemon::on(disk.join("docker"), image).await;
