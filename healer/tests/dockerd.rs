@@ -257,8 +257,9 @@ async fn struck(image: &Path, blow: Blow, (word, lines): (&str, usize)) {
         let own = usize::from(starts_before == 2 && blow != Blow::CutOff);
         assert!((2..=2 + own).contains(&starts), "{:?}", story.all());
         assert!(attempts.len() <= 2, "{detail:?}");
-        let is_told = starts_before == 2 || (attempts.len() == 1) == (attempts == [Some(AttemptOutcome::Helped)]);
-        assert!(is_told, "{detail:?}");
+        // A daemon that is on its way out may refuse the restart, and carry it out by its own policy when it is back.
+        let has_helped = attempts.contains(&Some(AttemptOutcome::Helped));
+        assert_eq!(detail.incident.outcome == Some(Outcome::Recovered), has_helped, "{detail:?}");
     }
     assert_eq!(healer.incidents().await.incidents.len(), 1);
 }
