@@ -4,6 +4,7 @@
 pub mod carry;
 pub mod forecast;
 pub mod machines;
+pub mod model;
 pub mod render;
 mod segments;
 
@@ -120,19 +121,34 @@ pub async fn read(client: &Client, host: &str, now: Timestamp) -> Result<Capacit
     let back = |days: i64| now.checked_sub(SignedDuration::from_hours(24 * days)).unwrap_or(Timestamp::MIN);
     let id = usage::host_id(client, host).await?;
     let hours = usage::hours(client, id, back(DAYS), now).await?;
-    let last = hours.last().map_or(now, |hour| hour.at);
+    let last = usage::last_hour(&hours, now);
     let mounts = usage::mounts(client, id, now, last).await?;
     let mount_days = usage::mount_days(client, id, back(DAYS), now).await?;
     let services = usage::services(client, id, back(PRESENT_DAYS), now, last).await?;
     Ok(capacity(host, now, &hours, &mounts, &mount_days, &services))
 }
 
+/// How each resource goes on, as [`read`] tells it; nothing of a host that the history does not know, as within its first hour.
+pub async fn outlooks(client: &Client, host: &str, now: Timestamp) -> Result<Vec<Outlook>, UsageError> {
+    let from = now.checked_sub(SignedDuration::from_hours(24 * DAYS)).unwrap_or(Timestamp::MIN);
+    let id = match usage::host_id(client, host).await {
+        Err(UsageError::UnknownHost { .. }) => return Ok(Vec::new()),
+        found => found?,
+    };
+    let hours = usage::hours(client, id, from, now).await?;
+    let last = usage::last_hour(&hours, now);
+    let mounts = usage::mounts(client, id, now, last).await?;
+    let mount_days = usage::mount_days(client, id, from, now).await?;
+    Ok(outlooks_of(now, &hours, &busy_days(&hours), &mounts, &mount_days).0)
+}
+
 /// Days of UTC since 1970.
-fn day(at: Timestamp) -> i32 {
+pub(crate) fn day(at: Timestamp) -> i32 {
     i32::try_from(at.as_second().div_euclid(86_400)).unwrap_or_default()
 }
 
-fn date(day: f64, now: Timestamp) -> Date {
+/// A day, counted so, as a date; today at the earliest.
+pub(crate) fn date(day: f64, now: Timestamp) -> Date {
     let today = now.to_zoned(TimeZone::UTC).date();
     let epoch = jiff::civil::date(1970, 1, 1);
     // What should have happened by now happens today at the earliest.
@@ -148,37 +164,8 @@ pub fn capacity(
     mount_days: &MountDays,
     services: &[Service],
 ) -> Capacity {
-    let mut outlooks = Vec::new();
-    let mut growth = 0.0;
-    for mount in mounts {
-        let days = mount_days.get(&mount.mountpoint).map(Vec::as_slice).unwrap_or_default();
-        let projection = project(days, mount.usable_bytes);
-        growth += per_year(projection);
-        outlooks.push(Outlook {
-            resource: Resource::Disk,
-            subject: Some(mount.mountpoint.clone()),
-            used: Some(mount.used_bytes),
-            total: mount.usable_bytes,
-            limit: mount.usable_bytes,
-            answer: answer(projection, days, now),
-        });
-    }
     let busy = busy_days(hours);
-    let newest = |of: fn(&HostHour) -> Option<f64>| hours.iter().rev().find_map(of).filter(|value| *value > 0.0);
-    let totals = (newest(|hour| hour.memory_total_bytes), newest(|hour| hour.cpu_count));
-    for (resource, total, full, days) in
-        [(Resource::Memory, totals.0, MEMORY_FULL, &busy.memory), (Resource::Cpu, totals.1, CPU_FULL, &busy.cpu)]
-    {
-        let Some(total) = total else { continue };
-        outlooks.push(Outlook {
-            resource,
-            subject: None,
-            used: days.last().map(|day| day.1),
-            total,
-            limit: total * full,
-            answer: answer(project(days, total * full), days, now),
-        });
-    }
+    let (outlooks, growth) = outlooks_of(now, hours, &busy, mounts, mount_days);
     let load = load(hours, mounts, growth, services, now);
     let all_days = busy.cpu.iter().chain(mount_days.values().flatten()).map(|day| day.0);
     let days: std::collections::BTreeSet<i32> = all_days.collect();
@@ -195,6 +182,47 @@ pub fn capacity(
         minimum: None,
     };
     capacity.compared(1.0, true)
+}
+
+/// How each resource goes on, and what the disks together grow by in a year.
+fn outlooks_of(
+    now: Timestamp,
+    hours: &[HostHour],
+    busy: &BusyDays,
+    mounts: &[Mount],
+    mount_days: &MountDays,
+) -> (Vec<Outlook>, f64) {
+    let mut outlooks = Vec::new();
+    let mut growth = 0.0;
+    for mount in mounts {
+        let days = mount_days.get(&mount.mountpoint).map(Vec::as_slice).unwrap_or_default();
+        let projection = project(days, mount.usable_bytes);
+        growth += per_year(projection);
+        outlooks.push(Outlook {
+            resource: Resource::Disk,
+            subject: Some(mount.mountpoint.clone()),
+            used: Some(mount.used_bytes),
+            total: mount.usable_bytes,
+            limit: mount.usable_bytes,
+            answer: answer(projection, days, now),
+        });
+    }
+    let newest = |of: fn(&HostHour) -> Option<f64>| hours.iter().rev().find_map(of).filter(|value| *value > 0.0);
+    let totals = (newest(|hour| hour.memory_total_bytes), newest(|hour| hour.cpu_count));
+    for (resource, total, full, days) in
+        [(Resource::Memory, totals.0, MEMORY_FULL, &busy.memory), (Resource::Cpu, totals.1, CPU_FULL, &busy.cpu)]
+    {
+        let Some(total) = total else { continue };
+        outlooks.push(Outlook {
+            resource,
+            subject: None,
+            used: days.last().map(|day| day.1),
+            total,
+            limit: total * full,
+            answer: answer(project(days, total * full), days, now),
+        });
+    }
+    (outlooks, growth)
 }
 
 impl Capacity {

@@ -15,7 +15,7 @@
 //! | `GET /api/v1/services` | read | as the healer answers it · 502 |
 //! | `GET /api/v1/services/{project}/{service}` | read | as the healer answers it · 502 |
 //! | `GET /api/v1/baseline` | read | 200, what is usual; query `host`, `days` (7 to 366) · 400 · 404 lists the hosts · 502 |
-//! | `GET /api/v1/capacity` | read | 200, what there is room for; query `host` · 400 · 404 lists the hosts · 502 |
+//! | `GET /api/v1/capacity` | read | 200, what there is room for; query `host`, `machine` · 400 · 404 lists the hosts · 502 |
 //! | `GET /api/v1/history/now` | read | 200, what `nexus status` compares with · 502 |
 //! | `POST /api/v1/notify` | act | 200, the message is on its way · 400 · 409 Telegram is off · 502 nobody takes it |
 //!
@@ -39,6 +39,7 @@ use nexus_web::Tokens;
 use crate::{
     api,
     cache::Cache,
+    capacity::{self, Outlook},
     charts::{self, Span},
     database::Database,
     errors::chain,
@@ -60,6 +61,7 @@ pub struct AppParts {
     /// Where the history is; `None` where none is kept.
     pub database: Option<Database>,
     pub history: Cache<Option<Answer<History>>>,
+    pub outlooks: Cache<Answer<Vec<Outlook>>>,
     pub facts: Cache<Facts>,
     pub day: Cache<Drawn>,
     pub week: Cache<Drawn>,
@@ -69,6 +71,8 @@ pub struct AppParts {
 const FACTS_AGE: SignedDuration = SignedDuration::from_secs(5);
 /// What is usual at an hour changes with the hour; it is read from thirteen weeks.
 const HISTORY_AGE: SignedDuration = SignedDuration::from_secs(300);
+/// The outlooks rest on a year of days.
+const OUTLOOKS_AGE: SignedDuration = SignedDuration::from_secs(3600);
 /// A report does not wait longer for Postgres; connecting and reading together take a fraction of a second.
 const HISTORY_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// A chart of a day has a point for every ten minutes.
@@ -85,8 +89,8 @@ impl Deref for App {
 impl App {
     pub fn new(sources: Sources, notifier: Option<Notifier>, database: Option<Database>) -> App {
         let (facts, day, week) = (Cache::new(FACTS_AGE), Cache::new(CHARTS_AGE), Cache::new(CHARTS_AGE));
-        let history = Cache::new(HISTORY_AGE);
-        App(Arc::new(AppParts { sources, notifier, database, history, facts, day, week }))
+        let (history, outlooks) = (Cache::new(HISTORY_AGE), Cache::new(OUTLOOKS_AGE));
+        App(Arc::new(AppParts { sources, notifier, database, history, outlooks, facts, day, week }))
     }
 
     pub fn healer(&self) -> Result<&Part, String> {
@@ -108,8 +112,14 @@ impl App {
             let database = self.database.as_ref()?;
             let read = async {
                 let client = database.connect().await.map_err(|error| chain(&error))?;
-                let history = recall::history(&client, &self.sources.host, now, &TimeZone::system()).await;
-                history.map_err(|error| chain(&error))
+                let host = &self.sources.host;
+                let history = recall::history(&client, host, now, &TimeZone::system()).await;
+                let mut history = history.map_err(|error| chain(&error))?;
+                let outlooks =
+                    async || capacity::outlooks(&client, host, now).await.map_err(|error| chain(&error));
+                let outlooks = self.outlooks.get_while(now, outlooks, Result::is_ok).await;
+                history.outlooks = Answer::clone(&outlooks)?;
+                Ok(history)
             };
             let read = tokio::time::timeout(HISTORY_WITHIN, read).await;
             Some(read.unwrap_or_else(|_| Err(format!("postgres did not answer within {} s", HISTORY_WITHIN.as_secs()))))

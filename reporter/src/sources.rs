@@ -215,9 +215,9 @@ mod tests {
         let cases: [(Away, &str); 5] = [
             (|sources, nobody| sources.healer = Ok(nobody), "modes, incidents and what was healed"),
             (|sources, nobody| sources.exporter = nobody, "vitals, disks, memory of services, most recommendations"),
-            (|sources, nobody| sources.prometheus = nobody, "CPU, pressure, network, what is about to go wrong"),
+            (|sources, nobody| sources.prometheus = nobody, "CPU, pressure, network, how memory of services grows"),
             (|sources, nobody| sources.alertmanager = nobody, "alerts"),
-            (|sources, nobody| sources.history = HistorySource::Service(nobody), "what is usual at this hour"),
+            (|sources, nobody| sources.history = HistorySource::Service(nobody), "what is usual at this hour, and when disk, memory or CPU run out"),
         ];
         let base = stack().await;
         for (away, what) in cases {

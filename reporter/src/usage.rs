@@ -13,9 +13,6 @@ const MOST_HOURS: i64 = 367 * 24;
 /// More services or file systems no answer could show.
 const MOST_SUBJECTS: i64 = 1000;
 
-/// What was not seen for so long before the host's last hour is gone.
-const GONE_AFTER: SignedDuration = SignedDuration::from_hours(48);
-
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
@@ -146,6 +143,12 @@ pub async fn hours(client: &Client, id: i32, from: Timestamp, to: Timestamp) -> 
     rows.iter().map(hour).collect::<Result<_, _>>().map_err(failed(asked))
 }
 
+/// The last of a host's hours, which says what is still there; in the first hour of all the one up to now.
+pub fn last_hour(hours: &[HostHour], now: Timestamp) -> Timestamp {
+    let begun = || now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
+    hours.last().map_or_else(begun, |hour| hour.at)
+}
+
 fn whole_hour(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second().div_euclid(3600) * 3600).unwrap_or(at)
 }
@@ -208,7 +211,7 @@ FROM usage JOIN history.services ON id = service_id
 GROUP BY id, project, service HAVING max(hour) >= $4
 ORDER BY project, service LIMIT $5";
 
-/// What each service that is still there took from `from` on.
+/// What each service that was there in the last hour that the history has of the host took from `from` on.
 pub async fn services(
     client: &Client,
     id: i32,
@@ -216,8 +219,7 @@ pub async fn services(
     to: Timestamp,
     last_hour: Timestamp,
 ) -> Result<Vec<Service>, UsageError> {
-    let gone = before(last_hour);
-    let parameters: &[&(dyn ToSql + Sync)] = &[&id, &from, &whole_hour(to), &gone, &MOST_SUBJECTS];
+    let parameters: &[&(dyn ToSql + Sync)] = &[&id, &from, &whole_hour(to), &last_hour, &MOST_SUBJECTS];
     let rows = client.query(SERVICES, parameters).await.map_err(failed("the services"))?;
     let service = |row: &Row| {
         Ok(Service {
@@ -237,10 +239,6 @@ pub async fn services(
     rows.iter().map(service).collect::<Result<_, _>>().map_err(failed("the services"))
 }
 
-fn before(last_hour: Timestamp) -> Timestamp {
-    last_hour.checked_sub(GONE_AFTER).unwrap_or(Timestamp::MIN)
-}
-
 const MOUNTS: &str = "
 SELECT mountpoint, used::float8, (used + available)::float8
 FROM history.mounts m CROSS JOIN LATERAL (
@@ -253,9 +251,9 @@ FROM history.mounts m CROSS JOIN LATERAL (
 ) AS newest
 WHERE m.host_id = $1 AND used + available > 0 ORDER BY mountpoint LIMIT $4";
 
-/// The file systems that are still there, as they are now.
+/// The file systems that were there in the last hour, as they are now.
 pub async fn mounts(client: &Client, id: i32, to: Timestamp, last_hour: Timestamp) -> Result<Vec<Mount>, UsageError> {
-    let rows = client.query(MOUNTS, &[&id, &before(last_hour), &to, &MOST_SUBJECTS]).await;
+    let rows = client.query(MOUNTS, &[&id, &last_hour, &to, &MOST_SUBJECTS]).await;
     let mount = |row: &Row| {
         Ok(Mount { mountpoint: row.try_get(0)?, used_bytes: row.try_get(1)?, usable_bytes: row.try_get(2)? })
     };

@@ -20,7 +20,8 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use crate::{
-        api::ChartList, baseline::Baseline, capacity::Capacity, notify::MessageWanted, report::Report, server,
+        api::ChartList, baseline::Baseline, capacity::Capacity,
+        notify::{Delivery, MessageWanted}, report::{Report, facts::History}, server,
     };
 
     /// A parameter: name, whether it is in the path, what it is, and its schema.
@@ -156,7 +157,10 @@ mod tests {
                 "/api/v1/capacity",
                 "capacity",
                 "Tell what there is room for, and when it ends",
-                vec![host()],
+                vec![
+                    host(),
+                    ("machine", false, "Compare with this machine alone, such as pi5-8gb; with all that are known without it.", text()),
+                ],
                 "Capacity",
                 &[WRONG, NOT_THERE, NO_ANSWER],
             ),
@@ -243,6 +247,8 @@ mod tests {
         answers.subschema_for::<ChartList>();
         answers.subschema_for::<Baseline>();
         answers.subschema_for::<Capacity>();
+        answers.subschema_for::<History>();
+        answers.subschema_for::<Delivery>();
         let mut found = answers.take_definitions(true);
         let mut bodies = below(SchemaSettings::draft2020_12());
         bodies.subschema_for::<MessageWanted>();
@@ -251,30 +257,6 @@ mod tests {
             assert!(known.is_none_or(|known| known == schema), "two types are called {name}");
         }
         found.values_mut().for_each(tidy);
-        found.insert(
-            "History".to_owned(),
-            json!({"type": "object", "required": ["from", "usual", "memory"], "properties": {
-                "from": {"type": ["string", "null"], "description": "Since when there is one."},
-                "usual": {"type": "object", "description": "Median and spread of each vital at this hour of the week.",
-                    "additionalProperties": {"type": "object", "additionalProperties": {"type": "number"}}},
-                "memory": {"type": "array", "description": "Of each service over a month.", "items": {"type": "object"}},
-            }, "additionalProperties": false}),
-        );
-        found.insert(
-            "Delivery".to_owned(),
-            json!({
-                "type": "object",
-                "description": "Which way a message went.",
-                "required": ["id", "way", "cut"],
-                "properties": {
-                    "id": {"type": "string", "format": "uuid"},
-                    "way": {"type": "string", "enum": ["alertmanager", "telegram"]},
-                    "cut": {"type": "boolean", "description": "The end of the text is missing: it was too long."},
-                    "reason": {"type": "string", "description": "Why it did not go through Alertmanager, if it did not."},
-                },
-                "additionalProperties": false,
-            }),
-        );
         let healers: Value = serde_json::from_str(include_str!("../../../healer/src/api/openapi.json")).unwrap();
         let mut wanted: Vec<String> =
             ["IncidentList", "IncidentDetail", "IncidentState", "ServiceList", "ServiceDetail", "ApiError"]

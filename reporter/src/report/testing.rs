@@ -6,8 +6,9 @@ use nexus_model::control::Pause;
 use nexus_model::shadow::{ShadowRecord, ShadowReport};
 use nexus_model::{Incident, IncidentState, Mode, Outcome};
 
-use super::facts::{Alert, Backup, Container, Facts, Filesystem, Machine, Measured, Series, ServiceName};
+use super::facts::{Alert, Backup, Container, Facts, Filesystem, History, Machine, Measured, Series, ServiceName};
 use super::{Question, Report, judge};
+use crate::capacity::{Outlook, Resource};
 
 pub const MIB: f64 = 1_048_576.0;
 pub const GIB: f64 = 1024.0 * MIB;
@@ -217,7 +218,15 @@ pub fn worst(called: &str) -> Facts {
     facts.machine.pressure_known = Some(false);
     facts.machine.throttled_now = vec!["under_voltage".into()];
     facts.machine.filesystems[0].mountpoint = called.into();
-    facts.measured.available = [(called.to_owned(), hourly(100, |hour| (300 - hour) as f64 * GIB))].into();
+    let full = Outlook {
+        resource: Resource::Disk,
+        subject: Some(called.into()),
+        used: Some(GIB),
+        total: GIB,
+        limit: GIB,
+        answer: crate::capacity::Answer::Reached,
+    };
+    facts.history = Some(Ok(History { outlooks: vec![full], ..History::default() }));
     facts.machine.backups = vec![Backup { name: called.into(), at: Timestamp::UNIX_EPOCH }];
     facts.measured.service_working_set = [(name(called, called), hourly(200, |_| 310.0 * MIB))].into();
     facts
