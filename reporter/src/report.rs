@@ -482,7 +482,13 @@ fn missing(facts: &Facts) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut add = |what: &str, because: String| missing.push(Missing { what: what.to_owned(), because });
     if let Err(reason) = &facts.healer {
-        add("modes, incidents and what was healed", format!("healer: {reason}"));
+        match &facts.incidents_note {
+            None => add("modes, incidents and what was healed", format!("healer: {reason}")),
+            Some(note) => {
+                add("modes", format!("healer: {reason}"));
+                add("incidents of this moment", note.clone());
+            }
+        }
     } else {
         if facts.services.is_none() {
             add("modes of the services", "healer: could not list them".to_owned());

@@ -77,7 +77,7 @@ pub async fn now(State(app): State<App>) -> Result<Json<History>, Problem> {
 }
 
 impl App {
-    async fn client(&self) -> Result<Client, Problem> {
+    pub(super) async fn client(&self) -> Result<Client, Problem> {
         let connected = self.database.as_ref().ok_or_else(none)?.connect().await;
         connected.map_err(|error| Problem(StatusCode::BAD_GATEWAY, chain(&error)))
     }

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use nexus_model::plain::plain;
 
 use crate::baseline::peaks::weekday;
+use crate::baseline::{Baseline, Basis, Metric, MetricBaseline, ServiceUsage};
 use crate::render::markdown::escape as markdown;
 use crate::report::format::{bytes, percent};
-use crate::baseline::{Baseline, Basis, Metric, MetricBaseline, ServiceUsage};
 
 /// From empty to full; ASCII, so that every terminal and mail shows it.
 const SHADES: &[u8; 10] = b".:-=+*oO#@";

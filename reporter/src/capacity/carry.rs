@@ -4,8 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::report::format::{bytes, percent};
 use crate::capacity::machines::{DISK_OF_LABEL, GIB, Machine, OF_LABEL, known};
+use crate::report::format::{bytes, percent};
 
 /// Of the processors in busy hours: beyond, work begins to queue, and a restart or an update has no room.
 const USABLE_CPU: f64 = 0.70;
@@ -255,7 +255,11 @@ mod tests {
         let growing = Load { disk_growth_bytes_per_year: 60.0 * GIB, ..load() };
         let least = minimum(&growing, 1.0);
         assert_eq!(least.disk_gb, Some(128.0));
-        assert!(least.reasons[2].contains("20 GiB are used, 60 GiB more are expected in a year"), "{:?}", least.reasons);
+        assert!(
+            least.reasons[2].contains("20 GiB are used, 60 GiB more are expected in a year"),
+            "{:?}",
+            least.reasons
+        );
         // More than any machine by name carries.
         let huge = Load { memory_bytes: 90.0 * GIB, cpu_cores: 100.0, ..load() };
         assert_eq!((minimum(&huge, 1.0).machine, minimum(&huge, 1.0).memory_gb), (None, 128.0));

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use nexus_model::plain::plain;
 
-use crate::render::markdown::escape as markdown;
-use crate::report::format::{bytes, percent};
 use crate::capacity::carry::MOST_SERVICES;
 use crate::capacity::{Answer, Capacity, Carries, Outlook, Resource};
+use crate::render::markdown::escape as markdown;
+use crate::report::format::{bytes, percent};
 
 /// For a terminal.
 pub fn text(capacity: &Capacity) -> String {

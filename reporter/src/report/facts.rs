@@ -29,6 +29,8 @@ pub struct Facts {
     pub services: Option<Vec<ServiceView>>,
     /// The newest, open or not, at most [`INCIDENTS_ASKED`].
     pub incidents: Option<Vec<Incident>>,
+    /// That they are those of the copy in Postgres, and why; `None` when the healer told them.
+    pub incidents_note: Option<String>,
     /// What healing would have done for what is only watched; `None` when the healer could not be asked.
     pub shadow: Option<ShadowReport>,
     pub exporter: Answer<()>,

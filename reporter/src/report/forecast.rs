@@ -154,7 +154,11 @@ fn cards(facts: &Facts) -> Vec<Forecast> {
         match project(&days, bears) {
             Projection::Reached => told(
                 None,
-                format!("{} were written to the card: a usual one of its size bears about {}", bytes(so_far), bytes(bears)),
+                format!(
+                    "{} were written to the card: a usual one of its size bears about {}",
+                    bytes(so_far),
+                    bytes(bears)
+                ),
             ),
             Projection::RunsOut { per_day, expected, .. } if expected < CARD_HORIZON_DAYS => told(
                 ahead(&days, expected, facts.at),

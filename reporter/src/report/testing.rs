@@ -99,6 +99,7 @@ pub fn well() -> Facts {
         healer: Ok(healer),
         services: Some(Vec::new()),
         incidents: Some(Vec::new()),
+        incidents_note: None,
         shadow: Some(ShadowReport { since: now(), until: now(), services: Vec::new(), truncated: false }),
         exporter: Ok(()),
         prometheus: Ok(()),

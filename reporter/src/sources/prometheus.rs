@@ -149,8 +149,7 @@ mod tests {
         }
         assert_eq!((measured.cpu, measured.pressure_io), (Some(0.25), None));
         assert_eq!(measured.service_cpu[&("photos".to_owned(), "web".to_owned())], 0.5);
-        let hourly =
-            r#"[{"metric":{"what":"log","name":"web"},"values":[[3600,"9"],[7200,"+Inf"],[10800,"7"]]}]"#;
+        let hourly = r#"[{"metric":{"what":"log","name":"web"},"values":[[3600,"9"],[7200,"+Inf"],[10800,"7"]]}]"#;
         for found in serde_json::from_str::<Vec<Range>>(hourly).unwrap() {
             take_hourly(&mut measured, found);
         }
