@@ -161,6 +161,7 @@ impl Settings {
         let mut gate = None;
         match site {
             Some(site) => {
+                tokio::spawn(site.app.clone().keep_outlooks());
                 router = router.merge(server::router(site.app, site.tokens));
                 gate = site.gate.map(Arc::new);
             }

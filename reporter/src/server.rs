@@ -28,7 +28,7 @@
 //! token `act` is good for everything, `read` for `GET` alone. What is not a success carries `{"error": …}` in the API, and a page
 //! with a sentence for people. No page changes anything, and none loads anything from elsewhere.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -82,10 +82,13 @@ pub struct AppParts {
 const FACTS_AGE: SignedDuration = SignedDuration::from_secs(5);
 /// What is usual at an hour changes with the hour; it is read from thirteen weeks.
 const HISTORY_AGE: SignedDuration = SignedDuration::from_secs(300);
-/// The outlooks rest on a year of days.
-const OUTLOOKS_AGE: SignedDuration = SignedDuration::from_secs(3600);
+/// The outlooks rest on a year of days, and a day more changes little. They are made anew in the background, so that nobody waits
+/// for a year to be gone through; who comes before the first are made does.
+const OUTLOOKS_AGE: SignedDuration = SignedDuration::from_secs(3 * 3600);
+const OUTLOOKS_EVERY: Duration = Duration::from_secs(3600);
+const OUTLOOKS_RETRY: Duration = Duration::from_secs(60);
 /// A report does not wait longer for Postgres; connecting and reading together take a fraction of a second.
-const HISTORY_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+const HISTORY_WITHIN: Duration = Duration::from_secs(5);
 /// A chart of a day has a point for every ten minutes.
 const CHARTS_AGE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -149,6 +152,20 @@ impl App {
         };
         // What failed may be well a moment later.
         self.history.get_while(now, ask, |answer| !matches!(answer, Some(Err(_)))).await
+    }
+
+    /// Makes the outlooks anew once an hour, for as long as the program runs.
+    pub async fn keep_outlooks(self) {
+        let Some(database) = &self.database else { return };
+        let ask = async |now| {
+            let client = database.connect().await.map_err(|error| chain(&error))?;
+            capacity::outlooks(&client, &self.sources.host, now).await.map_err(|error| chain(&error))
+        };
+        loop {
+            let now = Timestamp::now();
+            let renewed = self.outlooks.renew(now, ask(now), Result::is_ok).await;
+            tokio::time::sleep(if renewed { OUTLOOKS_EVERY } else { OUTLOOKS_RETRY }).await;
+        }
     }
 
     pub async fn charts(&self, span: Span, now: Timestamp) -> Arc<Drawn> {

@@ -3,6 +3,7 @@
 //!
 //! Hours that are rolled up are read as they are; those that aren't yet are made here from the five-minute samples.
 
+use futures_util::{StreamExt, pin_mut};
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
@@ -132,21 +133,41 @@ FROM history.host_samples WHERE host_id = $1 AND at > $2 AND at <= $3 GROUP BY 1
 
 /// The hours of a host from `from` on that have ended by `to`, in order.
 pub async fn hours(client: &Client, id: i32, from: Timestamp, to: Timestamp) -> Result<Vec<HostHour>, UsageError> {
+    let mut hours = Vec::new();
+    each_hour(client, id, from, to, |hour| hours.push(hour)).await?;
+    Ok(hours)
+}
+
+/// The same one after the other: a year of them at once takes megabytes.
+pub async fn each_hour(
+    client: &Client,
+    id: i32,
+    from: Timestamp,
+    to: Timestamp,
+    mut take: impl FnMut(HostHour),
+) -> Result<(), UsageError> {
     let asked = "the host by the hour";
-    let to = whole_hour(to);
-    let mut rows = client.query(HOURS, &[&id, &from, &to, &MOST_HOURS]).await.map_err(failed(asked))?;
-    let last: Option<Timestamp> = rows.last().map(|row| row.try_get(0)).transpose().map_err(failed(asked))?;
-    let rest = last.map_or(from, after);
-    if rest < to {
-        rows.extend(client.query(SAMPLES, &[&id, &rest, &to, &MOST_HOURS]).await.map_err(failed(asked))?);
+    let (mut rest, to) = (from, whole_hour(to));
+    for sql in [HOURS, SAMPLES] {
+        if rest >= to {
+            break;
+        }
+        let begin = rest;
+        let parameters: [&(dyn ToSql + Sync); 4] = [&id, &begin, &to, &MOST_HOURS];
+        let rows = client.query_raw(sql, parameters).await.map_err(failed(asked))?;
+        pin_mut!(rows);
+        while let Some(row) = rows.next().await {
+            let hour = row.and_then(|row| hour(&row)).map_err(failed(asked))?;
+            rest = after(hour.at);
+            take(hour);
+        }
     }
-    rows.iter().map(hour).collect::<Result<_, _>>().map_err(failed(asked))
+    Ok(())
 }
 
 /// The last of a host's hours, which says what is still there; in the first hour of all the one up to now.
-pub fn last_hour(hours: &[HostHour], now: Timestamp) -> Timestamp {
-    let begun = || now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
-    hours.last().map_or_else(begun, |hour| hour.at)
+pub fn last_hour(last: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    last.unwrap_or_else(|| now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN))
 }
 
 fn whole_hour(at: Timestamp) -> Timestamp {
