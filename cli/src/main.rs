@@ -116,7 +116,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Capacity(options) => runtime.block_on(capacity::run(&open()?, &options))?,
         Command::Incidents { id: Some(id), json, .. } => {
             let detail = runtime.block_on(incidents::detail(&open()?, &id))?;
-            if json { as_json(&detail)? } else { incidents::detail_text(&detail, now, paint) }
+            if json {
+                as_json(&detail)?
+            } else {
+                let note = incidents::noted(detail.note.as_deref());
+                format!("{note}{}", incidents::detail_text(&detail.told, now, paint))
+            }
         }
         Command::Incidents { id: None, project, service, state, limit, json } => {
             let query = incidents::Query { project, service, state, limit };

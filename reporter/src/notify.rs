@@ -12,6 +12,7 @@ mod telegram;
 
 use jiff::Timestamp;
 use reqwest::Client;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
@@ -50,7 +51,7 @@ pub enum NotifyError {
 }
 
 /// Which way a message went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// Alertmanager has it, and delivers it.
@@ -60,8 +61,9 @@ pub enum Way {
 }
 
 /// Answer to `POST /api/v1/notify`, and what `nexus notify` prints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
+    #[schemars(with = "String", extend("format" = "uuid"))]
     pub id: Uuid,
     pub way: Way,
     /// The text was longer than a message can be, and its end is missing.
