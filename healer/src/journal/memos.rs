@@ -17,6 +17,8 @@ pub enum Memo {
     Policy,
     /// The silences that Alertmanager told last: see [`crate::silences`].
     Silences,
+    /// The containers whose probes have been reached from here: see [`crate::probe::Probes`].
+    Reached,
 }
 
 impl Memo {
@@ -25,6 +27,7 @@ impl Memo {
             Memo::Hold => "hold",
             Memo::Policy => "policy",
             Memo::Silences => "silences",
+            Memo::Reached => "reached",
         }
     }
 }
