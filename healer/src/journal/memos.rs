@@ -17,6 +17,8 @@ pub enum Memo {
     Policy,
     /// The silences that Alertmanager told last: see [`crate::silences`].
     Silences,
+    /// What was told to Telegram directly: see [`crate::direct`].
+    Told,
 }
 
 impl Memo {
@@ -25,6 +27,7 @@ impl Memo {
             Memo::Hold => "hold",
             Memo::Policy => "policy",
             Memo::Silences => "silences",
+            Memo::Told => "told",
         }
     }
 }
