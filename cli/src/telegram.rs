@@ -6,7 +6,7 @@
 mod terminal;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -87,7 +87,7 @@ fn token(
     home: &Home,
     options: &Options,
     asked: &mut Asked,
-    source: &PathBuf,
+    source: &Path,
     tell: &impl Fn(&str),
 ) -> Result<(String, bool)> {
     if !options.new_token

@@ -32,14 +32,18 @@ const MOST: usize = 3;
 /// All is well for so long before it begins: rules that look back see it.
 const LEAD: f64 = 4.0 * MINUTE;
 /// Until then each incident is over, and so is what is told of it: the longest is told for an hour after its end.
-const END: f64 = 104.0 * MINUTE;
+const END: f64 = 80.0 * MINUTE;
 // A healer that gave up says so until the service has been well for ten minutes (`well_after_giving_up`).
 /// How long Alertmanager believes the healer, as [healer/src/notify.rs].
 const ALIVE: f64 = 5.0 * MINUTE;
 /// How often the script posts what is true; the healer does so every minute and at each change.
 const TURN: Duration = Duration::from_millis(500);
 const MINUTE: f64 = 60.0;
-const JOBS: [&str; 5] = ["node", "cadvisor", "nexus", "reporter", "prometheus"];
+/// Of the jobs those whose word any of the incidents changes.
+const JOBS: [&str; 3] = ["node", "cadvisor", "nexus"];
+/// A machine that stands still for longer than this, of the script's time, misses what the rules wait for: it is played again.
+const STALL: f64 = 45.0;
+const PLAYS: u32 = 3;
 /// In real time, since so is the restart that it must outlast: Alertmanager takes an alert for ended after four of them.
 const RESEND: &str = "10s";
 
@@ -124,7 +128,7 @@ pub const INCIDENTS: &[Incident] = &[
     Incident {
         host: "pi-flapping",
         title: "Flapping health",
-        story: "a service is unhealthy for a minute, well for two, and so on; the healer gives up after 25 minutes, mended after 60",
+        story: "a service is unhealthy for a minute, well for two, and so on; the healer gives up after 25 minutes, mended after 45",
         needs_a_person: true,
         state: flapping,
         cut_off: None,
@@ -247,10 +251,10 @@ fn postgres(t: f64, _: &'static str) -> State {
 
 fn flapping(t: f64, host: &'static str) -> State {
     let mut state = State::well();
-    if between(t, 0.0, 60.0) && t % 180.0 < 60.0 {
+    if between(t, 0.0, 45.0) && t % 180.0 < 60.0 {
         change(&mut state, "shop", "web", |web| web.is("running", "unhealthy"));
     }
-    if between(t, 25.0, 71.0) {
+    if between(t, 25.0, 56.0) {
         state.own.push(Own::of_service("HealerGaveUp", "web", host));
     }
     state
@@ -320,7 +324,24 @@ async fn hosts(clock: Clock) -> Result<u16> {
 }
 
 pub async fn ten_incidents_make_few_messages() -> Result<()> {
-    let telling = Telling::prepare(&[("NEXUS_HOST", "noise"), ("NEXUS_STACK", STACK)]).await?;
+    let mut left = PLAYS;
+    loop {
+        left -= 1;
+        let telling = Telling::prepare(&[("NEXUS_HOST", "noise"), ("NEXUS_STACK", STACK)]).await?;
+        let stalled = play(&telling).await?;
+        match judge(&telling) {
+            Err(error) if stalled > STALL && left > 0 => {
+                eprintln!(
+                    "the machine stood still for {stalled:.0} s of the script's time, so it is played again: {error:#}"
+                );
+            }
+            judged => return judged,
+        }
+    }
+}
+
+/// Returns the longest time, of the script's, for which the machine stood still.
+async fn play(telling: &Telling) -> Result<f64> {
     // The programs start first: what they need for it is none of the script's time.
     let clock = Clock { began: Instant::now() };
     let port = hosts(clock).await?;
@@ -329,17 +350,14 @@ pub async fn ten_incidents_make_few_messages() -> Result<()> {
     let alertmanager = telling.alertmanager(&faster(&routes, FACTOR)).await?;
     let restarted = "pi-prometheus-restart";
     let steady: Vec<&str> = INCIDENTS.iter().map(|incident| incident.host).filter(|host| *host != restarted).collect();
-    let _steady = prometheus(&telling, "steady", port, &alertmanager, &steady).await?;
-    let other = prometheus(&telling, "restarted", port, &alertmanager, &[restarted]).await?;
+    let watching = prometheus(telling, "steady", port, &alertmanager, &steady).await?;
+    let other = prometheus(telling, "restarted", port, &alertmanager, &[restarted]).await?;
     let late = clock.now();
-    ensure!(
-        late < -MINUTE,
-        "the programs took too long to start: {} minutes of the script's lead",
-        (late + LEAD) / MINUTE
-    );
+    ensure!(late < 0.0, "the programs took too long to start: {:.0} s of the script's lead", late + LEAD);
 
     let mut standing: BTreeMap<&str, BTreeSet<Own>> = BTreeMap::new();
     let mut was_restarted = false;
+    let (mut last, mut stalled) = (clock.now(), 0_f64);
     while clock.now() < END {
         let t = clock.now();
         for incident in INCIDENTS {
@@ -357,14 +375,29 @@ pub async fn ten_incidents_make_few_messages() -> Result<()> {
                 telling.telegram.cut_off(incident.host, (from..to).contains(&t));
             }
         }
+        // Of Prometheus as well: one that is late with its rules waits longer than they say.
+        stalled = stalled.max(clock.now() - last).max(FACTOR * slowest(telling, &watching).await?);
+        last = clock.now();
         if !was_restarted && t > 15.0 * MINUTE {
             was_restarted = true;
             docker(["restart", "--time", "20", other.name()]).await?;
+            last = clock.now();
         }
         tokio::time::sleep(TURN).await;
     }
     telling.nothing_refused()?;
-    judge(&telling)
+    Ok(stalled)
+}
+
+/// For how many real seconds the rules have not been looked at.
+async fn slowest(telling: &Telling, prometheus: &Server) -> Result<f64> {
+    let text = telling.http.get(format!("{}/metrics", prometheus.url)).send().await?.text().await?;
+    let at = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    let looks =
+        text.lines().filter(|line| line.starts_with("prometheus_rule_group_last_evaluation_timestamp_seconds{"));
+    let oldest = looks.filter_map(at).filter(|at| *at > 0.0).fold(f64::INFINITY, f64::min);
+    let now = Timestamp::now().as_millisecond() as f64 / 1e3;
+    Ok(if oldest.is_finite() { (now - oldest).max(0.0) } else { 0.0 })
 }
 
 /// As the healer writes it.
@@ -386,11 +419,14 @@ async fn prometheus(telling: &Telling, name: &str, port: u16, alertmanager: &Ser
         let path = entry.context("cannot list the rules")?.path();
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let file = path.file_name().context("a file needs a name")?;
+        // Prompts to the healer make no messages: they need not be looked at six times a second.
+        let text = text.replace("    interval: 5s\n", "");
         std::fs::write(rules.join(file), faster(&text, FACTOR)).context("cannot write a rule file")?;
     }
+    // Half as often as it is: a second for a scrape is little enough on a busy machine, and one that fails is a target that is gone.
     let ours = alertmanager.url.trim_start_matches("http://");
     let mut text = format!(
-        "global:\n  scrape_interval: 15s\n  scrape_timeout: 15s\n  evaluation_interval: 15s\nrule_files: [rules/*.yml]\n\
+        "global:\n  scrape_interval: 30s\n  scrape_timeout: 30s\n  evaluation_interval: 15s\nrule_files: [rules/*.yml]\n\
          alerting:\n  alertmanagers:\n    - static_configs: [targets: [\"{ours}\"]]\nscrape_configs:\n"
     );
     text = faster(&text, FACTOR);
@@ -444,21 +480,17 @@ fn compare(path: &Path, table: &str) -> Result<()> {
     Ok(())
 }
 
-/// The line that says it, or what has ended; without the host, which is the incident's here.
+/// The line that says it, or that it has ended; without the host, which is the incident's here.
 fn headline(message: &Message, host: &str) -> String {
     let mut lines = message.text.lines();
     let mark: String = lines.next().unwrap_or_default().chars().take(1).collect();
-    let said = if mark == "✅" {
-        let ended: Vec<&str> = message.text.lines().filter_map(|line| line.strip_prefix("• ")).collect();
-        format!("no longer: {}", ended.join(", "))
-    } else {
-        lines.next().unwrap_or_default().to_owned()
-    };
+    // How many of the alerts behind it have ended by then is chance.
+    let said = if mark == "✅" { "no longer" } else { lines.next().unwrap_or_default() };
     format!("{mark} {}", said.replace(&format!(" on {host}"), "").replace(&format!(" of {host}"), ""))
 }
 
 /// The longest that it may take, with the start of the programs.
-pub const LIMIT: Duration = seconds(((LEAD + END) / FACTOR) as u64 + 180);
+pub const LIMIT: Duration = seconds(PLAYS as u64 * (((LEAD + END) / FACTOR) as u64 + 120));
 
 #[cfg(test)]
 mod tests {
@@ -469,7 +501,7 @@ mod tests {
         for incident in INCIDENTS {
             assert!(!INCIDENTS.iter().any(|other| other.host != incident.host && other.host.contains(incident.host)));
             // Each begins and ends well within the script.
-            assert!(state_at(incident, END - 10.0 * MINUTE).own.is_empty(), "{}", incident.host);
+            assert!(state_at(incident, END - 20.0 * MINUTE).own.is_empty(), "{}", incident.host);
         }
     }
 
@@ -478,6 +510,6 @@ mod tests {
         let message = |text: &str| Message { at: Timestamp::UNIX_EPOCH, text: text.to_owned(), html: String::new() };
         let check = |text: &str, expected: &str| assert_eq!(headline(&message(text), "pi-oom"), expected);
         check("🔴 shop/web on pi-oom\nIt died on pi-oom\nsince x", "🔴 It died");
-        check("✅ shop/web on pi-oom\nNo longer:\n• A\nMon\n• B (x)\nTue", "✅ no longer: A, B (x)");
+        check("✅ shop/web on pi-oom\nNo longer:\n• A\nMon\n• B (x)\nTue", "✅ no longer");
     }
 }

@@ -14,7 +14,7 @@ impl Random {
         given.unwrap_or_else(|| jiff::Timestamp::now().as_nanosecond() as u64)
     }
 
-    pub fn next(&mut self) -> u64 {
+    fn step(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,7 +24,7 @@ impl Random {
 
     /// From 0 to `end`, without it.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
+        self.step() % end.max(1)
     }
 
     pub fn chance(&mut self, percent: u64) -> bool {
