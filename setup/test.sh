@@ -148,6 +148,7 @@ finish_images() {
 test_e2e() {
     e2e_settings NEXUS_E2E=1
     on_host nexus-e2e stack
+    on_host nexus-e2e telling
     copy_to_postgres
     # Here as root, who may mount the disk that it cuts the power of.
     on_host nexus-healer power_cut
@@ -184,6 +185,7 @@ test_rounds() {
     e2e_settings NEXUS_E2E=1 "NEXUS_E2E_ROUNDS=${NEXUS_E2E_ROUNDS:=10}"
     say "$NEXUS_E2E_ROUNDS rounds (NEXUS_E2E_ROUNDS)"
     on_host nexus-e2e stack
+    on_host nexus-e2e telling --ignored all_rules_cost_little
 }
 
 # The healer killed at random moments, its disk cut off at others, and more runs of the simulation; each says its seed.

@@ -149,6 +149,9 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
+    /// Set up messages on Telegram
+    #[command(subcommand)]
+    Telegram(Telegram),
     /// List the services found and the command that switches healing on
     Services,
     /// Switch healing on or off, or list who decided what
@@ -188,6 +191,25 @@ pub enum Command {
     Config(Config),
     /// Bring the database's roles and schema up to date (done by the service `migrate`)
     Migrate(Migrate),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Telegram {
+    /// Find the chat that gets the messages, send a test message, and write token and chat into the settings
+    ///
+    /// Asks for the token that @BotFather gave, unless secrets/telegram_bot_token holds one, and waits until you have written to the bot.
+    /// Nothing is changed before the test message has arrived.
+    Setup {
+        /// The chat's number, for who knows it; without it, those who have written to the bot are listed
+        #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+        chat: Option<i64>,
+        /// How long to wait until you have written to the bot
+        #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+        wait: Duration,
+        /// Ask for a token although there is one
+        #[arg(long)]
+        new_token: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -31,6 +31,7 @@ mod render;
 mod secrets;
 mod selftest;
 mod status;
+mod telegram;
 mod text;
 mod tune;
 
@@ -41,7 +42,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use nexus_model::Mode;
 
-use crate::args::{Bench, Cli, Command, Config, Heal, Policy};
+use crate::args::{Bench, Cli, Command, Config, Heal, Policy, Telegram};
 use crate::home::Home;
 use crate::status::Format;
 use crate::text::print;
@@ -208,6 +209,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Mcp { act, token_file } => {
             runtime.block_on(mcp::serve(&open()?, act, token_file.as_deref()))?;
+            String::new()
+        }
+        Command::Telegram(Telegram::Setup { chat, wait, new_token }) => {
+            let options = telegram::Options { chat, wait, new_token };
+            let mut asked = telegram::Asked::here();
+            // Each line as it comes: it says what to do while it waits.
+            let tell = |line: &str| eprintln!("{line}");
+            runtime.block_on(telegram::setup(&open()?, &options, &mut asked, tell))?;
             String::new()
         }
         Command::Services => runtime.block_on(heal::services(&open()?))?,

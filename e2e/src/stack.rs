@@ -456,10 +456,8 @@ fn free_ports() -> Result<BTreeMap<&'static str, u16>> {
         .collect()
 }
 
-/// The images to test, as `./nexus test e2e` names them; by hand, those that `./nexus up` has made on this machine.
+/// The images to test.
 fn images() -> Result<Vec<(&'static str, String)>> {
-    let env_of_owner =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env")).unwrap_or_default();
     let keys = [
         "NEXUS_IMAGE_NEXUS",
         "NEXUS_IMAGE_HAPROXY",
@@ -467,15 +465,17 @@ fn images() -> Result<Vec<(&'static str, String)>> {
         "NEXUS_IMAGE_ALERTMANAGER",
         "NEXUS_IMAGE_POSTGRES",
     ];
-    keys.into_iter()
-        .map(|key| {
-            let set = std::env::var(key).ok().filter(|image| !image.is_empty());
-            let known =
-                env_of_owner.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned);
-            let image = set.or(known).filter(|image| !image.is_empty());
-            Ok((key, image.with_context(|| format!("{key} is not set: run ./nexus test e2e, which sets it"))?))
-        })
-        .collect()
+    keys.into_iter().map(|key| Ok((key, image(key)?))).collect()
+}
+
+/// The image to test, as `./nexus test e2e` names it; by hand, the one that `./nexus up` has made on this machine.
+pub fn image(key: &str) -> Result<String> {
+    let env_of_owner =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env")).unwrap_or_default();
+    let set = std::env::var(key).ok().filter(|image| !image.is_empty());
+    let known = env_of_owner.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned);
+    let image = set.or(known).filter(|image| !image.is_empty());
+    image.with_context(|| format!("{key} is not set: run ./nexus test e2e, which sets it"))
 }
 
 /// Builds the image of the test containers, unless it is there.

@@ -8,7 +8,7 @@ use nexus_web::{Gate, Secret, Tokens};
 
 use crate::{
     database::Database,
-    notify::{Bot, Notifier, Telegram},
+    notify::{Bot, Notifier, Quiet, Telegram, Window},
     server::{self, App},
     sources::{
         HistorySource, Sources,
@@ -76,6 +76,10 @@ pub struct SiteConfig {
         default_value = "https://api.telegram.org"
     )]
     pub telegram_api_url: String,
+
+    /// When Alertmanager tells only what is critical, e.g. 22:00-07:00
+    #[arg(long = "quiet-hours", env = "NEXUS_QUIET_HOURS", value_name = "FROM-TO")]
+    pub quiet_hours: Option<String>,
 
     /// Where the kernel's files are
     #[arg(long = "path.procfs", env = "NEXUS_PROCFS", value_name = "DIR", default_value = "/proc")]
@@ -145,7 +149,14 @@ fn sources(config: &SiteConfig, prometheus: Option<&str>) -> anyhow::Result<Sour
 fn notifier(config: &SiteConfig) -> anyhow::Result<Option<Notifier>> {
     let Some(url) = given(&config.alertmanager_url) else { return Ok(None) };
     let url = url.parse().with_context(|| format!("--alertmanager.url {url} is no address"))?;
-    Ok(Some(Notifier::new(url, config.host.clone(), telegram(config))?))
+    let quiet = match given(&config.quiet_hours) {
+        Some(text) => {
+            let window = text.parse::<Window>().with_context(|| format!("--quiet-hours is {text:?}"))?;
+            Some(Quiet { window, zone: jiff::tz::TimeZone::system() })
+        }
+        None => None,
+    };
+    Ok(Some(Notifier::new(url, config.host.clone(), telegram(config), quiet)?))
 }
 
 /// Half of it is not enough, and what can't be read is said when it is needed.

@@ -19,6 +19,8 @@ pub enum Memo {
     Silences,
     /// The containers whose probes have been reached from here: see [`crate::probe::Probes`].
     Reached,
+    /// What was told to Telegram directly: see [`crate::direct`].
+    Told,
 }
 
 impl Memo {
@@ -28,6 +30,7 @@ impl Memo {
             Memo::Policy => "policy",
             Memo::Silences => "silences",
             Memo::Reached => "reached",
+            Memo::Told => "told",
         }
     }
 }

@@ -59,7 +59,7 @@ pub fn app_of(base: &str) -> App {
         procfs: "/proc".into(),
     };
     let telegram = Telegram::On(Bot::new("http://127.0.0.1:1", "1:a", "-100"));
-    let notifier = Notifier::new(base.parse().unwrap(), "raspberrypi".into(), telegram).unwrap();
+    let notifier = Notifier::new(base.parse().unwrap(), "raspberrypi".into(), telegram, None).unwrap();
     App::new(sources, Some(notifier), None, None)
 }
 
