@@ -199,12 +199,13 @@ test_faults() {
     NEXUS_SIMULATION_RUNS=${NEXUS_SIMULATION_RUNS:-20000} run_cargo test --locked -p nexus-healer --lib journal::simulation -- --nocapture
 }
 
-# Real containers that leak until the kernel kills one, and daemons of the test's own that are killed while the healer restarts
-# something.
+# Real containers that leak until the kernel kills one, daemons of the test's own that are killed while the healer restarts
+# something, and one on a disk that is nearly full, which is pruned.
 test_engine() {
-    settings=(NEXUS_REAL_ENGINE=1 "NEXUS_E2E_BASE_IMAGE=$base_image")
+    settings=(NEXUS_REAL_ENGINE=1 "NEXUS_E2E_BASE_IMAGE=$base_image" "NEXUS_IMAGE_HAPROXY=$(image_of haproxy)")
     on_host nexus-healer leak --nocapture
     on_host nexus-healer dockerd --nocapture
+    on_host nexus-healer prune --nocapture
 }
 
 # The exporter's parsers and golden scrapes on a Pi's processor, which qemu plays: slower by far, so with fewer random cases.

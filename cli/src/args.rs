@@ -50,6 +50,10 @@ pub enum Command {
     Baseline(crate::baseline::Options),
     /// Tell when disk, memory or CPU run out at the present trend, and what another machine would carry
     Capacity(crate::capacity::Options),
+    /// Show the three changes that bring the most, apply those that are safe, take them back, and tell what they brought
+    ///
+    /// Without a command: shows them. Nothing is changed without your yes (docs/tune.md).
+    Tune(crate::tune::Options),
     /// List the incidents, or tell the whole story of one
     Incidents {
         /// One incident: its id, or the end of it that the list shows

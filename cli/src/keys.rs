@@ -237,6 +237,12 @@ pub const KEYS: &[Key] = &[
         "Folder of the healer's policy, healer.yml. The healer sees all of it, so keep nothing else there.",
     ),
     key(
+        "NEXUS_STATE_DIR",
+        Kind::Path,
+        First::Commented("./state"),
+        "Folder of what ./nexus tune has changed, and how to take it back.",
+    ),
+    key(
         "NEXUS_HISTORY_INTERVAL",
         Kind::Interval,
         First::Commented("1h"),

@@ -12,6 +12,7 @@ mod window;
 
 use jiff::{Timestamp, tz::TimeZone};
 use reqwest::Client;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
@@ -51,7 +52,7 @@ pub enum NotifyError {
 }
 
 /// Which way a message went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// Alertmanager has it, and delivers it.
@@ -61,8 +62,9 @@ pub enum Way {
 }
 
 /// Answer to `POST /api/v1/notify`, and what `nexus notify` prints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
+    #[schemars(with = "String", extend("format" = "uuid"))]
     pub id: Uuid,
     pub way: Way,
     /// The text was longer than a message can be, and its end is missing.

@@ -14,6 +14,7 @@ use crate::{
         HistorySource, Sources,
         http::{HEALER, Part},
     },
+    sql::Reader,
 };
 
 #[derive(Clone, Debug, Default, Args)]
@@ -98,13 +99,14 @@ impl Site {
         config: &SiteConfig,
         prometheus: Option<&str>,
         database: Option<Database>,
+        reader: Option<Reader>,
     ) -> anyhow::Result<Option<Site>> {
         let Some(act) = given_path(&config.api_token_file) else { return Ok(None) };
         let act = Secret::read(act).context("reading --api.token-file")?;
         let read = given_path(&config.api_read_token_file).map(Secret::read).transpose();
         let read = read.context("reading --api.read-token-file")?;
         let gate = given_path(&config.web_config).map(|path| Gate::open(path, server::OPEN)).transpose()?;
-        let app = App::new(sources(config, prometheus)?, notifier(config)?, database);
+        let app = App::new(sources(config, prometheus)?, notifier(config)?, database, reader);
         Ok(Some(Site { app, tokens: Tokens { act, read }, gate }))
     }
 }
@@ -205,7 +207,7 @@ mod tests {
 
     fn read(config: &SiteConfig) -> anyhow::Result<Option<Site>> {
         _ = rustls::crypto::ring::default_provider().install_default();
-        Site::read(config, Some("http://prometheus:9090"), None)
+        Site::read(config, Some("http://prometheus:9090"), None, None)
     }
 
     #[test]

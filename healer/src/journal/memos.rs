@@ -17,6 +17,8 @@ pub enum Memo {
     Policy,
     /// The silences that Alertmanager told last: see [`crate::silences`].
     Silences,
+    /// The containers whose probes have been reached from here: see [`crate::probe::Probes`].
+    Reached,
     /// What was told to Telegram directly: see [`crate::direct`].
     Told,
 }
@@ -27,6 +29,7 @@ impl Memo {
             Memo::Hold => "hold",
             Memo::Policy => "policy",
             Memo::Silences => "silences",
+            Memo::Reached => "reached",
             Memo::Told => "told",
         }
     }
