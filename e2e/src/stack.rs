@@ -323,10 +323,11 @@ impl Stack {
 
     /// An instant query; each sample's labels and value.
     pub async fn query(&self, expression: &str) -> Result<Vec<Sample>> {
-        self.query_at("NEXUS_PROMETHEUS_PORT", expression).await
+        self.query_of(&self.url("NEXUS_PROMETHEUS_PORT"), expression).await
     }
 
-    async fn query_at(&self, port: &str, expression: &str) -> Result<Vec<Sample>> {
+    /// The same of another Prometheus, by its address.
+    pub async fn query_of(&self, prometheus: &str, expression: &str) -> Result<Vec<Sample>> {
         #[derive(Deserialize)]
         struct Answer {
             status: String,
@@ -338,7 +339,7 @@ impl Stack {
         struct Data {
             result: Value,
         }
-        let mut url = url::Url::parse(&format!("{}/api/v1/query", self.url(port)))?;
+        let mut url = url::Url::parse(&format!("{prometheus}/api/v1/query"))?;
         url.query_pairs_mut().append_pair("query", expression);
         let answer: Answer = self
             .http
@@ -450,8 +451,6 @@ fn free_ports() -> Result<BTreeMap<&'static str, u16>> {
 
 /// The images to test, as `./nexus test e2e` names them; by hand, those that `./nexus up` has made on this machine.
 fn images() -> Result<Vec<(&'static str, String)>> {
-    let env_of_owner =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env")).unwrap_or_default();
     let keys = [
         "NEXUS_IMAGE_NEXUS",
         "NEXUS_IMAGE_HAPROXY",
@@ -459,15 +458,17 @@ fn images() -> Result<Vec<(&'static str, String)>> {
         "NEXUS_IMAGE_ALERTMANAGER",
         "NEXUS_IMAGE_POSTGRES",
     ];
-    keys.into_iter()
-        .map(|key| {
-            let set = std::env::var(key).ok().filter(|image| !image.is_empty());
-            let known =
-                env_of_owner.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned);
-            let image = set.or(known).filter(|image| !image.is_empty());
-            Ok((key, image.with_context(|| format!("{key} is not set: run ./nexus test e2e, which sets it"))?))
-        })
-        .collect()
+    keys.into_iter().map(|key| Ok((key, image(key)?))).collect()
+}
+
+/// One of them.
+pub fn image(key: &str) -> Result<String> {
+    let env_of_owner =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env")).unwrap_or_default();
+    let set = std::env::var(key).ok().filter(|image| !image.is_empty());
+    let known = env_of_owner.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned);
+    let image = set.or(known).filter(|image| !image.is_empty());
+    image.with_context(|| format!("{key} is not set: run ./nexus test e2e, which sets it"))
 }
 
 /// Builds the image of the test containers, unless it is there.
