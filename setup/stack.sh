@@ -152,8 +152,7 @@ say_what_is_there() {
     say "  Alertmanager  http://$(reachable "$address"):$(setting NEXUS_ALERTMANAGER_PORT 9093)"
     say "  passwords     one file for each reader in $(setting NEXUS_SECRETS_DIR ./secrets); settings in .env"
     if [ -z "$(setting NEXUS_TELEGRAM_CHAT_ID)" ] || ! "${as_root[@]}" test -s "$(telegram_token_file)"; then
-        say "  Telegram      off: put the bot's token into $(setting NEXUS_SECRETS_DIR ./secrets)/telegram_bot_token and your chat id into .env"
-        say "                (NEXUS_TELEGRAM_CHAT_ID), then run ./nexus up again"
+        say "  Telegram      off: ./nexus telegram setup switches it on"
     fi
     say ""
     "$root/bin/nexus" services

@@ -1,15 +1,17 @@
 # shellcheck shell=bash
 # ./nexus test: all tests from nothing. Each part says how long it took; the first that fails ends it.
 
+# What takes longer than a test before each landing may: `./nexus test soak` is all of these.
+soak_parts=(arm64 fuzz faults engine rounds)
+
 run_tests() {
-    local part parts=(unit rules e2e)
-    if [ $# -gt 0 ]; then
-        parts=("$@")
-    fi
-    for part in "${parts[@]}"; do
+    local part parts=()
+    [ $# -gt 0 ] || set -- unit rules e2e
+    for part in "$@"; do
         case $part in
-        unit | rules | e2e | soak) ;;
-        *) usage "test does not know the part \"$part\"; the parts are unit, rules, e2e and soak" ;;
+        unit | rules | e2e | arm64 | fuzz | faults | engine | rounds) parts+=("$part") ;;
+        soak) parts+=("${soak_parts[@]}") ;;
+        *) usage "test does not know the part \"$part\"; the parts are unit, rules, e2e and soak, which is ${soak_parts[*]}" ;;
         esac
     done
     check_host
@@ -19,10 +21,10 @@ run_tests() {
     choose_image_source
     choose_toolchain
     case " ${parts[*]} $cargo_in $image_source " in
-    *" e2e "* | *" rules "* | *" soak "* | *" container debian "*) prepare_base_image ;;
+    *" e2e "* | *" rules "* | *" arm64 "* | *" engine "* | *" rounds "* | *" container debian "*) prepare_base_image ;;
     esac
     case " ${parts[*]} " in
-    *" e2e "* | *" rules "* | *" soak "*) begin images "third-party images ($image_source)" prepare_images ;;
+    *" e2e "* | *" rules "* | *" rounds "*) begin images "third-party images ($image_source)" prepare_images ;;
     esac
     prepare_builder
     say "toolchain: $toolchain"
@@ -146,6 +148,7 @@ finish_images() {
 test_e2e() {
     e2e_settings NEXUS_E2E=1
     on_host nexus-e2e stack
+    on_host nexus-e2e telling
     copy_to_postgres
     # Here as root, who may mount the disk that it cuts the power of.
     on_host nexus-healer power_cut
@@ -177,14 +180,12 @@ copy_to_postgres() (
     on_host nexus-reporter budget
 )
 
-# What takes longer than a test before each landing may.
-test_soak() {
-    test_arm64
-    test_fuzz
-    test_faults
-    test_real_engine
-    e2e_settings NEXUS_E2E=soak
+# All cases of the end-to-end test, again and again on one stack, NEXUS_E2E_ROUNDS times: what fails once in a while shows.
+test_rounds() {
+    e2e_settings NEXUS_E2E=1 "NEXUS_E2E_ROUNDS=${NEXUS_E2E_ROUNDS:=10}"
+    say "$NEXUS_E2E_ROUNDS rounds (NEXUS_E2E_ROUNDS)"
     on_host nexus-e2e stack
+    on_host nexus-e2e telling --ignored all_rules_cost_little
 }
 
 # The healer killed at random moments, its disk cut off at others, and more runs of the simulation; each says its seed.
@@ -198,12 +199,13 @@ test_faults() {
     NEXUS_SIMULATION_RUNS=${NEXUS_SIMULATION_RUNS:-20000} run_cargo test --locked -p nexus-healer --lib journal::simulation -- --nocapture
 }
 
-# Real containers that leak until the kernel kills one, and daemons of the test's own that are killed while the healer restarts
-# something.
-test_real_engine() {
-    settings=(NEXUS_REAL_ENGINE=1 "NEXUS_E2E_BASE_IMAGE=$base_image")
+# Real containers that leak until the kernel kills one, daemons of the test's own that are killed while the healer restarts
+# something, and one on a disk that is nearly full, which is pruned.
+test_engine() {
+    settings=(NEXUS_REAL_ENGINE=1 "NEXUS_E2E_BASE_IMAGE=$base_image" "NEXUS_IMAGE_HAPROXY=$(image_of haproxy)")
     on_host nexus-healer leak --nocapture
     on_host nexus-healer dockerd --nocapture
+    on_host nexus-healer prune --nocapture
 }
 
 # The exporter's parsers and golden scrapes on a Pi's processor, which qemu plays: slower by far, so with fewer random cases.
@@ -257,7 +259,7 @@ e2e_settings() {
     finish_images
     step "programs" build_programs
     step "image of the programs" prepare_nexus_image
-    settings=("$1" "NEXUS_E2E_ROOT=$root" "NEXUS_E2E_BASE_IMAGE=$base_image" "NEXUS_IMAGE_SOURCE=$image_source" "NEXUS_IMAGE_NEXUS=$nexus_image")
+    settings=("$@" "NEXUS_E2E_ROOT=$root" "NEXUS_E2E_BASE_IMAGE=$base_image" "NEXUS_IMAGE_SOURCE=$image_source" "NEXUS_IMAGE_NEXUS=$nexus_image")
     for name in prometheus alertmanager postgres haproxy; do
         settings+=("NEXUS_IMAGE_${name^^}=$(image_of $name)")
     done

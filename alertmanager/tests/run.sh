@@ -32,20 +32,29 @@ not_ok() {
     if [ -n "${2:-}" ]; then sed 's/^/          /' "$2"; fi
 }
 
-# The template's tiny syntax once more, with fixed values. render yes|no BASE_URL <TEMPLATE
+# The template's tiny syntax once more, with fixed values. render yes|no yes|no BASE_URL PAGE_URL <TEMPLATE: with Telegram, and with
+# quiet hours, a window for backups and a dead man's switch.
 render() {
-    awk -v telegram="$1" '
-        /^ *# @@if telegram@@$/ { inside = 1; keep = (telegram == "yes"); next }
+    awk -v telegram="$1" -v others="$2" '
+        /^ *# @@if [a-z]+@@$/ {
+            inside = 1
+            keep = (/telegram@@$/ ? telegram : others) == "yes"
+            next
+        }
         /^ *# @@else@@$/ { keep = !keep; next }
         /^ *# @@end@@$/ { inside = 0; next }
         !inside || keep
-    ' | sed -e 's|@@TELEGRAM_CHAT_ID@@|-1001234567890|' -e 's|@@TELEGRAM_API_URL@@|https://api.telegram.org|' -e "s|@@BASE_URL@@|$2|"
+    ' | sed -e 's|@@TELEGRAM_CHAT_ID@@|-1001234567890|' -e 's|@@TELEGRAM_API_URL@@|https://api.telegram.org|' -e "s|@@BASE_URL@@|$3|g" -e "s|@@PAGE_URL@@|$4|g" \
+        -e 's|@@STACK@@|nexus|' -e 's|@@WATCHDOG_URL@@|https://hc-ping.com/0195b0c4|' -e 's|@@TIMEZONE@@|Europe/Berlin|' -e 's|@@QUIET_FROM@@|22:00|' -e 's|@@QUIET_TO@@|24:00|' \
+        -e 's|@@QUIET_THEN_FROM@@|00:00|' -e 's|@@QUIET_THEN_TO@@|07:00|' -e 's|@@BACKUP_\(THEN_\)*FROM@@|03:00|g' -e 's|@@BACKUP_\(THEN_\)*TO@@|04:00|g'
 }
 
-for telegram in yes no; do
+for telegram in yes no quiet; do
     mkdir -p "$tmp/$telegram"
     cp -r "$root/alertmanager/templates" "$tmp/$telegram/"
-    render "$telegram" http://raspberrypi.local:3000 <"$root/alertmanager/alertmanager.yml.tmpl" >"$tmp/$telegram/alertmanager.yml"
+    case $telegram in quiet) with="yes yes" ;; *) with="$telegram no" ;; esac
+    # shellcheck disable=SC2086
+    render $with http://raspberrypi.local:3000 http://raspberrypi.local:10192 <"$root/alertmanager/alertmanager.yml.tmpl" >"$tmp/$telegram/alertmanager.yml"
     if amtool check-config "$tmp/$telegram/alertmanager.yml" >"$tmp/out" 2>&1; then
         ok "configuration is valid, telegram: $telegram"
     else
@@ -65,7 +74,7 @@ fi
 # --- who gets what
 grep -v -e '^#' -e '^$' "$here/routes.txt" >"$tmp/routes"
 while read -r receiver labels; do
-    for telegram in yes no; do
+    for telegram in yes no quiet; do
         # Label values in the table have no spaces.
         # shellcheck disable=SC2086
         if amtool config routes test --config.file="$tmp/$telegram/alertmanager.yml" --verify.receivers="$receiver" $labels >"$tmp/out" 2>&1; then
@@ -180,7 +189,8 @@ else
         '"labels":{"alertname":"NexusMessage","host":"group","level":"info","message":"1","severity":"none"},"receiver":{"name":"messages"}' \
         '"labels":{"alertname":"NexusMessage","host":"group","level":"info","message":"2","severity":"none"},"receiver":{"name":"messages"}' \
         '"labels":{"host":"group","project":"shop","service":"api"},"receiver":{"name":"people"}' \
-        '"labels":{"alertname":"DiskCritical","host":"group"},"receiver":{"name":"people"}' \
+        '"labels":{"host":"group","mountpoint":"/"},"receiver":{"name":"people"}' \
+        '"labels":{"host":"group","mountpoint":"/data"},"receiver":{"name":"people"}' \
         '"labels":{"alertname":"ContainerDown","host":"group"},"receiver":{"name":"people"}' \
         '"labels":{"alertname":"HealerSawDown","heal":"restart","host":"group","name":"shop-api-1","project":"shop","service":"api","severity":"none"},"receiver":{"name":"healer"}' \
         '"labels":{"alertname":"ContainerDown","heal":"restart","host":"group","name":"shop-api-1","project":"shop","service":"api","severity":"none"},"receiver":{"name":"healer"}'; do
@@ -193,7 +203,7 @@ fi
 message() {
     sed -n -e "/^  - name: ${2:-people}\$/,/^  - name: /s/^ *message: \"\(.*\)\"\$/\1/p" "$1" | awk '{ gsub(/\\"/, "\""); gsub(/\\n/, "\n"); printf "%s", $0 }'
 }
-render yes "" <"$root/alertmanager/alertmanager.yml.tmpl" >"$tmp/no-link.yml"
+render yes no "" "" <"$root/alertmanager/alertmanager.yml.tmpl" >"$tmp/no-link.yml"
 plain=$(message "$tmp/no-link.yml")
 linked=$(message "$tmp/yes/alertmanager.yml")
 sent=$(message "$tmp/yes/alertmanager.yml" messages)

@@ -50,6 +50,10 @@ pub enum Command {
     Baseline(crate::baseline::Options),
     /// Tell when disk, memory or CPU run out at the present trend, and what another machine would carry
     Capacity(crate::capacity::Options),
+    /// Show the three changes that bring the most, apply those that are safe, take them back, and tell what they brought
+    ///
+    /// Without a command: shows them. Nothing is changed without your yes (docs/tune.md).
+    Tune(crate::tune::Options),
     /// List the incidents, or tell the whole story of one
     Incidents {
         /// One incident: its id, or the end of it that the list shows
@@ -145,6 +149,9 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
+    /// Set up messages on Telegram
+    #[command(subcommand)]
+    Telegram(Telegram),
     /// List the services found and the command that switches healing on
     Services,
     /// Switch healing on or off, or list who decided what
@@ -184,6 +191,25 @@ pub enum Command {
     Config(Config),
     /// Bring the database's roles and schema up to date (done by the service `migrate`)
     Migrate(Migrate),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Telegram {
+    /// Find the chat that gets the messages, send a test message, and write token and chat into the settings
+    ///
+    /// Asks for the token that @BotFather gave, unless secrets/telegram_bot_token holds one, and waits until you have written to the bot.
+    /// Nothing is changed before the test message has arrived.
+    Setup {
+        /// The chat's number, for who knows it; without it, those who have written to the bot are listed
+        #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+        chat: Option<i64>,
+        /// How long to wait until you have written to the bot
+        #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+        wait: Duration,
+        /// Ask for a token although there is one
+        #[arg(long)]
+        new_token: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,11 +1,9 @@
-//! `nexus capacity`: when this machine runs out of something, and what another would carry, asked of the reporter. What
-//! machine it is, Prometheus knows.
+//! `nexus capacity`: when this machine runs out of something, and what another would carry, asked of the reporter.
 
 use anyhow::Result;
 use clap::Args;
 use nexus_reporter::capacity::machines::{self, Machine};
 use nexus_reporter::capacity::{Capacity, render};
-use serde::Deserialize;
 
 use crate::baseline::{Format, host, told};
 use crate::home::Home;
@@ -54,14 +52,8 @@ impl Options {
 
 pub async fn run(home: &Home, options: &Options) -> Result<String> {
     let host = host(home, options.host.as_deref());
-    let (reporter, prometheus) = (Part::reporter(home)?, Part::prometheus(home)?);
-    let question = [("host", host)];
-    let (capacity, model) =
-        tokio::join!(reporter.get::<Capacity>("/api/v1/capacity", &question), model(&prometheus, host));
-    let mut capacity = capacity.map_err(told)?;
-    if let Some(model) = model {
-        capacity = capacity.on(&model);
-    }
+    let asked = Part::reporter(home)?.get::<Capacity>("/api/v1/capacity", &[("host", host)]).await;
+    let mut capacity = asked.map_err(told)?;
     if let Some(machine) = options.machine() {
         capacity = capacity.for_machine(&machine);
     }
@@ -70,41 +62,6 @@ pub async fn run(home: &Home, options: &Options) -> Result<String> {
         Format { markdown: true, .. } => Ok(render::markdown_page(&capacity)),
         _ => Ok(render::text(&capacity)),
     }
-}
-
-/// What an instant query answers, as far as it is read here.
-#[derive(Deserialize)]
-struct Answer {
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    result: Vec<Series>,
-}
-
-#[derive(Deserialize)]
-struct Series {
-    metric: std::collections::BTreeMap<String, String>,
-}
-
-/// What the board or the processor of a host calls itself; `None` when Prometheus can't tell, and without it the answer is a
-/// guess that says so.
-async fn model(prometheus: &Part, host: &str) -> Option<String> {
-    let answer = prometheus.get::<Answer>("/api/v1/query", &[("query", &query(host))]).await.ok()?;
-    named(answer)
-}
-
-fn query(host: &str) -> String {
-    let host = host.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!(r#"rpi_board_info{{host="{host}"}} or topk(1, node_cpu_info{{host="{host}"}})"#)
-}
-
-fn named(answer: Answer) -> Option<String> {
-    let label = |name: &str| {
-        answer.data.result.iter().filter_map(|series| series.metric.get(name)).find(|value| !value.is_empty()).cloned()
-    };
-    label("model").filter(|model| machines::speed_of_model(model).is_some()).or_else(|| label("model_name"))
 }
 
 #[cfg(test)]
@@ -146,25 +103,5 @@ mod tests {
         check("--cores NaN --memory 4", "must be a number above 0");
         check("--cores 4 --memory inf", "must be a number above 0 and up to 4096");
         check("--json --markdown", "cannot be used with");
-    }
-
-    #[test]
-    fn what_machine_it_is_is_asked_and_read() {
-        assert_eq!(
-            query("pi\"} or up{x=\"\\"),
-            r#"rpi_board_info{host="pi\"} or up{x=\"\\"} or topk(1, node_cpu_info{host="pi\"} or up{x=\"\\"})"#
-        );
-        let check = |json: &str, expected: Option<&str>| {
-            assert_eq!(named(serde_json::from_str(json).unwrap()).as_deref(), expected, "{json}");
-        };
-        check(r#"{"data":{"result":[]}}"#, None);
-        check(
-            r#"{"data":{"result":[{"metric":{"model":"Raspberry Pi 4 Model B Rev 1.4"}}]}}"#,
-            Some("Raspberry Pi 4 Model B Rev 1.4"),
-        );
-        check(
-            r#"{"data":{"result":[{"metric":{"model":"190","model_name":"Intel(R) N100"}}]}}"#,
-            Some("Intel(R) N100"),
-        );
     }
 }

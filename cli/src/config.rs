@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nexus_policy::Policy;
+use nexus_reporter::notify::Window;
 
 use crate::failure::mistake;
 use crate::files::{Access, make_folder, read_text, write_atomically};
@@ -112,8 +113,24 @@ pub fn render_all(home: &Home) -> Result<Vec<String>> {
         }
     }
     let chat = telegram(home)?;
+    let quiet = window(home, "NEXUS_QUIET_HOURS")?;
+    let backup = window(home, "NEXUS_BACKUP_WINDOW")?;
+    let [quiet_first, quiet_then] = ranges(quiet);
+    let [backup_first, backup_then] = ranges(backup);
     let values = Values {
         keys: BTreeMap::from([
+            ("STACK", home.get("NEXUS_STACK").to_owned()),
+            ("TIMEZONE", home.get("NEXUS_TIMEZONE").to_owned()),
+            ("PAGE_URL", home.get("NEXUS_PAGE_URL").trim_end_matches('/').to_owned()),
+            ("WATCHDOG_URL", home.get("NEXUS_WATCHDOG_URL").to_owned()),
+            ("QUIET_FROM", quiet_first.0),
+            ("QUIET_TO", quiet_first.1),
+            ("QUIET_THEN_FROM", quiet_then.0),
+            ("QUIET_THEN_TO", quiet_then.1),
+            ("BACKUP_FROM", backup_first.0),
+            ("BACKUP_TO", backup_first.1),
+            ("BACKUP_THEN_FROM", backup_then.0),
+            ("BACKUP_THEN_TO", backup_then.1),
             ("HOST", home.get("NEXUS_HOST").to_owned()),
             ("BASE_URL", home.get("NEXUS_BASE_URL").trim_end_matches('/').to_owned()),
             ("TELEGRAM_API_URL", home.get("NEXUS_TELEGRAM_API_URL").trim_end_matches('/').to_owned()),
@@ -121,7 +138,9 @@ pub fn render_all(home: &Home) -> Result<Vec<String>> {
         ]),
         conditions: BTreeMap::from([
             ("telegram", chat.is_some()),
-            ("base_url", !home.get("NEXUS_BASE_URL").is_empty()),
+            ("watchdog", !home.get("NEXUS_WATCHDOG_URL").is_empty()),
+            ("quiet", quiet.is_some()),
+            ("backup", backup.is_some()),
         ]),
     };
     let targets = home.rendered().join("prometheus/targets");
@@ -144,6 +163,28 @@ pub fn render_all(home: &Home) -> Result<Vec<String>> {
         changed.push(home.show(&path));
     }
     Ok(changed)
+}
+
+/// A part of each day, where one is set.
+pub fn window(home: &Home, key: &str) -> Result<Option<Window>> {
+    let value = home.get(key);
+    let parsed = (!value.is_empty()).then(|| value.parse());
+    parsed
+        .transpose()
+        .map_err(|wrong| mistake(format!("{}: {key} is {value:?}, but {wrong}", home.show(&home.env_file))))
+}
+
+/// From and to, as Alertmanager takes them: it knows no range over midnight, so such a one is two, and any other the same twice.
+fn ranges(window: Option<Window>) -> [(String, String); 2] {
+    let Some(window) = window else { return Default::default() };
+    let (from, to) = (window.from(), window.to());
+    // The end of a day is no beginning.
+    let whole = |to: &str| if to == "00:00" { "24:00".to_owned() } else { to.to_owned() };
+    if window.is_over_midnight() {
+        [(from, "24:00".to_owned()), ("00:00".to_owned(), to)]
+    } else {
+        [(from.clone(), whole(&to)), (from, whole(&to))]
+    }
 }
 
 fn write_when_changed(path: &Path, text: &str) -> Result<bool> {
@@ -274,6 +315,54 @@ mod tests {
         assert!(read("prometheus/targets/loft.yml").ends_with("\nhost: \"loft\"\n"));
         assert!(!folder.path().join("rendered/prometheus/targets/den.yml").exists());
         assert!(folder.path().join("rendered/prometheus/targets/other-pi.yml").exists());
+    }
+
+    #[test]
+    fn windows_become_ranges_that_alertmanager_knows() {
+        let check = |window: &str, expected: [(&str, &str); 2]| {
+            let folder = checkout();
+            let home = Home::for_test(folder.path(), &format!("NEXUS_QUIET_HOURS={window}\n"));
+            let found = ranges(super::window(&home, "NEXUS_QUIET_HOURS").unwrap());
+            assert_eq!(found, expected.map(|(from, to)| (from.to_owned(), to.to_owned())), "{window}");
+        };
+        check("22:00-07:00", [("22:00", "24:00"), ("00:00", "07:00")]);
+        check("03:00-04:00", [("03:00", "04:00"), ("03:00", "04:00")]);
+        check("22:30-00:00", [("22:30", "24:00"), ("22:30", "24:00")]);
+        check("", [("", ""), ("", "")]);
+    }
+
+    #[test]
+    fn quiet_hours_are_rendered_and_a_wrong_one_is_told_with_its_line() {
+        let folder = checkout();
+        let template = include_str!("../../alertmanager/alertmanager.yml.tmpl");
+        fs::write(folder.path().join("alertmanager/alertmanager.yml.tmpl"), template).unwrap();
+        let rendered = |env: &str| {
+            render_all(&Home::for_test(folder.path(), env)).unwrap();
+            fs::read_to_string(folder.path().join("rendered/alertmanager/alertmanager.yml")).unwrap()
+        };
+        let without = rendered("NEXUS_TIMEZONE=Europe/Berlin\n");
+        assert!(!without.contains("webhook_configs:\n      - url: \"http"), "{without}");
+        let watched = rendered("NEXUS_WATCHDOG_URL=https://hc-ping.com/1\n");
+        assert!(
+            watched.contains("- name: watchdog\n    webhook_configs:\n      - url: \"https://hc-ping.com/1\"\n"),
+            "{watched}"
+        );
+        assert!(!without.contains("mute_time_intervals") && !without.contains("Europe/Berlin"), "{without}");
+        let with = rendered("NEXUS_QUIET_HOURS=22:00-07:00\nNEXUS_TIMEZONE=Europe/Berlin\n");
+        let times = r#"times: [{start_time: "22:00", end_time: "24:00"}, {start_time: "00:00", end_time: "07:00"}]"#;
+        assert!(with.contains(times) && with.contains("location: \"Europe/Berlin\""), "{with}");
+        assert!(
+            with.contains("mute_time_intervals: [quiet]") && !with.contains("mute_time_intervals: [backup"),
+            "{with}"
+        );
+        check(
+            "\nNEXUS_QUIET_HOURS=22-7\n",
+            &[".env: line 2: NEXUS_QUIET_HOURS is \"22-7\", but must be two times such as 22:00-07:00"],
+        );
+        check(
+            "NEXUS_BACKUP_WINDOW=03:00-03:00\n",
+            &[".env: line 1: NEXUS_BACKUP_WINDOW is \"03:00-03:00\", but must end at another time than it begins"],
+        );
     }
 
     #[test]

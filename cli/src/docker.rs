@@ -1,4 +1,4 @@
-//! The `docker` program, for the demo: the only place where the command line touches Docker.
+//! The `docker` program, for the demo and the benchmarks. What `nexus tune` asks of Docker is in `tune/engine.rs`.
 
 use std::collections::HashMap;
 use std::process::{Output, Stdio};

@@ -29,8 +29,10 @@ pub fn write_atomically(path: &Path, content: &[u8], access: Access) -> Result<(
 }
 
 fn write_through(temporary: &Path, path: &Path, folder: &Path, content: &[u8], access: Access) -> io::Result<()> {
+    // What is left of an earlier try goes, and a link that somebody has laid there is not followed.
+    let _ = fs::remove_file(temporary);
     // 0600 until the owner is right, whatever the file may become.
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     file.write_all(content)?;
     if let Some((uid, gid)) = access.owner {
         std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;

@@ -75,6 +75,11 @@ impl Home {
         self.path("NEXUS_RENDERED_DIR")
     }
 
+    /// What `nexus tune` has changed, to take it back.
+    pub fn state(&self) -> PathBuf {
+        self.path("NEXUS_STATE_DIR")
+    }
+
     pub fn policy(&self) -> PathBuf {
         self.path("NEXUS_POLICY_DIR").join("healer.yml")
     }

@@ -4,11 +4,13 @@ use anyhow::{Result, bail};
 use jiff::Timestamp;
 use nexus_model::api::{IncidentDetail, IncidentList};
 use nexus_model::{Attempt, Confidence, Evidence, EvidenceKind, Incident, IncidentState};
+use nexus_reporter::incidents::Told;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::failure::mistake;
 use crate::home::Home;
-use crate::http::Part;
+use crate::http::{HttpError, Part};
 use crate::text::{Paint, ago, clock, duration, local, plain, shorten, table};
 
 /// What `nexus incidents` without an ID is asked for.
@@ -20,20 +22,40 @@ pub struct Query {
     pub limit: u32,
 }
 
-pub async fn list(home: &Home, query: &Query) -> Result<IncidentList> {
+pub async fn list(home: &Home, query: &Query) -> Result<Told<IncidentList>> {
     let limit = query.limit.to_string();
     let mut asked = vec![("limit", limit.as_str())];
     asked.extend(query.project.as_deref().map(|project| ("project", project)));
     asked.extend(query.service.as_deref().map(|service| ("service", service)));
     asked.extend(query.state.map(|state| ("state", state.as_str())));
-    Ok(Part::healer_to_read(home)?.get("/api/v1/incidents", &asked).await?)
+    told(home, Part::healer_to_read(home)?.get("/api/v1/incidents", &asked).await, "/api/v1/incidents", &asked).await
+}
+
+/// The healer's answer; while it does not answer at all, that of its copy in Postgres, which the reporter reads.
+async fn told<T: DeserializeOwned>(
+    home: &Home,
+    asked: Result<T, HttpError>,
+    path: &str,
+    query: &[(&str, &str)],
+) -> Result<Told<T>> {
+    match asked {
+        Ok(told) => Ok(Told::by_the_healer(told)),
+        Err(away @ (HttpError::Unreachable { .. } | HttpError::TimedOut { .. })) => {
+            // Without a copy either, what is wrong is still that the healer is away.
+            Part::reporter(home)?.get(path, query).await.map_err(|_| away.into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// One incident by its id, or by the last characters of it that the list shows.
-pub async fn detail(home: &Home, id: &str) -> Result<IncidentDetail> {
-    let healer = Part::healer_to_read(home)?;
-    let id = find(&healer, id).await?;
-    Ok(healer.get(&format!("/api/v1/incidents/{id}"), &[]).await?)
+pub async fn detail(home: &Home, id: &str) -> Result<Told<IncidentDetail>> {
+    let id = match id.parse::<uuid::Uuid>() {
+        Ok(id) => id,
+        Err(_) => pick(&list(home, &Query { limit: 1000, ..Query::default() }).await?.told.incidents, id)?,
+    };
+    let path = format!("/api/v1/incidents/{id}");
+    told(home, Part::healer_to_read(home)?.get(&path, &[]).await, &path, &[]).await
 }
 
 /// The whole id of an incident that is named by it or by its end.
@@ -95,11 +117,18 @@ pub fn rows(incidents: &[Incident], now: Timestamp) -> String {
     table(&["ID", "OPENED", "LASTED", "SERVICE", "MODE", "STATE", "ATTEMPTS", "PROBLEM"], &rows)
 }
 
-pub fn list_text(list: &IncidentList, now: Timestamp) -> String {
-    if list.incidents.is_empty() {
-        return "No incidents.\n".to_owned();
+pub fn list_text(list: &Told<IncidentList>, now: Timestamp) -> String {
+    let incidents = &list.told.incidents;
+    let note = noted(list.note.as_deref());
+    if incidents.is_empty() {
+        return format!("{note}No incidents.\n");
     }
-    format!("{}One of them in full: ./nexus incidents ID\n", rows(&list.incidents, now))
+    format!("{note}{}One of them in full: ./nexus incidents ID\n", rows(incidents, now))
+}
+
+/// That it is the copy, before all else.
+pub fn noted(note: Option<&str>) -> String {
+    note.map_or_else(String::new, |note| format!("{}.\n\n", plain(note)))
 }
 
 /// The story of one incident.
@@ -308,15 +337,18 @@ pub mod tests {
     #[test]
     fn the_list_is_a_table() {
         let now = Timestamp::from_second(1_200).unwrap();
-        let list = IncidentList { incidents: vec![incident(IncidentState::Closed), incident(IncidentState::GaveUp)] };
+        let list = |incidents| Told::by_the_healer(IncidentList { incidents });
+        let two = list(vec![incident(IncidentState::Closed), incident(IncidentState::GaveUp)]);
         assert_eq!(
-            list_text(&list, now),
+            list_text(&two, now),
             "ID        OPENED     LASTED  SERVICE     MODE  STATE      ATTEMPTS  PROBLEM\n\
              deadbeef  3 min ago  90 s    photos/web  heal  recovered  2         exited with code 1\n\
              deadbeef  3 min ago  3 min   photos/web  heal  gave up    2         exited with code 1\n\
              One of them in full: ./nexus incidents ID\n"
         );
-        assert_eq!(list_text(&IncidentList { incidents: Vec::new() }, now), "No incidents.\n");
+        assert_eq!(list_text(&list(Vec::new()), now), "No incidents.\n");
+        let copy = Told { note: Some("the healer does not answer\u{1b}; this is its copy".into()), ..list(Vec::new()) };
+        assert_eq!(list_text(&copy, now), "the healer does not answer\u{fffd}; this is its copy.\n\nNo incidents.\n");
     }
 
     #[test]

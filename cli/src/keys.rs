@@ -2,7 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use nexus_reporter::notify::Window;
 use url::Url;
+
+/// The message's template counts on it: two links of this length and all the rest fit into what Telegram takes.
+const URL_LIMIT: usize = 100;
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub enum Kind {
     TimeZone,
     /// A time as the reporter takes it: `5m` to `24h`.
     Interval,
+    /// A part of each day, `22:00-07:00`, or nothing.
+    OptionalWindow,
     /// A number of days.
     Days {
         least: u32,
@@ -89,7 +95,35 @@ pub const KEYS: &[Key] = &[
         Kind::OptionalUrl,
         First::Fixed(""),
         "Address at which your phone reaches Grafana, for the links in messages, e.g. http://raspberrypi.local:3000\n\
-         Empty: messages carry no links.",
+         Empty: messages carry no such links.",
+    ),
+    key(
+        "NEXUS_PAGE_URL",
+        Kind::OptionalUrl,
+        First::Fixed(""),
+        "Address at which your phone reaches the pages, for the links to incidents in messages, e.g.\n\
+         https://raspberrypi.local:10192. Empty: messages carry no such links.",
+    ),
+    key(
+        "NEXUS_WATCHDOG_URL",
+        Kind::OptionalUrl,
+        First::Fixed(""),
+        "Address outside that notices when this machine falls silent (a dead man's switch, e.g. https://hc-ping.com/UUID): it gets a\n\
+         POST every five minutes as long as alerts can be delivered. Empty: nobody notices.",
+    ),
+    key(
+        "NEXUS_QUIET_HOURS",
+        Kind::OptionalWindow,
+        First::Fixed(""),
+        "When nobody is to be woken, e.g. 22:00-07:00, by the clock of NEXUS_TIMEZONE. What is critical is told at any hour;\n\
+         warnings and what scripts send wait until it is over. Empty: everything is told at once.",
+    ),
+    key(
+        "NEXUS_BACKUP_WINDOW",
+        Kind::OptionalWindow,
+        First::Fixed(""),
+        "When backups run, e.g. 03:00-04:00, by the same clock: that the disk is busy and the processor slowed down is not\n\
+         told meanwhile. A disk that fills and memory that runs out are.",
     ),
     key(
         "NEXUS_BIND",
@@ -203,6 +237,12 @@ pub const KEYS: &[Key] = &[
         "Folder of the healer's policy, healer.yml. The healer sees all of it, so keep nothing else there.",
     ),
     key(
+        "NEXUS_STATE_DIR",
+        Kind::Path,
+        First::Commented("./state"),
+        "Folder of what ./nexus tune has changed, and how to take it back.",
+    ),
+    key(
         "NEXUS_HISTORY_INTERVAL",
         Kind::Interval,
         First::Commented("1h"),
@@ -225,7 +265,8 @@ pub const KEYS: &[Key] = &[
         "NEXUS_TIMEZONE",
         Kind::TimeZone,
         First::Found("UTC"),
-        "Time zone of the maintenance windows in healer.yml, where that names none: this machine's.",
+        "Time zone of quiet hours, of the backups' window, and of the maintenance windows in healer.yml, where that names none:\n\
+         this machine's.",
     ),
 ];
 
@@ -302,6 +343,12 @@ pub fn complaint(kind: Kind, value: &str) -> Option<String> {
         Kind::OptionalUrl if value.is_empty() => None,
         Kind::Url | Kind::OptionalUrl if !is_plain_url(value) => {
             complain("an address such as http://raspberrypi.local:3000")
+        }
+        Kind::OptionalUrl if value.len() > URL_LIMIT => {
+            Some(format!("has {} characters, and {URL_LIMIT} at most fit into a message", value.len()))
+        }
+        Kind::OptionalWindow if !value.is_empty() => {
+            value.parse::<Window>().err().map(|wrong| format!("is {value:?}, but {wrong}"))
         }
         Kind::ImageSource if !["registry", "debian"].contains(&value) => complain("registry or debian"),
         Kind::Image if !is_image(value) => complain("the name of an image, e.g. nexus/nexus:0.1.0"),
@@ -441,6 +488,15 @@ mod tests {
             bad(Kind::Url, value);
         }
         good(Kind::OptionalUrl, "");
+        bad(Kind::OptionalUrl, &format!("http://{}", "x".repeat(URL_LIMIT)));
+        for value in ["", "22:00-07:00", "03:00-04:00", "22:00-00:00"] {
+            good(Kind::OptionalWindow, value);
+        }
+        for value in
+            ["22-7", "22:00", "25:00-07:00", "07:00-07:00", "22:00-24:00", "22:0-07:00", "22:00 - 07:00", "+2:00-07:00"]
+        {
+            bad(Kind::OptionalWindow, value);
+        }
         good(Kind::Device, "10:124");
         for value in ["", "10", "10:", ":1", "a:1", "*:*", "10:124 rwm", "+1:3", "4096:0", "1:1048576"] {
             bad(Kind::Device, value);

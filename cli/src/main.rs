@@ -1,7 +1,7 @@
 //! `nexus`, the command line: what an owner asks of the stack, and the plumbing that `./nexus up` needs.
 //!
 //! It talks to the healer's API, to Prometheus and to Alertmanager on their published ports, and to Docker only through
-//! the `docker` program, for the demo. Exit codes: 0 fine, 1 something failed, 2 a mistake in the flags, the settings or the
+//! the `docker` program, for the demo and for `tune`. Exit codes: 0 fine, 1 something failed, 2 a mistake in the flags, the settings or the
 //! configuration; `status` has 0 to 2 for its verdict, and 3 for anything else.
 
 mod args;
@@ -31,7 +31,9 @@ mod render;
 mod secrets;
 mod selftest;
 mod status;
+mod telegram;
 mod text;
+mod tune;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -40,7 +42,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use nexus_model::Mode;
 
-use crate::args::{Bench, Cli, Command, Config, Heal, Policy};
+use crate::args::{Bench, Cli, Command, Config, Heal, Policy, Telegram};
 use crate::home::Home;
 use crate::status::Format;
 use crate::text::print;
@@ -113,10 +115,16 @@ fn run(cli: Cli) -> Result<ExitCode> {
             return Ok(ExitCode::from(report.exit_code()));
         }
         Command::Baseline(options) => runtime.block_on(baseline::run(&open()?, &options))?,
+        Command::Tune(options) => return runtime.block_on(tune::run(&open()?, options, now, paint)),
         Command::Capacity(options) => runtime.block_on(capacity::run(&open()?, &options))?,
         Command::Incidents { id: Some(id), json, .. } => {
             let detail = runtime.block_on(incidents::detail(&open()?, &id))?;
-            if json { as_json(&detail)? } else { incidents::detail_text(&detail, now, paint) }
+            if json {
+                as_json(&detail)?
+            } else {
+                let note = incidents::noted(detail.note.as_deref());
+                format!("{note}{}", incidents::detail_text(&detail.told, now, paint))
+            }
         }
         Command::Incidents { id: None, project, service, state, limit, json } => {
             let query = incidents::Query { project, service, state, limit };
@@ -203,6 +211,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
             runtime.block_on(mcp::serve(&open()?, act, token_file.as_deref()))?;
             String::new()
         }
+        Command::Telegram(Telegram::Setup { chat, wait, new_token }) => {
+            let options = telegram::Options { chat, wait, new_token };
+            let mut asked = telegram::Asked::here();
+            // Each line as it comes: it says what to do while it waits.
+            let tell = |line: &str| eprintln!("{line}");
+            runtime.block_on(telegram::setup(&open()?, &options, &mut asked, tell))?;
+            String::new()
+        }
         Command::Services => runtime.block_on(heal::services(&open()?))?,
         Command::Heal(command) => {
             let home = open()?;
@@ -231,6 +247,6 @@ fn lines(all: &[String]) -> String {
     all.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn as_json(value: &impl serde::Serialize) -> Result<String> {
+pub(crate) fn as_json(value: &impl serde::Serialize) -> Result<String> {
     Ok(format!("{}\n", serde_json::to_string_pretty(value).context("cannot write JSON")?))
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use nexus_reporter::notify::{
-    Bot, Delivery, INPUT_LIMIT, Message, MessageWanted, Notifier, NotifyError, Severity, Telegram, Way,
+    Bot, Delivery, INPUT_LIMIT, Message, MessageWanted, Notifier, NotifyError, Quiet, Severity, Telegram, Way,
 };
 use uuid::Uuid;
 
@@ -53,7 +53,15 @@ pub async fn send(home: &Home, wanted: MessageWanted) -> Result<Delivery> {
 pub fn notifier(home: &Home) -> Result<Notifier> {
     let base = home.url("NEXUS_ALERTMANAGER_PORT");
     let base = base.parse().with_context(|| format!("{base} is no address of Alertmanager"))?;
-    Ok(Notifier::new(base, home.get("NEXUS_HOST").to_owned(), telegram(home)?)?)
+    let quiet = match config::window(home, "NEXUS_QUIET_HOURS")? {
+        Some(window) => {
+            let name = home.get("NEXUS_TIMEZONE");
+            let zone = jiff::tz::TimeZone::get(name).with_context(|| format!("{name} is no time zone"))?;
+            Some(Quiet { window, zone })
+        }
+        None => None,
+    };
+    Ok(Notifier::new(base, home.get("NEXUS_HOST").to_owned(), telegram(home)?, quiet)?)
 }
 
 fn telegram(home: &Home) -> Result<Telegram> {

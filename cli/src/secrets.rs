@@ -101,8 +101,11 @@ pub const SECRETS: &[Secret] = &[
 
 /// What the owner writes, and the copies of those who send. All may be empty: then Telegram is off.
 pub const TELEGRAM_SOURCE: &str = "telegram_bot_token";
-const TELEGRAM_COPIES: [(Reader, &str); 2] =
-    [(Reader::Alertmanager, "alertmanager/telegram_bot_token"), (Reader::Reporter, "reporter/telegram_bot_token")];
+const TELEGRAM_COPIES: [(Reader, &str); 3] = [
+    (Reader::Alertmanager, "alertmanager/telegram_bot_token"),
+    (Reader::Healer, "healer/telegram_bot_token"),
+    (Reader::Reporter, "reporter/telegram_bot_token"),
+];
 /// Made from the password of the page.
 const PAGE: (Reader, &str) = (Reader::Reporter, page::WEB);
 
@@ -277,19 +280,23 @@ pub fn telegram_token(folder: &Path) -> Result<Option<String>> {
     if token.is_empty() {
         return Ok(None);
     }
-    let well_formed = token.split_once(':').is_some_and(|(id, secret)| {
-        !id.is_empty()
-            && id.chars().all(|c| c.is_ascii_digit())
-            && secret.len() >= 8
-            && secret.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
-    });
-    if !well_formed {
+    if !is_telegram_token(&token) {
         return Err(mistake(format!(
             "{} holds no bot token: it must be one line such as 123456789:AAF… as @BotFather gives it",
             folder.join(TELEGRAM_SOURCE).display()
         )));
     }
     Ok(Some(token))
+}
+
+/// What @BotFather gives: the bot's number, a colon, and what is secret.
+pub fn is_telegram_token(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(id, secret)| {
+        !id.is_empty()
+            && id.chars().all(|c| c.is_ascii_digit())
+            && secret.len() >= 8
+            && secret.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    })
 }
 
 /// The user who typed the command, behind sudo too: the `.env` and the API token are theirs.

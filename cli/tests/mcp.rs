@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-const READING: [&str; 11] = [
+const READING: [&str; 14] = [
     "baseline",
     "capacity",
     "explain_policy",
@@ -21,7 +21,10 @@ const READING: [&str; 11] = [
     "incidents",
     "logs",
     "plan",
+    "query",
     "query_metrics",
+    "schema",
+    "service_history",
     "services",
     "status",
 ];
@@ -105,6 +108,13 @@ fn says(request: &str) -> (u16, Value) {
             ]),
         ),
         "GET /api/v1/capacity" => (200, json!({"host": "pi"})),
+        "GET /api/v1/capacity?machine=pi5-8gb" => (200, json!({"host": "pi", "carries": []})),
+        "GET /api/v1/services/shop/api/history?from=2026-03-01T11%3A00%3A00Z&step=60" => (200, json!({"points": []})),
+        "GET /api/v1/query?sql=SELECT+1+AS+n" => (200, json!({"columns": [], "rows": [[1]], "complete": true})),
+        _ if request.starts_with("GET /api/v1/query?sql=") => {
+            (400, json!({"error": "syntax error at or near \"FORM\" (42601)"}))
+        }
+        "GET /api/v1/schema?table=incidents" => (200, json!({"tables": [{"name": "incidents"}]})),
         "GET /-/ready" => (200, json!("")),
         "GET /api/v1/query?query=up&timeout=8s" => (200, json!({"status": "success", "data": {"result": [1]}})),
         _ if request.starts_with("GET /api/v1/query?") => {
@@ -270,6 +280,12 @@ fn what_is_asked_is_answered_and_what_others_wrote_is_marked() {
     assert!(status["reasons"].to_string().contains("no such thing"), "{status}");
     let capacity: Value = serde_json::from_str(&agent.told("capacity", json!({}))[1]).unwrap();
     assert_eq!(capacity, json!({"host": "pi"}));
+    let mut json = |tool: &str, arguments| serde_json::from_str::<Value>(&agent.told(tool, arguments)[1]).unwrap();
+    assert_eq!(json("capacity", json!({"machine": "pi5-8gb"}))["carries"], json!([]));
+    let wanted = json!({"project": "shop", "service": "api", "from": "2026-03-01T12:00:00+01:00", "step": 60});
+    assert_eq!(json("service_history", wanted), json!({"points": []}));
+    assert_eq!(json("query", json!({"sql": "SELECT 1 AS n"}))["rows"], json!([[1]]));
+    assert_eq!(json("schema", json!({"table": "incidents"}))["tables"][0]["name"], "incidents");
 
     let services: Value = serde_json::from_str(&agent.told("services", json!({"project": "blog"}))[1]).unwrap();
     assert_eq!(services["services"].as_array().unwrap().len(), 1);
@@ -300,6 +316,9 @@ fn mistakes_are_sentences() {
     check("incidents", json!({"limti": 1}), "limti");
     check("incident", json!({"id": "latest"}), "no id of an incident");
     check("query_metrics", json!({"query": "sum("}), "Prometheus does not take the query: parse error");
+    check("query", json!({"sql": "SELECT 1 FORM x"}), "syntax error at or near \"FORM\" (42601)");
+    check("service_history", json!({"project": "shop", "service": "api", "from": "today"}), "from must be RFC 3339");
+    check("service_history", json!({"project": "shop", "service": "x"}), "there is no such thing; there are others");
     check("heal_now", json!({"project": "shop", "service": "api"}), "tool not found");
     check("nonsense", json!({}), "tool not found");
     assert!(standin.asked().iter().all(|(request, _, _)| request.starts_with("GET ")), "{:?}", standin.asked());

@@ -13,6 +13,7 @@ mod outages;
 mod owner;
 mod proxy;
 mod queries;
+mod tune;
 mod webhook;
 
 use std::future::Future;
@@ -50,6 +51,9 @@ cases! {
     dependencies::who_lives_in_the_network_of_a_restarted_container_is_restarted_after_it,
     healing::an_unhealthy_container_is_restarted_with_evidence,
     healing::an_exited_container_is_brought_back,
+    tune::a_memory_limit_and_a_restart_policy_come_and_go,
+    tune::a_bound_of_redis_comes_and_goes,
+    tune::settings_of_postgres_come_and_go,
     hands_off::an_opted_out_service_is_left_alone,
     hands_off::an_unlabelled_service_is_only_watched,
     hands_off::what_a_human_stopped_stays_stopped,

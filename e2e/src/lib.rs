@@ -15,4 +15,5 @@ pub mod project;
 pub mod promql;
 pub mod stack;
 pub mod telegram;
+pub mod telling;
 pub mod wait;

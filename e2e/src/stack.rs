@@ -132,6 +132,7 @@ impl Stack {
             ("NEXUS_SECRETS_DIR", path("secrets")),
             ("NEXUS_RENDERED_DIR", path("rendered")),
             ("NEXUS_POLICY_DIR", path("policy")),
+            ("NEXUS_STATE_DIR", path("state")),
             ("NEXUS_TELEGRAM_CHAT_ID", CHAT_ID.to_string()),
             ("NEXUS_TELEGRAM_API_URL", format!("http://host.docker.internal:{}", self.telegram.address.port())),
             ("NEXUS_BASE_URL", "http://pi.example:3000".to_owned()),
@@ -217,6 +218,13 @@ impl Stack {
 
     pub fn url(&self, port: &str) -> String {
         format!("http://127.0.0.1:{}", self.ports.get(port).copied().unwrap_or_default())
+    }
+
+    /// The image of a part, as the stack uses it.
+    pub fn image(&self, key: &str) -> Result<String> {
+        let all = images()?;
+        let found = all.into_iter().find_map(|(name, image)| (name == key).then_some(image));
+        found.with_context(|| format!("there is no image {key}"))
     }
 
     /// `docker compose` on the stack itself.
@@ -449,7 +457,7 @@ fn free_ports() -> Result<BTreeMap<&'static str, u16>> {
         .collect()
 }
 
-/// The images to test, as `./nexus test e2e` names them; by hand, those that `./nexus up` has made on this machine.
+/// The images to test.
 fn images() -> Result<Vec<(&'static str, String)>> {
     let keys = [
         "NEXUS_IMAGE_NEXUS",
@@ -461,7 +469,7 @@ fn images() -> Result<Vec<(&'static str, String)>> {
     keys.into_iter().map(|key| Ok((key, image(key)?))).collect()
 }
 
-/// One of them.
+/// The image to test, as `./nexus test e2e` names it; by hand, the one that `./nexus up` has made on this machine.
 pub fn image(key: &str) -> Result<String> {
     let env_of_owner =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env")).unwrap_or_default();
@@ -473,23 +481,30 @@ pub fn image(key: &str) -> Result<String> {
 
 /// Builds the image of the test containers, unless it is there.
 async fn test_image() -> Result<()> {
-    if docker(["image", "inspect", TEST_IMAGE]).await.is_ok() {
+    let rest = "FROM scratch\nCOPY --from=packages /bin/busybox /bin/busybox\n\
+        RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
+    debian_image(TEST_IMAGE, "busybox-static", rest).await
+}
+
+/// Builds an image from a package of Debian, unless it is there. The base with the package is called `packages` in what follows.
+pub async fn debian_image(tag: &str, package: &str, rest: &str) -> Result<()> {
+    if docker(["image", "inspect", tag]).await.is_ok() {
         return Ok(());
     }
     let base = std::env::var("NEXUS_E2E_BASE_IMAGE").unwrap_or_else(|_| "nexus/debian:trixie".to_owned());
     let context = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let recipe = "ARG BASE\nFROM ${BASE} AS packages\n\
-        RUN apt-get update && apt-get install -y --no-install-recommends busybox-static\n\
-        FROM scratch\nCOPY --from=packages /bin/busybox /bin/busybox\n\
-        RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
+    let recipe = format!(
+        "ARG BASE\nFROM ${{BASE}} AS packages\n\
+         RUN apt-get update && apt-get install -y --no-install-recommends {package} && rm -rf /var/lib/apt/lists/*\n{rest}"
+    );
     std::fs::write(context.path().join("Dockerfile"), recipe).context("cannot write the Dockerfile")?;
     let mut command = clean("docker");
-    command.args(["build", "--quiet", "--tag", TEST_IMAGE, "--build-arg", &format!("BASE={base}")]);
+    command.args(["build", "--quiet", "--tag", tag, "--build-arg", &format!("BASE={base}")]);
     for name in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
         if let Ok(value) = std::env::var(name) {
             command.args(["--build-arg", &format!("{name}={value}")]);
         }
     }
     command.arg(context.path());
-    run(command).await.map(drop).context("cannot build the image of the test containers")
+    run(command).await.map(drop).with_context(|| format!("cannot build the image {tag} for the tests"))
 }

@@ -3,10 +3,12 @@
 //! | route | answer |
 //! |---|---|
 //! | `POST /bot<token>/sendMessage` | 200 and the message; 400 for another chat, bad HTML, an empty or a too long text |
+//! | the same, with a word that is cut off | 503 |
 //! | the same, with a word for which it stumbles | the statuses that it was told, one after the other, then as above |
 //! | anything with another token | 401 |
 //! | anything else | 404 |
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -42,6 +44,8 @@ struct Bot {
     refused: Mutex<Vec<String>>,
     /// What it answers to messages with a word before it takes one.
     stumbles: Mutex<Vec<(String, StatusCode)>>,
+    /// Messages with these words don't get through.
+    cut_off: Mutex<BTreeSet<String>>,
 }
 
 /// A running server.
@@ -60,6 +64,7 @@ impl Telegram {
             accepted: Mutex::default(),
             refused: Mutex::default(),
             stumbles: Mutex::default(),
+            cut_off: Mutex::default(),
         });
         let listener =
             tokio::net::TcpListener::bind(("0.0.0.0", 0)).await.context("cannot listen for Telegram messages")?;
@@ -86,6 +91,17 @@ impl Telegram {
         }
     }
 
+    /// Whether messages with a word get through from now on.
+    pub fn cut_off(&self, word: &str, is_cut_off: bool) {
+        if let Ok(mut words) = self.bot.cut_off.lock() {
+            if is_cut_off {
+                words.insert(word.to_owned());
+            } else {
+                words.remove(word);
+            }
+        }
+    }
+
     /// How often it is still to stumble over a word.
     pub fn will_stumble(&self, word: &str) -> usize {
         self.bot.stumbles.lock().map(|all| all.iter().filter(|(other, _)| other == word).count()).unwrap_or_default()
@@ -105,6 +121,9 @@ struct SendMessage {
 }
 
 async fn answer(State(bot): State<Arc<Bot>>, method: Method, uri: Uri, body: Bytes) -> Response {
+    if bot.is_cut_off(&body) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     if let Some(status) = bot.stumble(&body) {
         let description = status.canonical_reason().unwrap_or_default();
         let answer = json!({"ok": false, "error_code": status.as_u16(), "description": description,
@@ -122,7 +141,7 @@ async fn answer(State(bot): State<Arc<Bot>>, method: Method, uri: Uri, body: Byt
         }
         Err((status, description)) => {
             if let Ok(mut refused) = bot.refused.lock() {
-                refused.push(format!("{} {description}", status.as_u16()));
+                refused.push(format!("{} {description}: {}", status.as_u16(), String::from_utf8_lossy(&body)));
             }
             (status, json!({"ok": false, "error_code": status.as_u16(), "description": description}))
         }
@@ -131,6 +150,11 @@ async fn answer(State(bot): State<Arc<Bot>>, method: Method, uri: Uri, body: Byt
 }
 
 impl Bot {
+    fn is_cut_off(&self, body: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(body);
+        self.cut_off.lock().is_ok_and(|words| words.iter().any(|word| text.contains(word.as_str())))
+    }
+
     fn stumble(&self, body: &[u8]) -> Option<StatusCode> {
         let text = String::from_utf8_lossy(body);
         let mut stumbles = self.stumbles.lock().ok()?;
@@ -175,8 +199,8 @@ mod tests {
     use super::*;
 
     fn bot() -> Bot {
-        let (accepted, refused, stumbles) = Default::default();
-        Bot { token: "1:a".into(), chat_id: -100, accepted, refused, stumbles }
+        let (accepted, refused, stumbles, cut_off) = Default::default();
+        Bot { token: "1:a".into(), chat_id: -100, accepted, refused, stumbles, cut_off }
     }
 
     #[test]

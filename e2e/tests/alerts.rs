@@ -63,9 +63,15 @@ const HEAD: &str = "\
 
 Made from the rules in `prometheus/rules`; a test fails when it is stale.
 
-`critical` and `warning` reach your phone, `info` is for the dashboard and the report alone, `none` for programs. *Waits* is how
+`critical` and `warning` reach your phone, at night only what is critical where there are [quiet hours](telegram.md); `info` is for the dashboard and the report alone, `none` for programs. *Waits* is how
 long it must be true before anybody is told, *stays* how long it is still shown after it was true last, so that what comes and goes
 makes one message. Each alert has a page that says what it means, what Nexus does by itself, what you do, and how to silence it.
+";
+
+const NOISE: &str = "\
+Ten incidents, played to these rules and to Alertmanager's routes and inhibition as they are shipped, in a time that runs faster
+(`e2e/src/telling/incidents.rs`, part of `./nexus test e2e`): each message that came, by the line that says it. Three at most, and none
+only where nobody need do anything. `NEXUS_BLESS=1` writes the table anew.
 ";
 
 const PROMPTS: &str = "\
@@ -111,6 +117,8 @@ fn the_document_lists_all_alerts() {
     for name in pages().difference(&named) {
         writeln!(text, "| [{name}](runbooks/{name}.md) | {} |", meaning(name)).unwrap();
     }
+    let noise = std::fs::read_to_string(root().join("alertmanager/tests/noise.md")).unwrap();
+    write!(text, "\n## How many messages an incident makes\n\n{NOISE}\n{noise}").unwrap();
     let path = root().join("docs/alerts.md");
     if std::env::var_os("NEXUS_BLESS").is_some() {
         std::fs::write(&path, &text).unwrap();

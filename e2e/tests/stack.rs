@@ -1,7 +1,7 @@
 //! `NEXUS_E2E=1 cargo test -p nexus-e2e --test stack`, or `./nexus test e2e`, which builds what it needs first.
 //!
-//! NEXUS_E2E=soak runs all cases ten times. Without either every case is reported as ignored. The stack is started once and always taken down: after a
-//! failure, a panic, and Ctrl-C. NEXUS_E2E_KEEP=1 leaves it running, for a look.
+//! Without NEXUS_E2E every case is reported as ignored. NEXUS_E2E_ROUNDS runs all cases so many times on the same stack, so that what fails
+//! once in a while shows. The stack is started once and always taken down: after a failure, a panic, and Ctrl-C. NEXUS_E2E_KEEP=1 leaves it running, for a look.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,13 +16,10 @@ use tokio::runtime::Runtime;
 
 /// No case takes longer than a third of this.
 const CASE_LIMIT: Duration = Duration::from_secs(300);
-/// All cases, again and again on the same stack: what fails once in a while shows.
-const SOAK_ROUNDS: u32 = 10;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    let wanted = std::env::var("NEXUS_E2E").unwrap_or_default();
-    if arguments.list || !matches!(wanted.as_str(), "1" | "soak") {
+    if arguments.list || std::env::var("NEXUS_E2E").unwrap_or_default() != "1" {
         if !arguments.list {
             eprintln!("the end-to-end test is left out: it needs Docker and the images; ./nexus test e2e runs it");
         }
@@ -32,13 +29,19 @@ fn main() -> ExitCode {
     }
     // They wait for the stack nearly all of the time.
     arguments.test_threads.get_or_insert(CASES.len());
-    match run(&arguments, if wanted == "soak" { SOAK_ROUNDS } else { 1 }) {
+    match rounds().and_then(|rounds| run(&arguments, rounds)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("the end-to-end test could not run: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn rounds() -> Result<u32> {
+    let wanted = std::env::var("NEXUS_E2E_ROUNDS").unwrap_or_else(|_| "1".to_owned());
+    let rounds = wanted.parse().ok().filter(|rounds| *rounds > 0);
+    rounds.with_context(|| format!("NEXUS_E2E_ROUNDS is no number of rounds: \"{wanted}\""))
 }
 
 fn run(arguments: &Arguments, rounds: u32) -> Result<ExitCode> {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use nexus_docker::StopCause;
-use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Now, ServiceKey};
+use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Mode, Now, ServiceKey};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{by_hand::ByHand, dependencies::Follows, relief, shadow};
 
@@ -17,6 +18,42 @@ pub struct Case {
     /// Oldest first.
     pub attempts: Vec<Try>,
     pub memory: Memory,
+}
+
+/// The row of an incident that begins now, in which nothing has been done yet. `alert` is what made the healer look, with the time
+/// of it.
+pub fn opened(
+    host: &str,
+    key: &ServiceKey,
+    (alert, alert_at): (&str, Timestamp),
+    mode: Mode,
+    problem: String,
+    now: &Now,
+) -> Incident {
+    Incident {
+        id: Uuid::now_v7(),
+        host: host.to_owned(),
+        project: key.project.clone(),
+        service: key.service.clone(),
+        container_name: String::new(),
+        image: String::new(),
+        alert: alert.to_owned(),
+        mode,
+        state: if mode == Mode::Heal { IncidentState::Suspect } else { IncidentState::Watching },
+        outcome: None,
+        problem,
+        refusal: None,
+        diagnosis: None,
+        opened_at: now.wall,
+        last_alert_at: alert_at,
+        closed_at: None,
+        attempts: 0,
+        failed_attempts: 0,
+        next_attempt_at: None,
+        acknowledged_at: None,
+        revision: 0,
+        recorded_at: None,
+    }
 }
 
 /// What the healer remembers of an incident beyond its row.

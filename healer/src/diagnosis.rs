@@ -73,7 +73,7 @@ fn in_words(findings: &Findings, mut verdict: Verdict, at: Timestamp) -> Diagnos
         confidence: verdict.confidence,
         summary: cut(&verdict.summary, LONGEST_SUMMARY),
         because: verdict.because.iter().map(|fact| cut(fact, LONGEST_FACT)).collect(),
-        recommendation: cut(recommendation(verdict.cause), LONGEST_RECOMMENDATION),
+        recommendation: cut(&recommended(findings, verdict.cause), LONGEST_RECOMMENDATION),
         at,
     }
 }
@@ -116,6 +116,8 @@ fn refused_to_start(findings: &Findings) -> Option<Verdict> {
             ],
         ),
         (Cause::ImageMissing, &["no such image", "image not known", "unable to find image"]),
+        // Docker's own, runc's, and containerd's of its task.
+        (Cause::LostRun, &["id already in use", "container with given id already exists", "container with id exists"]),
     ];
     let error = findings.error.to_ascii_lowercase();
     if error.is_empty() || findings.state == "running" {
@@ -127,6 +129,7 @@ fn refused_to_start(findings: &Findings) -> Option<Verdict> {
         Some((cause, _)) => *cause,
         None if of_network => Cause::NetworkMissing,
         None if error.contains("network") && error.contains("not found") => Cause::NetworkMissing,
+        None if error.contains("task") && error.contains("already exists") => Cause::LostRun,
         None if error.contains("executable file not found") => Cause::CommandNotFound,
         None if error.contains("exec: ") && error.contains("permission denied") => Cause::CommandNotExecutable,
         None if error.contains("exec: ") && error.contains("no such file or directory") => Cause::CommandNotFound,
@@ -496,6 +499,7 @@ pub fn meaning(cause: Cause) -> &'static str {
         Cause::MountFailed => "a folder or file can't be mounted into it",
         Cause::DeviceMissing => "a device that is passed to it is not there",
         Cause::NetworkMissing => "its network is not there",
+        Cause::LostRun => "a run of it goes on that Docker has lost, as when it was killed right after a start",
         Cause::DependencyDown => "it can't connect to another service that it needs",
         Cause::NameNotResolved => "it can't resolve the name of another host",
         Cause::DiskFull => "it has no disk space left",
@@ -516,6 +520,20 @@ pub fn meaning(cause: Cause) -> &'static str {
         Cause::AnswersWithError => "it answers its health check with an error",
         Cause::ProbeBroken => "the command of its health check can't be run",
         Cause::NewImage => "it has been failing since it got another image",
+    }
+}
+
+/// What a person may do, with what is known of this one.
+fn recommended(findings: &Findings, cause: Cause) -> String {
+    match cause {
+        // Neither stop nor kill reaches it, and no start is possible beside it (seen with Docker 20.10).
+        Cause::LostRun if !findings.container_id.is_empty() => {
+            let (id, short) = (&findings.container_id, short(&findings.container_id));
+            format!(
+                "End that run, which Docker can't, or boot the machine: sudo ctr -n moby tasks kill -s SIGKILL {id} && docker start {short}"
+            )
+        }
+        _ => recommendation(cause).to_owned(),
     }
 }
 
@@ -549,6 +567,10 @@ fn recommendation(cause: Cause) -> &'static str {
         }
         Cause::NetworkMissing => {
             "Recreate the service so that it joins the network there is now: docker compose up -d."
+        }
+        Cause::LostRun => {
+            "End that run, which Docker can't, or boot the machine: sudo ctr -n moby tasks kill -s SIGKILL ID, then docker start ID, with \
+             its whole id."
         }
         Cause::DependencyDown => "Mend the service that it depends on first.",
         Cause::NameNotResolved => {

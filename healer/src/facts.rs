@@ -164,6 +164,10 @@ pub fn stop_of(watched: &Watched, stops: &Stops) -> StopCause {
             Stopper::Itself => StopCause::Itself,
             Stopper::Requested => StopCause::Requested { at: container.finished_at.unwrap_or(Timestamp::UNIX_EPOCH) },
         },
+        // The end alone was told, without the signal that somebody had sent before.
+        (StopCause::Itself, Some((run, Stopper::Requested))) if *run == container.started_at => {
+            StopCause::Requested { at: container.finished_at.unwrap_or(Timestamp::UNIX_EPOCH) }
+        }
         (stop, _) => stop,
     }
 }
@@ -511,7 +515,8 @@ mod tests {
         assert_eq!(stop_of(&watched(StopCause::Unknown), &stops), StopCause::Itself);
         stops.insert("c1".into(), (wall(-100), Stopper::Requested));
         assert!(matches!(stop_of(&watched(StopCause::Unknown), &stops), StopCause::Requested { .. }));
-        assert_eq!(stop_of(&watched(StopCause::Itself), &stops), StopCause::Itself);
+        // Its end alone was told to a process that has not heard of the signal.
+        assert!(matches!(stop_of(&watched(StopCause::Itself), &stops), StopCause::Requested { .. }));
         // Another run of the same container.
         stops.insert("c1".into(), (wall(-300), Stopper::Requested));
         assert_eq!(stop_of(&watched(StopCause::Unknown), &stops), StopCause::Unknown);

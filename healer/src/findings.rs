@@ -25,6 +25,8 @@ const LONGEST_NAME: usize = 100;
 pub struct Findings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub container_id: String,
     pub image: String,
     pub image_id: String,
     /// Docker's words for state and health.
@@ -139,6 +141,7 @@ impl Findings {
         });
         Self {
             image: name(&container.image),
+            container_id: container.id.clone(),
             image_id: container.image_id.clone(),
             state: container.status.as_str().to_owned(),
             health: container.health.as_str().to_owned(),

@@ -21,6 +21,7 @@ pub mod config;
 pub mod decide;
 pub mod dependencies;
 pub mod diagnosis;
+pub mod direct;
 pub mod durable;
 pub mod evidence;
 pub mod explain;

@@ -76,6 +76,7 @@ pub struct Metrics {
     pub notify_failures: Count,
     pub seen_ill: Level,
     own_prompts: Family<CauseLabel, Count>,
+    told_directly: Family<OutcomeLabel, Count>,
     pub relief: ReliefMetrics,
 }
 
@@ -142,6 +143,12 @@ impl Metrics {
             "nexus_healer_wrong_labels",
             "Labels of Nexus on containers that can't be understood and are left out",
             wrong_labels.clone(),
+        );
+        let told_directly: Family<OutcomeLabel, Count> = Family::default();
+        registry.register(
+            "nexus_healer_telegram_messages",
+            "Messages that the healer sent to Telegram itself while Alertmanager was away, and tries that failed",
+            told_directly.clone(),
         );
         let (policy_loaded, policy_usable) = (Level::default(), Level::default());
         registry.register(
@@ -231,6 +238,7 @@ impl Metrics {
             notify_failures,
             seen_ill,
             own_prompts,
+            told_directly,
             relief,
         }
     }
@@ -249,6 +257,10 @@ impl Metrics {
 
     pub fn prompted_alone(&self, cause: &'static str, services: u64) {
         self.own_prompts.get_or_create(&CauseLabel { cause }).inc_by(services);
+    }
+
+    pub fn told_directly(&self, outcome: &'static str) {
+        self.told_directly.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// The policy was read, and whether it can be used.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     alertmanager::{Alertmanager, AlertmanagerError},
+    direct,
     evidence::chain,
     metrics::Metrics,
     tell::Alert,
@@ -34,6 +35,8 @@ pub struct Notifier {
     told: watch::Receiver<Told>,
     status: watch::Sender<PartStatus>,
     metrics: Arc<Metrics>,
+    /// What a person was told directly, and need not be told by Alertmanager.
+    directly: watch::Receiver<Arc<direct::Memory>>,
     /// What Alertmanager was last told, and still believes: to be ended when it is no longer true.
     standing: BTreeMap<BTreeMap<&'static str, String>, Alert>,
 }
@@ -44,8 +47,9 @@ impl Notifier {
         told: watch::Receiver<Told>,
         status: watch::Sender<PartStatus>,
         metrics: Arc<Metrics>,
+        directly: watch::Receiver<Arc<direct::Memory>>,
     ) -> Self {
-        Self { alertmanager, told, status, metrics, standing: BTreeMap::new() }
+        Self { alertmanager, told, status, metrics, directly, standing: BTreeMap::new() }
     }
 
     /// Runs until the worker, who says what is true, is gone.
@@ -74,7 +78,8 @@ impl Notifier {
 
     /// Posts what is true and ends what is not any more.
     async fn post(&mut self, told: &[Alert], now: Timestamp) -> Result<(), AlertmanagerError> {
-        let true_now: BTreeMap<_, _> = told.iter().map(|alert| (alert.labels.clone(), alert.clone())).collect();
+        let true_now: BTreeMap<_, _> =
+            told.iter().map(|alert| self.marked(alert, now)).map(|alert| (alert.labels.clone(), alert)).collect();
         let over = self.standing.iter().filter(|(labels, _)| !true_now.contains_key(*labels));
         let over: Vec<Value> = over.map(|(_, alert)| wire(alert, now, SignedDuration::ZERO)).collect();
         let body: Vec<Value> = true_now.values().map(|alert| wire(alert, now, ALIVE)).chain(over).collect();
@@ -92,6 +97,15 @@ impl Notifier {
         self.metrics.alertmanager_up.set(1);
         self.status.send_replace(PartStatus { state: "up".to_owned(), reason: None });
         Ok(())
+    }
+
+    /// With the label that keeps Alertmanager from telling it a second time.
+    fn marked(&self, alert: &Alert, now: Timestamp) -> Alert {
+        let mut alert = alert.clone();
+        if self.directly.borrow().marks(&alert, now) {
+            alert.labels.insert(direct::TOLD, "directly".to_owned());
+        }
+        alert
     }
 
     fn failed(&self, error: &AlertmanagerError) {
@@ -162,7 +176,9 @@ mod tests {
         let (_told, receiver) = watch::channel(Told::default());
         let (status, seen) = watch::channel(PartStatus { state: "down".into(), reason: None });
         let metrics = Arc::new(Metrics::new(Parts { postgres: false, alertmanager: true }));
-        let mut notifier = Notifier::new(Alertmanager::new(&url).unwrap(), receiver, status, Arc::clone(&metrics));
+        let (memory, directly) = watch::channel(Arc::default());
+        let alertmanager = Alertmanager::new(&url).unwrap();
+        let mut notifier = Notifier::new(alertmanager, receiver, status, Arc::clone(&metrics), directly);
         let now = Timestamp::from_second(2_000).unwrap();
 
         notifier.post(&[], now).await.unwrap();
@@ -173,6 +189,12 @@ mod tests {
         assert!(seen.borrow().reason.as_ref().unwrap().contains("503"));
         notifier.post(&[alert("HealerGaveUp")], now).await.unwrap();
         notifier.post(&[], now).await.unwrap();
+        // What was told directly goes to nobody a second time.
+        let mut told = direct::Memory::default();
+        told.told(&direct::News { begun: vec![alert("HealingOnHold")], ended: Vec::new() }, now);
+        memory.send_replace(Arc::new(told));
+        notifier.post(&[alert("HealingOnHold")], now).await.unwrap();
+        assert_eq!(posts.lock().unwrap().pop().unwrap()[0]["labels"]["told"], "directly");
 
         let posts = posts.lock().unwrap();
         let told: Vec<Vec<(&str, &str)>> = posts

@@ -41,6 +41,9 @@ const CONFIRMED_AFTER: SignedDuration = SignedDuration::from_secs(2);
 /// Between two probes of what is well or can't be reached, while something hangs on it.
 const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
+/// Between two probes of what has not been reached yet, and that nothing hangs on.
+const UNREACHED_AGAIN: SignedDuration = SignedDuration::from_mins(5);
+
 /// An answer that came within this is one to an alert that comes now.
 const JUST_NOW: SignedDuration = SignedDuration::from_secs(1);
 
@@ -288,51 +291,78 @@ fn parse_status(line: &[u8]) -> Option<u16> {
     words.next()?.parse().ok().filter(|status| (100..=999).contains(status))
 }
 
-/// What is known of the containers that something hangs on, by id.
+/// What is known of the containers that something hangs on, and of those that have yet to be reached, by id.
 #[derive(Debug, Default)]
-pub struct Probes(BTreeMap<String, Known>);
+pub struct Probes {
+    known: BTreeMap<String, Known>,
+    /// Those that have answered well once, in whatever run: what takes no connection any more has failed.
+    reached: BTreeSet<String>,
+}
 
 #[derive(Debug)]
 struct Known {
     run: Option<Timestamp>,
     fact: Probe,
     was_well: bool,
-    /// It has been reached before, in whatever run.
-    proven: bool,
     answered: Option<Now>,
-    /// When something hung on it last.
+    /// When it was wanted last, and for what.
     wanted: Now,
+    purpose: Purpose,
+}
+
+/// What a container is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Something hangs on it.
+    Trouble,
+    /// To know whether it can be reached from here at all, which can't be known any more once it is ill.
+    Reach,
 }
 
 impl Probes {
-    /// What is known of a run.
+    /// Goes on with what an earlier process knew.
+    pub fn resume(reached: BTreeSet<String>) -> Self {
+        Self { known: BTreeMap::new(), reached }
+    }
+
+    /// Those that have answered well once.
+    pub fn reached(&self) -> &BTreeSet<String> {
+        &self.reached
+    }
+
+    /// What is known of a run, for those that something hangs on.
     pub fn fact(&self, id: &str, run: Option<Timestamp>) -> Probe {
-        self.0.get(id).filter(|known| known.run == run).map_or(Probe::Asking, |known| known.fact.clone())
+        let known = self.known.get(id).filter(|known| known.run == run && known.purpose == Purpose::Trouble);
+        known.map_or(Probe::Asking, |known| known.fact.clone())
     }
 
-    /// Those of which something is known.
+    /// Those that something hangs on.
     pub fn ids(&self) -> impl Iterator<Item = &String> {
-        self.0.keys()
+        self.known.iter().filter(|(_, known)| known.purpose == Purpose::Trouble).map(|(id, _)| id)
     }
 
-    /// Something hangs on it: how long until it is to be asked.
-    pub fn want(&mut self, id: &str, run: Option<Timestamp>, now: &Now) -> SignedDuration {
-        let known = self.0.entry(id.to_owned()).or_insert_with(|| Known {
+    /// Wanted for a purpose: how long until it is to be asked.
+    pub fn want(&mut self, id: &str, run: Option<Timestamp>, purpose: Purpose, now: &Now) -> SignedDuration {
+        let known = self.known.entry(id.to_owned()).or_insert_with(|| Known {
             run,
             fact: Probe::Asking,
             was_well: false,
-            proven: false,
             answered: None,
             wanted: now.clone(),
+            purpose,
         });
         known.wanted = now.clone();
-        if known.run != run {
+        // What was said before the trouble is no word on it.
+        let is_trouble = purpose == Purpose::Trouble && known.purpose != purpose;
+        known.purpose = purpose;
+        if known.run != run || is_trouble {
             (known.run, known.fact, known.was_well, known.answered) = (run, Probe::Asking, false, None);
         }
-        let every = match known.fact {
-            Probe::Asking => SignedDuration::ZERO,
-            Probe::Doubtful { .. } | Probe::Failed { .. } => CONFIRMED_AFTER,
-            Probe::Well | Probe::Unknown { .. } => AGAIN,
+        let every = match (known.purpose, &known.fact) {
+            (_, Probe::Asking) => SignedDuration::ZERO,
+            (Purpose::Reach, _) => UNREACHED_AGAIN,
+            (_, Probe::Doubtful { .. } | Probe::Failed { .. }) => CONFIRMED_AFTER,
+            (_, Probe::Well | Probe::Unknown { .. }) => AGAIN,
         };
         let passed = known.answered.as_ref().map_or(every, |answered| now.since(answered));
         (every - passed).max(SignedDuration::ZERO)
@@ -340,7 +370,7 @@ impl Probes {
 
     /// It is to be asked anew, unless it has answered just now: alerts come in bundles.
     pub fn outdate(&mut self, id: &str, now: &Now) {
-        let Some(known) = self.0.get_mut(id) else { return };
+        let Some(known) = self.known.get_mut(id) else { return };
         if known.answered.as_ref().is_some_and(|answered| now.since(answered) >= JUST_NOW) {
             (known.fact, known.answered) = (Probe::Asking, None);
         }
@@ -348,16 +378,17 @@ impl Probes {
 
     /// What came of a probe of a run. One of a run that is over says nothing.
     pub fn answered(&mut self, id: &str, run: Option<Timestamp>, answer: Answer, now: &Now) {
-        let Some(known) = self.0.get_mut(id).filter(|known| known.run == run) else { return };
+        let Some(known) = self.known.get_mut(id).filter(|known| known.run == run) else { return };
         let answer = match answer {
-            Answer::Refused(why) if known.proven => Answer::Failed(why),
+            Answer::Refused(why) if self.reached.contains(id) => Answer::Failed(why),
             Answer::Refused(why) => Answer::Unknown(why),
             other => other,
         };
         known.answered = Some(now.clone());
         known.fact = match (answer, &known.fact) {
             (Answer::Well, _) => {
-                (known.was_well, known.proven) = (true, true);
+                known.was_well = true;
+                self.reached.insert(id.to_owned());
                 Probe::Well
             }
             (Answer::Failed(why), Probe::Doubtful { .. } | Probe::Failed { .. }) => {
@@ -368,9 +399,10 @@ impl Probes {
         };
     }
 
-    /// Forgets what nothing hangs on any more.
-    pub fn forget(&mut self, wanted: &BTreeSet<String>, now: &Now) {
-        self.0.retain(|id, known| wanted.contains(id) || now.since(&known.wanted) < FRESH);
+    /// Forgets what nothing hangs on any more, and who has gone.
+    pub fn forget(&mut self, wanted: &BTreeSet<String>, exists: impl Fn(&str) -> bool, now: &Now) {
+        self.known.retain(|id, known| wanted.contains(id) || now.since(&known.wanted) < FRESH);
+        self.reached.retain(|id| exists(id));
     }
 }
 

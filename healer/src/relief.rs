@@ -16,7 +16,7 @@ pub mod tell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey};
+use nexus_model::{Attempt, AttemptOutcome, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -444,31 +444,8 @@ pub fn open(host: &str, situation: &Situation, alert: (&str, Timestamp), now: &N
         Some(left) => format!(", none in {} s at this pace", left.as_secs()),
         None => String::new(),
     };
-    let key = situation.resource.key();
-    let incident = Incident {
-        id: Uuid::now_v7(),
-        host: host.to_owned(),
-        project: key.project,
-        service: key.service,
-        container_name: String::new(),
-        image: String::new(),
-        alert: alert.0.to_owned(),
-        mode,
-        state: if mode == Mode::Heal { IncidentState::Suspect } else { IncidentState::Watching },
-        outcome: None,
-        problem: format!("{} of {what} left{soon}", bytes(situation.available)),
-        refusal: None,
-        diagnosis: None,
-        opened_at: now.wall,
-        last_alert_at: alert.1,
-        closed_at: None,
-        attempts: 0,
-        failed_attempts: 0,
-        next_attempt_at: None,
-        acknowledged_at: None,
-        revision: 0,
-        recorded_at: None,
-    };
+    let problem = format!("{} of {what} left{soon}", bytes(situation.available));
+    let incident = case::opened(host, &situation.resource.key(), alert, mode, problem, now);
     let case = Case { incident, attempts: Vec::new(), memory: case::Memory::default() };
     let mut changed = Changed { case, events: Vec::new() };
     let detail = format!("{}: looked at because of {}", changed.case.incident.problem, alert.0);

@@ -5,6 +5,7 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 use anyhow::{Context, anyhow};
 use nexus_docker::{Docker, Watcher};
 use nexus_model::api::PartStatus;
+use nexus_telegram::Bot;
 use nexus_web::{Limits, Secret, Tokens};
 use tokio::{
     sync::{Mutex, Notify, Semaphore, mpsc, oneshot, watch},
@@ -18,7 +19,8 @@ use crate::{
     api, asks,
     clock::Clock,
     config::Config,
-    evidence::Places,
+    direct::{self, task::Direct},
+    evidence::{Places, chain},
     journal::Journal,
     metrics::{Metrics, Parts},
     notify::{Notifier, Told},
@@ -184,9 +186,28 @@ impl Settings {
             }
             None => None,
         };
+        let remembered = direct::task::remembered(&journal).await.map_err(anyhow::Error::from)?;
+        let (memory, directly) = watch::channel(Arc::new(remembered));
+        let mut direct = match (&asked, bot(&config)) {
+            (Some(asked), Some(bot)) => {
+                let direct = Direct {
+                    host: host.clone(),
+                    bot,
+                    links: config.links(),
+                    alertmanager: asked.clone(),
+                    journal: journal.clone(),
+                    told: told_seen.clone(),
+                    status: alertmanager_seen.clone(),
+                    metrics: Arc::clone(&metrics),
+                    memory,
+                };
+                Some(tokio::spawn(direct.run()))
+            }
+            _ => None,
+        };
         let mut notifier = match &asked {
             Some(asked) => {
-                let notifier = Notifier::new(asked.clone(), told_seen, alertmanager, Arc::clone(&metrics));
+                let notifier = Notifier::new(asked.clone(), told_seen, alertmanager, Arc::clone(&metrics), directly);
                 Some(tokio::spawn(notifier.run()))
             }
             None => {
@@ -314,6 +335,7 @@ impl Settings {
                 _ = &mut relief => broken = Some("relief"),
                 () = ended(&mut notifier) => broken = Some("notifier"),
                 () = ended(&mut alone) => broken = Some("prompter"),
+                () = ended(&mut direct) => broken = Some("teller"),
                 () = ended(&mut reload) => broken = Some("reader of the policy"),
                 () = ended(&mut copier) => broken = Some("copier"),
                 () = journal.ended() => broken = Some("journal"),
@@ -332,7 +354,7 @@ impl Settings {
             _ = relief.await;
         }
         // The worker held the senders of what is true; the two end with it.
-        for task in [notifier, alone, keeping_silences, reload].into_iter().flatten() {
+        for task in [notifier, alone, direct, keeping_silences, reload].into_iter().flatten() {
             task.abort();
         }
         if let Some(copier) = copier
@@ -348,6 +370,25 @@ impl Settings {
         match broken {
             Some(part) => Err(Failure::Other(anyhow!("the {part} broke down; see the log above"))),
             None => Ok(()),
+        }
+    }
+}
+
+/// Who tells a person while Alertmanager is away. Without it healing goes on as it is, so a wrong setting is no reason not to start.
+fn bot(config: &Config) -> Option<Bot> {
+    match config.bot() {
+        Ok(Some(bot)) => Some(bot),
+        Ok(None) => {
+            tracing::info!("telegram is not set up: while alertmanager is away nobody is told of anything");
+            None
+        }
+        Err(error) => {
+            let reason = chain(&error);
+            tracing::warn!(
+                reason,
+                "telegram can't be told directly: while alertmanager is away nobody is told of anything"
+            );
+            None
         }
     }
 }

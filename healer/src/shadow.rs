@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use nexus_docker::Container;
 use nexus_model::{
     Attempt, AttemptOutcome, Incident, Now,
-    shadow::{RESTARTED_ELSEWHERE, WOULD_HAVE_HELPED, WOULD_NOT_HAVE_HELPED},
+    shadow::{RESTARTED_ELSEWHERE, WOULD_HAVE_HELPED, WOULD_NOT_BE_KNOWN, WOULD_NOT_HAVE_HELPED},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -135,12 +135,14 @@ impl Changed {
             Some((number, Some(AttemptOutcome::DidNotHelp | AttemptOutcome::Failed))) => {
                 return self.verdict(false, &format!("attempt {number} did not"), now);
             }
-            Some((_, Some(AttemptOutcome::Interrupted))) => return self.forget(),
+            Some((number, Some(AttemptOutcome::Interrupted))) => {
+                return self.never_known(&format!("attempt {number} was interrupted"), now);
+            }
             Some((_, None)) | None => (),
         }
         // A boot is more than a restart.
         if watched.runs.values().any(|run| run.boot_id != now.boot_id) {
-            return self.forget();
+            return self.never_known("the machine was booted", now);
         }
         if let Some(elsewhere) = watched.elsewhere.clone() {
             return self.judge(elsewhere, facts, now);
@@ -153,7 +155,7 @@ impl Changed {
         let Some((run, seen)) = again else { return };
         // It was well before somebody restarted it: that shows nothing.
         if self.case.memory.well_since.is_some() {
-            return self.forget();
+            return self.never_known("it was well before it was started anew", now);
         }
         self.restarted(&run, &seen, facts, now);
     }
@@ -187,7 +189,7 @@ impl Changed {
         match verify::judge_counted(&elsewhere.as_attempt(), elsewhere.run.restart_count, seen, &facts.healing, now) {
             // One that is stopped for good ends the incident.
             Verdict::Pending { .. } | Verdict::Stopped(_) => (),
-            Verdict::Gone => self.forget(),
+            Verdict::Gone => self.never_known("the container is gone", now),
             Verdict::DidNotHelp(why) => self.verdict(false, &format!("another did not: {why}"), now),
             Verdict::Well => match &elsewhere.well_since {
                 None => {
@@ -212,6 +214,12 @@ impl Changed {
         self.forget();
         let (kind, word) = if helped { (WOULD_HAVE_HELPED, "") } else { (WOULD_NOT_HAVE_HELPED, "not ") };
         self.tell(now, kind, format!("a restart would {word}have helped: {detail}"));
+    }
+
+    /// What was due so far gets no verdict: told, since whoever counts the lines must not give it that of a later one.
+    fn never_known(&mut self, why: &str, now: &Now) {
+        self.forget();
+        self.tell(now, WOULD_NOT_BE_KNOWN, format!("whether a restart would have helped will not be known: {why}"));
     }
 
     /// What was due so far has its verdict, or gets none.

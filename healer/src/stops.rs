@@ -1,6 +1,7 @@
 //! Who stopped what, written down as long as the watcher knows it: after a gap in Docker's events nobody else does. Pure.
 
-use nexus_docker::{Snapshot, Status, StopCause};
+use jiff::Timestamp;
+use nexus_docker::{SIGNAL_WORKS_WITHIN, Snapshot, Status, StopCause};
 
 use crate::{
     facts::{Stopper, Stops},
@@ -8,7 +9,7 @@ use crate::{
 };
 
 /// What is not written down yet, and what may be forgotten.
-pub fn news(snapshot: &Snapshot, known: &Stops) -> Vec<Change> {
+pub fn news(snapshot: &Snapshot, known: &Stops, now: Timestamp) -> Vec<Change> {
     let mut changes = Vec::new();
     for (id, watched) in &snapshot.containers {
         let container = &watched.container;
@@ -21,13 +22,28 @@ pub fn news(snapshot: &Snapshot, known: &Stops) -> Vec<Change> {
             let stopper = Stopper::Requested;
             changes.push(Change::Stop { container_id: id.clone(), started_at: container.started_at, stopper });
         }
-        if container.status == Status::Running && noted == Some(Stopper::Requested) {
-            changes.push(Change::ForgetStop { container_id: id.clone() });
+        if container.status == Status::Running {
+            // A stop that is under way: an engine that is killed over it does not remember who asked. What has survived the signal
+            // for so long goes on.
+            let is_asked_to_stop = matches!(watched.stop, StopCause::Requested { at }
+                if now.duration_since(at).abs() <= SIGNAL_WORKS_WITHIN);
+            match (is_asked_to_stop, noted) {
+                (true, Some(Stopper::Requested)) => (),
+                (true, _) => changes.push(Change::Stop {
+                    container_id: id.clone(),
+                    started_at: container.started_at,
+                    stopper: Stopper::Requested,
+                }),
+                (false, Some(Stopper::Requested)) => changes.push(Change::ForgetStop { container_id: id.clone() }),
+                (false, _) => (),
+            }
         }
         if !matches!(container.status, Status::Exited | Status::Dead) {
             continue;
         }
         let stopper = match watched.stop {
+            // Its end alone was told, without the signal that it came from.
+            StopCause::Itself if noted == Some(Stopper::Requested) => continue,
             StopCause::Itself => Stopper::Itself,
             StopCause::Requested { .. } => Stopper::Requested,
             // What is known of the run already was said by its events.
@@ -54,5 +70,75 @@ pub fn note(known: &mut Stops, changes: Vec<Change>) {
             Change::ForgetStop { container_id } => _ = known.remove(&container_id),
             _ => (),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::SignedDuration;
+    use nexus_docker::{Container, Watched};
+
+    use super::*;
+    use crate::{
+        facts::stop_of,
+        testing::{at, container, exited},
+    };
+
+    fn snapshot(container: Container, stop: StopCause) -> Snapshot {
+        let id = container.id.clone();
+        let watched = Watched { container: container.into(), stop, has_been_healthy: true, oom_events: 0 };
+        Snapshot { up: true, containers: BTreeMap::from([(id, watched)]), ..Snapshot::default() }
+    }
+
+    /// Looks, and notes what is new.
+    fn look(known: &mut Stops, container: Container, stop: StopCause, second: i64) -> StopCause {
+        let snapshot = snapshot(container, stop);
+        let now = at(second).wall;
+        let changes = news(&snapshot, known, now);
+        note(known, changes);
+        let again = news(&snapshot, known, now);
+        assert!(again.is_empty(), "what is noted is no news: {again:?}");
+        snapshot.containers.values().map(|watched| stop_of(watched, known)).next().unwrap()
+    }
+
+    #[test]
+    fn a_stop_that_is_under_way_is_remembered_whatever_becomes_of_the_engine() {
+        let stopped = || Container { started_at: container().started_at, ..exited(143) };
+        let asked = StopCause::Requested { at: at(0).wall };
+        // The engine is killed over it, and so is the healer: both know nothing of it afterwards.
+        for after in [StopCause::Engine, StopCause::Unknown, StopCause::Itself] {
+            let mut known = Stops::new();
+            look(&mut known, container(), asked, 1);
+            let found = look(&mut known, stopped(), after, 5);
+            assert!(matches!(found, StopCause::Requested { .. }), "{after:?}: {found:?}");
+        }
+        // Nobody had asked.
+        for after in [StopCause::Engine, StopCause::Itself] {
+            let mut known = Stops::new();
+            look(&mut known, container(), StopCause::Unknown, 1);
+            assert_eq!(look(&mut known, stopped(), after, 5), after);
+        }
+    }
+
+    #[test]
+    fn what_has_survived_the_signal_or_was_started_since_is_free_again() {
+        let asked = StopCause::Requested { at: at(0).wall };
+        let mut known = Stops::new();
+        look(&mut known, container(), asked, 1);
+        let later = SIGNAL_WORKS_WITHIN.as_secs() + 1;
+        look(&mut known, container(), asked, later);
+        assert!(known.is_empty());
+        let stopped = Container { started_at: container().started_at, ..exited(1) };
+        assert_eq!(look(&mut known, stopped, StopCause::Itself, later + 60), StopCause::Itself);
+
+        let mut known = Stops::new();
+        look(&mut known, container(), asked, 1);
+        let started_at = container().started_at.map(|at| at + SignedDuration::from_secs(60));
+        let again = || Container { started_at, ..container() };
+        look(&mut known, again(), StopCause::Unknown, 61);
+        let stopped = Container { started_at, ..exited(1) };
+        assert_eq!(look(&mut known, stopped, StopCause::Itself, 70), StopCause::Itself);
     }
 }

@@ -67,6 +67,8 @@ pub fn alert(case: &Case) -> Option<Alert> {
         ("since", moment(incident.opened_at)),
         ("tried", tried(case)),
         ("action", action(case)),
+        // For the link to its page.
+        ("incident", incident.id.to_string()),
     ]);
     if let Some(cause) = incident.diagnosis.as_ref().and_then(cause) {
         annotations.insert("cause", cause);
@@ -97,6 +99,7 @@ pub fn waits(case: &Case) -> Option<Alert> {
         ("description", format!("{by} is not well, and a restart of {key} would not help before it is.")),
         ("runbook_url", "docs/runbooks/HealingWaits.md".to_owned()),
         ("since", moment(incident.opened_at)),
+        ("incident", incident.id.to_string()),
         ("action", format!("./nexus incidents {}\n./nexus heal on {}", incident.id, word(&by.to_string()))),
     ]);
     Some(Alert { labels, annotations, since })

@@ -15,7 +15,7 @@ use crate::{
     act::Deed,
     alone, backoff,
     by_hand::ByHand,
-    case::{Case, Memory, Try, TryMemory},
+    case::{self, Case, Memory, Try, TryMemory},
     decide::{Admission, Decision, would_be_delay},
     dependencies::Follows,
     diagnosis,
@@ -42,35 +42,17 @@ pub struct Changed {
 pub fn open(
     host: &str,
     key: &ServiceKey,
-    (alert, alert_at): (&str, Timestamp),
+    alert: (&str, Timestamp),
     found: Admission,
     carried: BTreeMap<String, u32>,
     now: &Now,
 ) -> Changed {
     let incident = Incident {
-        id: Uuid::now_v7(),
-        host: host.to_owned(),
-        project: key.project.clone(),
-        service: key.service.clone(),
         container_name: found.container.name.clone(),
         image: found.container.image.clone(),
-        alert: alert.to_owned(),
-        mode: found.mode,
-        state: if found.mode == Mode::Heal { IncidentState::Suspect } else { IncidentState::Watching },
-        outcome: None,
-        problem: found.problem,
-        refusal: None,
-        diagnosis: None,
-        opened_at: now.wall,
-        last_alert_at: alert_at,
-        closed_at: None,
-        attempts: 0,
-        failed_attempts: 0,
-        next_attempt_at: None,
-        acknowledged_at: None,
-        revision: 0,
-        recorded_at: None,
+        ..case::opened(host, key, alert, found.mode, found.problem, now)
     };
+    let (alert, _) = alert;
     let memory =
         Memory { containers: found.ill.into_iter().collect(), carried, follows: found.follows, ..Memory::default() };
     let mut changed = Changed { case: Case { incident, attempts: Vec::new(), memory }, events: Vec::new() };

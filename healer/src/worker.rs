@@ -150,12 +150,13 @@ impl Worker {
         let limit = parts.policy.borrow().healing.restarts_per_10_minutes.saturating_add(1).saturating_mul(144);
         let limit = limit.min(budget::MOST_KEPT as u32);
         let now = clock.now();
-        let (cases, stops, restarts, would_be, host_hold) = parts
+        let (cases, stops, restarts, would_be, (host_hold, reached)) = parts
             .journal
             .read(move |store| {
                 let restarts = store.recent_restarts(limit, &now)?;
                 let would_be = store.would_be_restarts(&now)?;
-                Ok((store.open_cases()?, store.stops()?, restarts, would_be, store.memo(Memo::Hold)?))
+                let memos = (store.memo(Memo::Hold)?, store.memo(Memo::Reached)?);
+                Ok((store.open_cases()?, store.stops()?, restarts, would_be, memos))
             })
             .await?;
         // Those of the machine itself are another's to go on with.
@@ -186,7 +187,7 @@ impl Worker {
             host_hold,
             too_much_to_see: false,
             wrong_labels: labels::WrongLabels::new(),
-            probes: Asking::default(),
+            probes: Asking::resume(reached.unwrap_or_default()),
             parts,
         };
         worker.show();
@@ -252,6 +253,7 @@ impl Worker {
             self.step(&key, &snapshot).await;
         }
         self.ask_probes(&snapshot);
+        self.remember_reached().await;
         if self.pruned.as_ref().is_none_or(|last| now.since(last) >= PRUNE_EVERY) {
             let prune = Change::Prune { now: now.wall, copies_wanted: self.parts.copies_wanted };
             if self.commit(vec![prune]).await {
@@ -531,7 +533,7 @@ impl Worker {
         if !snapshot.up {
             return;
         }
-        let changes = stops::news(snapshot, &self.stops);
+        let changes = stops::news(snapshot, &self.stops, self.clock.now().wall);
         if !changes.is_empty() && self.commit(changes.clone()).await {
             stops::note(&mut self.stops, changes);
         }

@@ -8,7 +8,7 @@ mod support;
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,6 +22,7 @@ use support::{
     engine::{Engine, Fake},
     eventually,
     healer::{Healer, POLICY},
+    mounted::{Mounted, available},
 };
 
 const MIB: u64 = 1 << 20;
@@ -32,7 +33,7 @@ const PACE: u64 = 4 * MIB;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trial = match Mounted::new() {
+    let trial = match Mounted::new(SIZE) {
         Ok(mounted) => Trial::test("a_runaway_writer_never_fills_the_disk", move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(a_runaway_writer_never_fills_the_disk(&mounted));
@@ -43,48 +44,6 @@ fn main() -> ExitCode {
         }
     };
     libtest_mimic::run(&arguments, vec![trial]).exit_code()
-}
-
-/// An ext4 in a file, mounted until it is dropped.
-struct Mounted {
-    folder: tempfile::TempDir,
-}
-
-impl Mounted {
-    fn new() -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let image = folder.path().join("image");
-        std::fs::File::create(&image).and_then(|file| file.set_len(SIZE)).map_err(|error| error.to_string())?;
-        let mounted = Self { folder };
-        std::fs::create_dir(mounted.path()).map_err(|error| error.to_string())?;
-        // No blocks for root: what df shows is what there is.
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(mounted.path()))?;
-        Ok(mounted)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("mount")
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Lazily: a failed test leaves a writer behind.
-        _ = Command::new("umount").arg("-l").arg(self.path()).stderr(std::process::Stdio::null()).status();
-    }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| format!("{name}: {error}"))?;
-    let why = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
-    if output.status.success() { Ok(()) } else { Err(format!("{name} can't be used here: {why}")) }
-}
-
-fn available(folder: &Path) -> u64 {
-    let found = rustix::fs::statvfs(folder).unwrap();
-    found.f_bavail * found.f_frsize
 }
 
 /// Writes as long as its container runs, unless it is told to behave.

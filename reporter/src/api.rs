@@ -1,7 +1,10 @@
 //! Handlers of the API. Routes and status codes are in [`crate::server`].
 
 pub mod history;
+pub mod incidents;
 pub mod openapi;
+pub mod query;
+pub mod series;
 
 use axum::{
     Json,
@@ -15,7 +18,7 @@ use axum::{
 };
 use jiff::{SignedDuration, Timestamp};
 use nexus_model::{
-    api::{ApiError, IncidentDetail, IncidentList, ServiceList},
+    api::{ApiError, ServiceList},
     control::ServiceDetail,
 };
 use schemars::JsonSchema;
@@ -131,31 +134,6 @@ pub async fn charts(
         points: series.points.iter().map(|(at, value)| ChartPoint { at: *at, value: finite(*value) }).collect(),
     });
     Ok(Json(ChartList { span: name.to_owned(), series: series.collect() }))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IncidentsQuery {
-    project: Option<String>,
-    service: Option<String>,
-    state: Option<String>,
-    limit: Option<u32>,
-}
-
-pub async fn incidents(
-    State(app): State<App>,
-    query: Result<Query<IncidentsQuery>, QueryRejection>,
-) -> Result<Json<IncidentList>, Problem> {
-    let IncidentsQuery { project, service, state, limit } = asked(query)?;
-    let limit = limit.map(|limit| limit.to_string());
-    let given = [("project", &project), ("service", &service), ("state", &state), ("limit", &limit)];
-    let query: Vec<(&str, &str)> = given.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-    app.ask_healer("/api/v1/incidents", &query).await
-}
-
-pub async fn incident(State(app): State<App>, Path(id): Path<String>) -> Result<Json<IncidentDetail>, Problem> {
-    let id: Uuid = id.parse().map_err(|_| bad("an incident's id is a UUID"))?;
-    app.ask_healer(&format!("/api/v1/incidents/{id}"), &[]).await
 }
 
 pub async fn services(State(app): State<App>) -> Result<Json<ServiceList>, Problem> {

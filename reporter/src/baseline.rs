@@ -4,7 +4,6 @@
 pub mod bottlenecks;
 pub mod peaks;
 pub mod render;
-pub mod units;
 pub mod usual;
 
 use std::collections::BTreeMap;
@@ -109,7 +108,7 @@ pub async fn read_days(
 ) -> Result<Baseline, UsageError> {
     let id = usage::host_id(client, host).await?;
     let hours = usage::hours(client, id, back(now, days), now).await?;
-    let last = hours.last().map_or(now, |hour| hour.at);
+    let last = usage::last_hour(hours.last().map(|hour| hour.at), now);
     let services = usage::services(client, id, back(now, days.min(SERVICES_DAYS)), now, last).await?;
     let mounts = usage::mounts(client, id, now, last).await?;
     Ok(baseline(host, zone, days, &hours, services, &mounts))

@@ -41,6 +41,18 @@ impl<T> Cache<T> {
     }
 }
 
+impl<T> Cache<T> {
+    /// Asks anew before it is too old, without making anybody wait; an answer that is not worth it changes nothing. Tells whether it was.
+    pub async fn renew(&self, now: Timestamp, ask: impl Future<Output = T>, is_kept: impl Fn(&T) -> bool) -> bool {
+        let answer = Arc::new(ask.await);
+        let kept = is_kept(&answer);
+        if kept {
+            *self.last.lock().await = Some((now, answer));
+        }
+        kept
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +82,17 @@ mod tests {
             };
             assert_eq!(*cache.get_while(Timestamp::UNIX_EPOCH, ask, |answer| *answer == 3).await, expected);
         }
+    }
+
+    #[tokio::test]
+    async fn it_is_renewed_by_what_is_worth_it() {
+        let cache = Cache::new(SignedDuration::from_secs(5));
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(cache.renew(at(100), async { 1 }, |_| true).await);
+        assert!(!cache.renew(at(104), async { 2 }, |_| false).await);
+        assert_eq!(*cache.get(at(104), async || 3).await, 1);
+        assert!(cache.renew(at(104), async { 4 }, |_| true).await);
+        assert_eq!(*cache.get(at(108), async || 5).await, 4);
     }
 
     #[tokio::test]

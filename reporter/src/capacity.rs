@@ -4,6 +4,7 @@
 pub mod carry;
 pub mod forecast;
 pub mod machines;
+pub mod model;
 pub mod render;
 mod segments;
 
@@ -119,20 +120,35 @@ pub enum Answer {
 pub async fn read(client: &Client, host: &str, now: Timestamp) -> Result<Capacity, UsageError> {
     let back = |days: i64| now.checked_sub(SignedDuration::from_hours(24 * days)).unwrap_or(Timestamp::MIN);
     let id = usage::host_id(client, host).await?;
-    let hours = usage::hours(client, id, back(DAYS), now).await?;
-    let last = hours.last().map_or(now, |hour| hour.at);
+    let seen = Seen::read(client, id, now).await?;
+    let last = usage::last_hour(seen.last, now);
     let mounts = usage::mounts(client, id, now, last).await?;
     let mount_days = usage::mount_days(client, id, back(DAYS), now).await?;
     let services = usage::services(client, id, back(PRESENT_DAYS), now, last).await?;
-    Ok(capacity(host, now, &hours, &mounts, &mount_days, &services))
+    Ok(of_seen(host, now, &seen, &mounts, &mount_days, &services))
+}
+
+/// How each resource goes on, as [`read`] tells it; nothing of a host that the history does not know, as within its first hour.
+pub async fn outlooks(client: &Client, host: &str, now: Timestamp) -> Result<Vec<Outlook>, UsageError> {
+    let from = now.checked_sub(SignedDuration::from_hours(24 * DAYS)).unwrap_or(Timestamp::MIN);
+    let id = match usage::host_id(client, host).await {
+        Err(UsageError::UnknownHost { .. }) => return Ok(Vec::new()),
+        found => found?,
+    };
+    let seen = Seen::read(client, id, now).await?;
+    let last = usage::last_hour(seen.last, now);
+    let mounts = usage::mounts(client, id, now, last).await?;
+    let mount_days = usage::mount_days(client, id, from, now).await?;
+    Ok(outlooks_of(now, &seen, &mounts, &mount_days).0)
 }
 
 /// Days of UTC since 1970.
-fn day(at: Timestamp) -> i32 {
+pub(crate) fn day(at: Timestamp) -> i32 {
     i32::try_from(at.as_second().div_euclid(86_400)).unwrap_or_default()
 }
 
-fn date(day: f64, now: Timestamp) -> Date {
+/// A day, counted so, as a date; today at the earliest.
+pub(crate) fn date(day: f64, now: Timestamp) -> Date {
     let today = now.to_zoned(TimeZone::UTC).date();
     let epoch = jiff::civil::date(1970, 1, 1);
     // What should have happened by now happens today at the earliest.
@@ -148,6 +164,41 @@ pub fn capacity(
     mount_days: &MountDays,
     services: &[Service],
 ) -> Capacity {
+    let mut seen = Seen::begin(now);
+    hours.iter().cloned().for_each(|hour| seen.take(hour));
+    seen.end_of_day();
+    of_seen(host, now, &seen, mounts, mount_days, services)
+}
+
+fn of_seen(
+    host: &str,
+    now: Timestamp,
+    seen: &Seen,
+    mounts: &[Mount],
+    mount_days: &MountDays,
+    services: &[Service],
+) -> Capacity {
+    let (outlooks, growth) = outlooks_of(now, seen, mounts, mount_days);
+    let load = load(seen, mounts, growth, services);
+    let all_days = seen.busy_cpu.iter().chain(mount_days.values().flatten()).map(|day| day.0);
+    let days: std::collections::BTreeSet<i32> = all_days.collect();
+    let capacity = Capacity {
+        schema_version: SCHEMA_VERSION,
+        host: host.to_owned(),
+        days: days.len() as u32,
+        last_day: days.last().and_then(|day| jiff::civil::date(1970, 1, 1).checked_add(i64::from(*day).days()).ok()),
+        outlooks,
+        load,
+        speed: 1.0,
+        speed_assumed: true,
+        carries: Vec::new(),
+        minimum: None,
+    };
+    capacity.compared(1.0, true)
+}
+
+/// How each resource goes on, and what the disks together grow by in a year.
+fn outlooks_of(now: Timestamp, seen: &Seen, mounts: &[Mount], mount_days: &MountDays) -> (Vec<Outlook>, f64) {
     let mut outlooks = Vec::new();
     let mut growth = 0.0;
     for mount in mounts {
@@ -163,13 +214,11 @@ pub fn capacity(
             answer: answer(projection, days, now),
         });
     }
-    let busy = busy_days(hours);
-    let newest = |of: fn(&HostHour) -> Option<f64>| hours.iter().rev().find_map(of).filter(|value| *value > 0.0);
-    let totals = (newest(|hour| hour.memory_total_bytes), newest(|hour| hour.cpu_count));
-    for (resource, total, full, days) in
-        [(Resource::Memory, totals.0, MEMORY_FULL, &busy.memory), (Resource::Cpu, totals.1, CPU_FULL, &busy.cpu)]
-    {
-        let Some(total) = total else { continue };
+    for (resource, total, full, days) in [
+        (Resource::Memory, seen.memory_total_bytes, MEMORY_FULL, &seen.busy_memory),
+        (Resource::Cpu, seen.cpu_count, CPU_FULL, &seen.busy_cpu),
+    ] {
+        let Some(total) = total.filter(|total| *total > 0.0) else { continue };
         outlooks.push(Outlook {
             resource,
             subject: None,
@@ -179,22 +228,7 @@ pub fn capacity(
             answer: answer(project(days, total * full), days, now),
         });
     }
-    let load = load(hours, mounts, growth, services, now);
-    let all_days = busy.cpu.iter().chain(mount_days.values().flatten()).map(|day| day.0);
-    let days: std::collections::BTreeSet<i32> = all_days.collect();
-    let capacity = Capacity {
-        schema_version: SCHEMA_VERSION,
-        host: host.to_owned(),
-        days: days.len() as u32,
-        last_day: days.last().and_then(|day| jiff::civil::date(1970, 1, 1).checked_add(i64::from(*day).days()).ok()),
-        outlooks,
-        load,
-        speed: 1.0,
-        speed_assumed: true,
-        carries: Vec::new(),
-        minimum: None,
-    };
-    capacity.compared(1.0, true)
+    (outlooks, growth)
 }
 
 impl Capacity {
@@ -259,36 +293,77 @@ fn answer(projection: Projection, days: &[(i32, f64)], now: Timestamp) -> Answer
     }
 }
 
-#[derive(Default)]
-struct BusyDays {
-    /// Processors.
-    cpu: Vec<(i32, f64)>,
-    /// Bytes.
-    memory: Vec<(i32, f64)>,
+/// What is kept of a year of hours while they are gone through.
+struct Seen {
+    /// The busy hours of each day that was measured for most of it: processors, and bytes.
+    busy_cpu: Vec<(i32, f64)>,
+    busy_memory: Vec<(i32, f64)>,
+    /// Those of the day that has not ended.
+    day: Vec<HostHour>,
+    /// Those of the last weeks.
+    present: Vec<HostHour>,
+    present_from: Timestamp,
+    /// The newest that are known.
+    memory_total_bytes: Option<f64>,
+    cpu_count: Option<f64>,
+    last: Option<Timestamp>,
 }
 
-/// The busy hours of each day that was measured for most of it.
-fn busy_days(hours: &[HostHour]) -> BusyDays {
-    let mut busy = BusyDays::default();
-    for hours in hours.chunk_by(|a, b| day(a.at) == day(b.at)) {
-        let day = day(hours[0].at);
+impl Seen {
+    fn begin(now: Timestamp) -> Seen {
+        let present_from = now.checked_sub(SignedDuration::from_hours(24 * PRESENT_DAYS)).unwrap_or(Timestamp::MIN);
+        Seen {
+            busy_cpu: Vec::new(),
+            busy_memory: Vec::new(),
+            day: Vec::new(),
+            present: Vec::new(),
+            present_from,
+            memory_total_bytes: None,
+            cpu_count: None,
+            last: None,
+        }
+    }
+
+    async fn read(client: &Client, id: i32, now: Timestamp) -> Result<Seen, UsageError> {
+        let from = now.checked_sub(SignedDuration::from_hours(24 * DAYS)).unwrap_or(Timestamp::MIN);
+        let mut seen = Seen::begin(now);
+        usage::each_hour(client, id, from, now, |hour| seen.take(hour)).await?;
+        seen.end_of_day();
+        Ok(seen)
+    }
+
+    /// The next hour.
+    fn take(&mut self, hour: HostHour) {
+        if self.day.last().is_some_and(|last| day(last.at) != day(hour.at)) {
+            self.end_of_day();
+        }
+        self.memory_total_bytes = hour.memory_total_bytes.or(self.memory_total_bytes);
+        self.cpu_count = hour.cpu_count.or(self.cpu_count);
+        self.last = Some(hour.at);
+        if hour.at >= self.present_from {
+            self.present.push(hour.clone());
+        }
+        self.day.push(hour);
+    }
+
+    fn end_of_day(&mut self) {
+        let hours = std::mem::take(&mut self.day);
+        let Some(day) = hours.first().map(|hour| day(hour.at)) else { return };
         let high = |of: fn(&HostHour) -> Option<f64>| {
             let values = sorted(hours.iter().filter_map(of));
             quantile(&values, BUSY_OF_DAY).filter(|_| values.len() >= FEWEST_HOURS)
         };
-        busy.cpu.extend(high(busy_cores).map(|value| (day, value)));
-        busy.memory.extend(high(|hour| hour.memory_used_bytes.p95).map(|value| (day, value)));
+        self.busy_cpu.extend(high(busy_cores).map(|value| (day, value)));
+        self.busy_memory.extend(high(|hour| hour.memory_used_bytes.p95).map(|value| (day, value)));
     }
-    busy
 }
 
 fn busy_cores(hour: &HostHour) -> Option<f64> {
     Some(hour.cpu_busy_ratio.p95? * hour.cpu_count?)
 }
 
-fn load(hours: &[HostHour], mounts: &[Mount], growth: f64, services: &[Service], now: Timestamp) -> Option<Load> {
-    let from = now.checked_sub(SignedDuration::from_hours(24 * PRESENT_DAYS)).unwrap_or(Timestamp::MIN);
-    let present = || hours.iter().filter(|hour| hour.at >= from);
+fn load(seen: &Seen, mounts: &[Mount], growth: f64, services: &[Service]) -> Option<Load> {
+    let present = || seen.present.iter();
     let newest = |of: fn(&HostHour) -> Option<f64>| present().rev().find_map(of).filter(|value| *value > 0.0);
     let busy = |of: fn(&HostHour) -> Option<f64>| quantile(&sorted(present().filter_map(of)), BUSY);
     let cpu_cores = busy(busy_cores)?;

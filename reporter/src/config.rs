@@ -75,6 +75,14 @@ pub struct Config {
     )]
     pub database_password_file: Option<PathBuf>,
 
+    /// File with the password of nexus_reader there, as which questions in SQL are asked; without it there are none
+    #[arg(
+        long = "database.reader-password-file",
+        env = "NEXUS_REPORTER_DATABASE_READER_PASSWORD_FILE",
+        value_name = "FILE"
+    )]
+    pub database_reader_password_file: Option<PathBuf>,
+
     /// Prometheus that knows the last days, e.g. http://prometheus:9090; without it no history is gathered
     #[arg(long = "prometheus.url", env = "NEXUS_PROMETHEUS_URL", value_name = "URL")]
     pub prometheus_url: Option<String>,

@@ -11,6 +11,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const BOUNDS: &str =
     "-c statement_timeout=120s -c lock_timeout=15s -c idle_in_transaction_session_timeout=120s -c TimeZone=UTC";
 
+/// The role that `nexus migrate` makes for questions in SQL.
+const READER: &str = "nexus_reader";
+
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     // The URL may hold a password, so it is not shown.
@@ -38,6 +41,20 @@ impl Database {
         // An empty path comes from a compose file that passes an empty setting.
         let password_file = password_file.filter(|path| !path.as_os_str().is_empty());
         Ok(Self { config, password_file })
+    }
+
+    /// The same database as the role `nexus_reader`, for questions in SQL: read-only, and bounded in time also where the role
+    /// itself is not.
+    pub fn reader(url: &str, password_file: PathBuf, time: Duration) -> Result<Self, DatabaseError> {
+        let mut config: Config = url.parse().map_err(DatabaseError::Url)?;
+        let bounds = format!(
+            "-c default_transaction_read_only=on -c statement_timeout={} -c lock_timeout=2s \
+             -c idle_in_transaction_session_timeout=30s -c client_connection_check_interval=2s -c work_mem=4MB \
+             -c max_parallel_workers_per_gather=0 -c jit=off -c TimeZone=UTC -c DateStyle=ISO -c search_path=public",
+            time.as_millis()
+        );
+        config.connect_timeout(DEADLINE).application_name("nexus-reporter query").options(bounds).user(READER);
+        Ok(Self { config, password_file: Some(password_file) })
     }
 
     /// The password is read each time: it may have been changed, or have come late.

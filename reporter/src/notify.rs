@@ -2,23 +2,25 @@
 //! the rest, and directly to Telegram when it can't be had.
 //!
 //! For Alertmanager a message is an alert of its own, `NexusMessage`, with a label that no other has: so it is a group of its
-//! own and delivered once. It ends by itself after [`alertmanager::LIFE`]; until then Alertmanager goes on trying. Its
+//! own and delivered once. It ends by itself after [`alertmanager::LIFE`], or so long after the quiet hours that hold it back; until then Alertmanager goes on trying. Its
 //! `severity` is `none`, so that it is no alarm for the rules, dashboards and reports that go by it; how grave the sender calls
 //! it stands in `level`.
 
 mod alertmanager;
 mod message;
-mod telegram;
+mod window;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use reqwest::Client;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
 
 pub use alertmanager::AlertmanagerError;
 pub use message::{INPUT_LIMIT, Message, MessageWanted, Severity, TEXT_LIMIT, TITLE_LIMIT, WrongMessage};
-pub use telegram::{Bot, TelegramError};
+pub use nexus_telegram::{Bot, TelegramError};
+pub use window::{Window, WrongWindow};
 
 /// Whether there is a bot that can be told.
 #[derive(Debug)]
@@ -33,8 +35,8 @@ pub enum Telegram {
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {
     #[error(
-        "nobody would get the message, since Telegram is off: put the bot's token into secrets/telegram_bot_token and your chat id \
-         into .env (NEXUS_TELEGRAM_CHAT_ID), then run ./nexus up"
+        "nobody would get the message, since Telegram is off: ./nexus telegram setup switches it on (NEXUS_TELEGRAM_CHAT_ID in .env \
+         and secrets/telegram_bot_token)"
     )]
     Off,
     #[error("the message was not delivered: {alertmanager}; and Telegram can't be asked directly: {reason}")]
@@ -50,7 +52,7 @@ pub enum NotifyError {
 }
 
 /// Which way a message went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// Alertmanager has it, and delivers it.
@@ -60,8 +62,9 @@ pub enum Way {
 }
 
 /// Answer to `POST /api/v1/notify`, and what `nexus notify` prints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
+    #[schemars(with = "String", extend("format" = "uuid"))]
     pub id: Uuid,
     pub way: Way,
     /// The text was longer than a message can be, and its end is missing.
@@ -78,18 +81,31 @@ pub struct Notifier {
     alertmanager: Url,
     host: String,
     telegram: Telegram,
+    quiet: Option<Quiet>,
+}
+
+/// When only what is critical is told, by whose clock.
+#[derive(Clone, Debug)]
+pub struct Quiet {
+    pub window: Window,
+    pub zone: TimeZone,
 }
 
 impl Notifier {
     /// `alertmanager` is its base address, `host` the name of this machine in messages.
-    pub fn new(alertmanager: Url, host: String, telegram: Telegram) -> Result<Notifier, NotifyError> {
+    pub fn new(
+        alertmanager: Url,
+        host: String,
+        telegram: Telegram,
+        quiet: Option<Quiet>,
+    ) -> Result<Notifier, NotifyError> {
         let client = Client::builder()
             // It is a neighbour; a proxy for the world must not come in between.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(NotifyError::Client)?;
-        Ok(Notifier { client, alertmanager, host, telegram })
+        Ok(Notifier { client, alertmanager, host, telegram, quiet })
     }
 
     /// Gets a message on its way: through Alertmanager, or else to Telegram itself. With the same `id` again it is still one
@@ -99,7 +115,9 @@ impl Notifier {
             return Err(NotifyError::Off);
         }
         let cut = message.cut;
-        let alert = alertmanager::alert(message, &self.host, id, now);
+        let waits = self.quiet.as_ref().filter(|_| message.severity != Severity::Critical);
+        let from = waits.and_then(|quiet| quiet.window.ends(now, &quiet.zone)).unwrap_or(now);
+        let alert = alertmanager::alert(message, &self.host, id, now, from);
         let Err(error) = alertmanager::post(&self.client, &self.alertmanager, &alert).await else {
             return Ok(Delivery { id, way: Way::Alertmanager, cut, reason: None });
         };

@@ -6,15 +6,14 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use jiff::{SignedDuration, Timestamp};
-use nexus_model::{
-    api::{IncidentDetail, IncidentList},
-    control::ServiceDetail,
-};
+use nexus_model::{api::IncidentList, control::ServiceDetail};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
+    api::Problem,
     charts::{self, Span},
+    incidents::{Filter, Told},
     render::html,
     report::{Question, judge},
     server::App,
@@ -51,6 +50,10 @@ impl App {
         Trouble { host: self.sources.host.clone(), status, why: why.into() }
     }
 
+    fn of(&self, Problem(status, why): Problem) -> Trouble {
+        self.trouble(status, why)
+    }
+
     /// What the healer says is not there is not there; all else is its trouble.
     fn of_healer(&self, error: HttpError) -> Trouble {
         let status = match error.status() {
@@ -82,17 +85,18 @@ pub async fn status(State(app): State<App>, Query(asked): Query<Asked>) -> Resul
 
 pub async fn incidents(State(app): State<App>) -> Result<Html<String>, Trouble> {
     // One more than are shown tells whether there are more.
-    let limit = (INCIDENTS + 1).to_string();
-    let mut list: IncidentList = app.ask("/api/v1/incidents", &[("limit", &limit)]).await?;
+    let limit = INCIDENTS as u32 + 1;
+    let told = app.incidents(&Filter { limit, ..Filter::default() }).await.map_err(|problem| app.of(problem))?;
+    let Told { told: mut list, note } = told;
     let complete = list.incidents.len() <= INCIDENTS;
     list.incidents.truncate(INCIDENTS);
-    Ok(Html(html::incidents(&app.sources.host, &list.incidents, complete, Timestamp::now())))
+    Ok(Html(html::incidents(&app.sources.host, &list.incidents, complete, note.as_deref(), Timestamp::now())))
 }
 
 pub async fn incident(State(app): State<App>, Path(id): Path<String>) -> Result<Html<String>, Trouble> {
     let id: Uuid = id.parse().map_err(|_| app.trouble(StatusCode::NOT_FOUND, "No incident has such an id."))?;
-    let detail: IncidentDetail = app.ask(&format!("/api/v1/incidents/{id}"), &[]).await?;
-    Ok(Html(html::incident(&app.sources.host, &detail, Timestamp::now())))
+    let Told { told, note } = app.incident(id).await.map_err(|problem| app.of(problem))?;
+    Ok(Html(html::incident(&app.sources.host, &told, note.as_deref(), Timestamp::now())))
 }
 
 pub async fn service(

@@ -26,7 +26,7 @@ FROM history.services s JOIN history.service_hours h ON h.service_id = s.id
 WHERE s.host_id = $1 AND s.project <> '' AND h.hour >= $2 AND h.memory_bytes_p95 IS NOT NULL
 GROUP BY s.project, s.service ORDER BY s.project, s.service LIMIT 1000";
 
-/// What a report is told; nothing is usual yet of a host that the history does not know, as within its first hour.
+/// What a report is told, but for the outlooks, which rest on the whole year and change with the day; nothing is usual yet of a host that the history does not know, as within its first hour.
 pub async fn history(client: &Client, host: &str, now: Timestamp, zone: &TimeZone) -> Result<History, UsageError> {
     let failed = |source| UsageError::Database { what: "what is usual", source };
     let id = match usage::host_id(client, host).await {
@@ -55,7 +55,7 @@ pub async fn history(client: &Client, host: &str, now: Timestamp, zone: &TimeZon
         })
     };
     let memory = rows.iter().map(use_of).collect::<Result<_, _>>().map_err(failed)?;
-    Ok(History { from, usual, memory })
+    Ok(History { from, usual, memory, outlooks: Vec::new() })
 }
 
 /// The vital that a metric is, and what makes its unit that of the vital.

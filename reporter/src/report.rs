@@ -482,7 +482,13 @@ fn missing(facts: &Facts) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut add = |what: &str, because: String| missing.push(Missing { what: what.to_owned(), because });
     if let Err(reason) = &facts.healer {
-        add("modes, incidents and what was healed", format!("healer: {reason}"));
+        match &facts.incidents_note {
+            None => add("modes, incidents and what was healed", format!("healer: {reason}")),
+            Some(note) => {
+                add("modes", format!("healer: {reason}"));
+                add("incidents of this moment", note.clone());
+            }
+        }
     } else {
         if facts.services.is_none() {
             add("modes of the services", "healer: could not list them".to_owned());
@@ -498,17 +504,17 @@ fn missing(facts: &Facts) -> Vec<Missing> {
         add("vitals, disks, memory of services, most recommendations", format!("exporter: {reason}"));
     }
     if let Err(reason) = &facts.prometheus {
-        add("CPU, pressure, network, what is about to go wrong", format!("prometheus: {reason}"));
+        add("CPU, pressure, network, how memory of services grows", format!("prometheus: {reason}"));
     }
     if let Err(reason) = &facts.alerts {
         add("alerts", format!("alertmanager: {reason}"));
     }
-    let usual = "what is usual at this hour";
+    let past = "what is usual at this hour, and when disk, memory or CPU run out";
     match &facts.history {
-        None => add(usual, "no history yet".to_owned()),
-        Some(Err(reason)) => add(usual, format!("history: {reason}")),
+        None => add(past, "no history yet".to_owned()),
+        Some(Err(reason)) => add(past, format!("history: {reason}")),
         Some(Ok(history)) if history.usual.is_empty() => {
-            add(usual, "no history of this hour of the week yet".to_owned())
+            add("what is usual at this hour", "no history of this hour of the week yet".to_owned());
         }
         Some(Ok(_)) => {}
     }

@@ -20,6 +20,7 @@ use crate::{
     },
     operations, server,
     site::Site,
+    sql::{Bounds, Reader},
 };
 
 /// For the collector to let go of Postgres.
@@ -104,6 +105,16 @@ fn database(config: &Config) -> Result<Option<Database>, Failure> {
     made.transpose().map_err(wrong)
 }
 
+/// For questions in SQL, where there is a password for them.
+fn reader(config: &Config) -> Result<Option<Reader>, Failure> {
+    // An empty path comes from a compose file that passes an empty setting.
+    let password = config.database_reader_password_file.clone().filter(|path| !path.as_os_str().is_empty());
+    let (Some(url), Some(password)) = (config.database_url(), password) else { return Ok(None) };
+    let bounds = Bounds::default();
+    let database = Database::reader(url, password, bounds.time).map_err(wrong)?;
+    Ok(Some(Reader::new(database, bounds)))
+}
+
 /// The configuration with its files read and checked; nothing is opened or bound yet.
 pub struct Settings {
     config: Config,
@@ -117,7 +128,8 @@ impl Settings {
         // Fails only when one is installed already, which is as good.
         _ = rustls::crypto::ring::default_provider().install_default();
         let prometheus = config.prometheus_url().map(Prometheus::new).transpose().map_err(wrong)?;
-        let site = Site::read(&config.site, config.prometheus_url(), database(config)?).map_err(wrong)?;
+        let site =
+            Site::read(&config.site, config.prometheus_url(), database(config)?, reader(config)?).map_err(wrong)?;
         Ok(Self { config: config.clone(), database: database(config)?, prometheus, site })
     }
 
@@ -149,6 +161,7 @@ impl Settings {
         let mut gate = None;
         match site {
             Some(site) => {
+                tokio::spawn(site.app.clone().keep_outlooks());
                 router = router.merge(server::router(site.app, site.tokens));
                 gate = site.gate.map(Arc::new);
             }

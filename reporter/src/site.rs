@@ -8,12 +8,13 @@ use nexus_web::{Gate, Secret, Tokens};
 
 use crate::{
     database::Database,
-    notify::{Bot, Notifier, Telegram},
+    notify::{Bot, Notifier, Quiet, Telegram, Window},
     server::{self, App},
     sources::{
         HistorySource, Sources,
         http::{HEALER, Part},
     },
+    sql::Reader,
 };
 
 #[derive(Clone, Debug, Default, Args)]
@@ -76,6 +77,10 @@ pub struct SiteConfig {
     )]
     pub telegram_api_url: String,
 
+    /// When Alertmanager tells only what is critical, e.g. 22:00-07:00
+    #[arg(long = "quiet-hours", env = "NEXUS_QUIET_HOURS", value_name = "FROM-TO")]
+    pub quiet_hours: Option<String>,
+
     /// Where the kernel's files are
     #[arg(long = "path.procfs", env = "NEXUS_PROCFS", value_name = "DIR", default_value = "/proc")]
     pub procfs: PathBuf,
@@ -94,13 +99,14 @@ impl Site {
         config: &SiteConfig,
         prometheus: Option<&str>,
         database: Option<Database>,
+        reader: Option<Reader>,
     ) -> anyhow::Result<Option<Site>> {
         let Some(act) = given_path(&config.api_token_file) else { return Ok(None) };
         let act = Secret::read(act).context("reading --api.token-file")?;
         let read = given_path(&config.api_read_token_file).map(Secret::read).transpose();
         let read = read.context("reading --api.read-token-file")?;
         let gate = given_path(&config.web_config).map(|path| Gate::open(path, server::OPEN)).transpose()?;
-        let app = App::new(sources(config, prometheus)?, notifier(config)?, database);
+        let app = App::new(sources(config, prometheus)?, notifier(config)?, database, reader);
         Ok(Some(Site { app, tokens: Tokens { act, read }, gate }))
     }
 }
@@ -143,7 +149,14 @@ fn sources(config: &SiteConfig, prometheus: Option<&str>) -> anyhow::Result<Sour
 fn notifier(config: &SiteConfig) -> anyhow::Result<Option<Notifier>> {
     let Some(url) = given(&config.alertmanager_url) else { return Ok(None) };
     let url = url.parse().with_context(|| format!("--alertmanager.url {url} is no address"))?;
-    Ok(Some(Notifier::new(url, config.host.clone(), telegram(config))?))
+    let quiet = match given(&config.quiet_hours) {
+        Some(text) => {
+            let window = text.parse::<Window>().with_context(|| format!("--quiet-hours is {text:?}"))?;
+            Some(Quiet { window, zone: jiff::tz::TimeZone::system() })
+        }
+        None => None,
+    };
+    Ok(Some(Notifier::new(url, config.host.clone(), telegram(config), quiet)?))
 }
 
 /// Half of it is not enough, and what can't be read is said when it is needed.
@@ -194,7 +207,7 @@ mod tests {
 
     fn read(config: &SiteConfig) -> anyhow::Result<Option<Site>> {
         _ = rustls::crypto::ring::default_provider().install_default();
-        Site::read(config, Some("http://prometheus:9090"), None)
+        Site::read(config, Some("http://prometheus:9090"), None, None)
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::path::Path;
 use nexus_model::api::{HealerStatus, IncidentList, ServiceList};
 use nexus_model::shadow::ShadowReport;
 
+use crate::incidents::Told;
 use crate::report::facts::{Answer, Facts, History, INCIDENTS_ASKED, Machine, Measured};
 use http::{HttpError, Part};
 
@@ -87,6 +88,14 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
             shadow.ok(),
         ),
     };
+    let (incidents, incidents_note) = match (incidents, &healer, &sources.reporter) {
+        (None, Err(_), Some(reporter)) => {
+            // The service has a copy; what is wrong with it is said where it is asked about.
+            let copy = reporter.get::<Told<IncidentList>>("/api/v1/incidents", &newest).await.ok();
+            copy.map_or((None, None), |Told { told, note }| (Some(told.incidents), note))
+        }
+        (incidents, ..) => (incidents, None),
+    };
     let (exporter, mut machine, containers) = match exporter {
         Ok(seen) => (Ok(()), seen.machine, Some(seen.containers)),
         Err(error) => (Err(short(error)), Machine::default(), None),
@@ -103,6 +112,7 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
         healer,
         services,
         incidents,
+        incidents_note,
         shadow,
         exporter,
         prometheus,
@@ -117,7 +127,7 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
 }
 
 /// The mend is in the report once; here only what is wrong.
-fn short(error: HttpError) -> String {
+pub(crate) fn short(error: HttpError) -> String {
     match error {
         HttpError::Unreachable { base, .. } => format!("does not answer at {base}"),
         HttpError::TimedOut { base, .. } => format!("hangs at {base}"),
@@ -215,9 +225,12 @@ mod tests {
         let cases: [(Away, &str); 5] = [
             (|sources, nobody| sources.healer = Ok(nobody), "modes, incidents and what was healed"),
             (|sources, nobody| sources.exporter = nobody, "vitals, disks, memory of services, most recommendations"),
-            (|sources, nobody| sources.prometheus = nobody, "CPU, pressure, network, what is about to go wrong"),
+            (|sources, nobody| sources.prometheus = nobody, "CPU, pressure, network, how memory of services grows"),
             (|sources, nobody| sources.alertmanager = nobody, "alerts"),
-            (|sources, nobody| sources.history = HistorySource::Service(nobody), "what is usual at this hour"),
+            (
+                |sources, nobody| sources.history = HistorySource::Service(nobody),
+                "what is usual at this hour, and when disk, memory or CPU run out",
+            ),
         ];
         let base = stack().await;
         for (away, what) in cases {

@@ -3,6 +3,7 @@
 //!
 //! Hours that are rolled up are read as they are; those that aren't yet are made here from the five-minute samples.
 
+use futures_util::{StreamExt, pin_mut};
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
@@ -12,9 +13,6 @@ const MOST_HOURS: i64 = 367 * 24;
 
 /// More services or file systems no answer could show.
 const MOST_SUBJECTS: i64 = 1000;
-
-/// What was not seen for so long before the host's last hour is gone.
-const GONE_AFTER: SignedDuration = SignedDuration::from_hours(48);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -135,15 +133,41 @@ FROM history.host_samples WHERE host_id = $1 AND at > $2 AND at <= $3 GROUP BY 1
 
 /// The hours of a host from `from` on that have ended by `to`, in order.
 pub async fn hours(client: &Client, id: i32, from: Timestamp, to: Timestamp) -> Result<Vec<HostHour>, UsageError> {
+    let mut hours = Vec::new();
+    each_hour(client, id, from, to, |hour| hours.push(hour)).await?;
+    Ok(hours)
+}
+
+/// The same one after the other: a year of them at once takes megabytes.
+pub async fn each_hour(
+    client: &Client,
+    id: i32,
+    from: Timestamp,
+    to: Timestamp,
+    mut take: impl FnMut(HostHour),
+) -> Result<(), UsageError> {
     let asked = "the host by the hour";
-    let to = whole_hour(to);
-    let mut rows = client.query(HOURS, &[&id, &from, &to, &MOST_HOURS]).await.map_err(failed(asked))?;
-    let last: Option<Timestamp> = rows.last().map(|row| row.try_get(0)).transpose().map_err(failed(asked))?;
-    let rest = last.map_or(from, after);
-    if rest < to {
-        rows.extend(client.query(SAMPLES, &[&id, &rest, &to, &MOST_HOURS]).await.map_err(failed(asked))?);
+    let (mut rest, to) = (from, whole_hour(to));
+    for sql in [HOURS, SAMPLES] {
+        if rest >= to {
+            break;
+        }
+        let begin = rest;
+        let parameters: [&(dyn ToSql + Sync); 4] = [&id, &begin, &to, &MOST_HOURS];
+        let rows = client.query_raw(sql, parameters).await.map_err(failed(asked))?;
+        pin_mut!(rows);
+        while let Some(row) = rows.next().await {
+            let hour = row.and_then(|row| hour(&row)).map_err(failed(asked))?;
+            rest = after(hour.at);
+            take(hour);
+        }
     }
-    rows.iter().map(hour).collect::<Result<_, _>>().map_err(failed(asked))
+    Ok(())
+}
+
+/// The last of a host's hours, which says what is still there; in the first hour of all the one up to now.
+pub fn last_hour(last: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    last.unwrap_or_else(|| now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN))
 }
 
 fn whole_hour(at: Timestamp) -> Timestamp {
@@ -208,7 +232,7 @@ FROM usage JOIN history.services ON id = service_id
 GROUP BY id, project, service HAVING max(hour) >= $4
 ORDER BY project, service LIMIT $5";
 
-/// What each service that is still there took from `from` on.
+/// What each service that was there in the last hour that the history has of the host took from `from` on.
 pub async fn services(
     client: &Client,
     id: i32,
@@ -216,8 +240,7 @@ pub async fn services(
     to: Timestamp,
     last_hour: Timestamp,
 ) -> Result<Vec<Service>, UsageError> {
-    let gone = before(last_hour);
-    let parameters: &[&(dyn ToSql + Sync)] = &[&id, &from, &whole_hour(to), &gone, &MOST_SUBJECTS];
+    let parameters: &[&(dyn ToSql + Sync)] = &[&id, &from, &whole_hour(to), &last_hour, &MOST_SUBJECTS];
     let rows = client.query(SERVICES, parameters).await.map_err(failed("the services"))?;
     let service = |row: &Row| {
         Ok(Service {
@@ -237,10 +260,6 @@ pub async fn services(
     rows.iter().map(service).collect::<Result<_, _>>().map_err(failed("the services"))
 }
 
-fn before(last_hour: Timestamp) -> Timestamp {
-    last_hour.checked_sub(GONE_AFTER).unwrap_or(Timestamp::MIN)
-}
-
 const MOUNTS: &str = "
 SELECT mountpoint, used::float8, (used + available)::float8
 FROM history.mounts m CROSS JOIN LATERAL (
@@ -253,9 +272,9 @@ FROM history.mounts m CROSS JOIN LATERAL (
 ) AS newest
 WHERE m.host_id = $1 AND used + available > 0 ORDER BY mountpoint LIMIT $4";
 
-/// The file systems that are still there, as they are now.
+/// The file systems that were there in the last hour, as they are now.
 pub async fn mounts(client: &Client, id: i32, to: Timestamp, last_hour: Timestamp) -> Result<Vec<Mount>, UsageError> {
-    let rows = client.query(MOUNTS, &[&id, &before(last_hour), &to, &MOST_SUBJECTS]).await;
+    let rows = client.query(MOUNTS, &[&id, &last_hour, &to, &MOST_SUBJECTS]).await;
     let mount = |row: &Row| {
         Ok(Mount { mountpoint: row.try_get(0)?, used_bytes: row.try_get(1)?, usable_bytes: row.try_get(2)? })
     };

@@ -237,6 +237,9 @@ async fn hours_that_are_not_rolled_up_yet_count_too(url: &str) {
         INSERT INTO history.service_samples (service_id, at, cpu_cores, memory_bytes, restarts, oom_kills)
         SELECT 7, at, 0.9, 1 << 30, 0, 0 FROM generate_series($1::timestamptz + interval '5 minutes', $2::timestamptz, '5 minutes') at";
     database.client.execute(services, &[&from, &to]).await.unwrap();
+    // Gone since two hours: it does not run here any more.
+    let gone = services.replace("SELECT 7,", "SELECT 8,");
+    database.client.execute(&gone, &[&from, &(to - SignedDuration::from_hours(2))]).await.unwrap();
 
     let id = usage::host_id(&database.client, "pi").await.unwrap();
     let hours = usage::hours(&database.client, id, back(now, 60), now).await.unwrap();
@@ -255,10 +258,11 @@ async fn hours_that_are_not_rolled_up_yet_count_too(url: &str) {
         cpu.peaks.iter().map(baseline::Peak::when).collect::<Vec<_>>(),
         ["Sat 20:00–23:00", "every day 03:00–04:00"]
     );
-    // The others have not been seen for twenty days.
+    // The others have not been seen for twenty days, and one for two hours.
     let names: Vec<&str> = found.busiest_by_cpu.iter().map(|service| service.service.as_str()).collect();
     assert_eq!(names, ["s7"]);
     let found = capacity::read(&database.client, "pi", now).await.unwrap();
+    assert_eq!(found.load.as_ref().unwrap().services, 1);
     let disks: Vec<&Outlook> = found.outlooks.iter().filter(|outlook| outlook.resource == Resource::Disk).collect();
     assert_eq!(disks.len(), 1);
     assert!(

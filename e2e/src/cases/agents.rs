@@ -33,6 +33,7 @@ pub async fn a_message_from_a_script_arrives_once(stack: &Stack) -> Result<()> {
 /// With the client of the protocol's own Python SDK; left out where that can't be had.
 pub async fn a_client_of_the_protocol_reads_and_acts(stack: &Stack) -> Result<()> {
     let _healer = stack.healer_stays.read().await;
+    let _postgres = stack.postgres_stays.read().await;
     let project = Project::up(stack, "agent", &[Service::new("web").heal("true")]).await?;
     let one = json!({"project": project.name, "service": "web"});
     let read = agent::ask(
@@ -47,15 +48,28 @@ pub async fn a_client_of_the_protocol_reads_and_acts(stack: &Stack) -> Result<()
             ("query_metrics", json!({"query": "count(up)"})),
             ("incidents", json!({"project": project.name})),
             ("services", json!({"project": "nowhere"})),
+            (
+                "query",
+                json!({"sql": "SELECT current_user::text AS who, current_setting('transaction_read_only') AS only"}),
+            ),
+            ("schema", json!({"table": "incidents"})),
+            ("query", json!({"sql": "SELECT lo_create(0) AS it"})),
         ],
     )
     .await?;
     ensure!(read.server == "nexus" && !read.tools.contains(&"heal_now".to_owned()), "{:?}", read.tools);
     let errors: Vec<bool> = read.answers.iter().map(|answer| answer.error).collect();
-    ensure!(errors == [false, false, false, false, false, false, false, true], "{:?}", read.answers);
+    ensure!(
+        errors == [false, false, false, false, false, false, false, true, false, false, true],
+        "{:?}",
+        read.answers
+    );
     let service: Value = serde_json::from_str(read.answers[1].texts.last().context("no answer")?)?;
     ensure!(service["services"][0]["mode"] == "heal", "{service}");
     ensure!(read.answers[7].texts[0].contains("there is no project nowhere"), "{:?}", read.answers[7]);
+    let asked: Value = serde_json::from_str(read.answers[8].texts.last().context("no answer")?)?;
+    ensure!(asked["rows"] == json!([["nexus_reader", "on"]]), "{asked}");
+    ensure!(read.answers[10].texts[0].contains("permission denied"), "{:?}", read.answers[10]);
 
     let before = project.container("web").await?;
     let acted = agent::ask(

@@ -92,10 +92,17 @@ fn answer(stream: UnixStream, answers: &serde_json::Value) {
             Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => &rest[rest.find('/').unwrap_or(0)..],
             _ => path,
         };
+        // With an end it is history, and none is recorded; without one nothing happens until the engine goes away.
+        if path == "/events" && target.contains("until=") {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n";
+            if stream.write_all(head.as_bytes()).is_err() {
+                return;
+            }
+            continue;
+        }
         if path == "/events" {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
             _ = stream.write_all(head.as_bytes());
-            // Nothing happens until the engine goes away.
             _ = reader.read_line(&mut request);
             return;
         }

@@ -67,11 +67,23 @@ fn dockers_own_words_on_a_failed_start_are_certain() {
     );
     check_error("exec: \"/x\": permission denied: unknown", Cause::CommandNotExecutable);
     check_error("error mounting \"/a\" to rootfs: permission denied", Cause::MountFailed);
+    check_error("Cannot restart container 3ab: id already in use", Cause::LostRun);
+    check_error("container create failed: container with given ID already exists: unknown", Cause::LostRun);
+    check_error("failed to create task for container: task 3ab: already exists", Cause::LostRun);
     check_error("cannot stop container: permission denied", Cause::Unknown);
     check_error("something new", Cause::Unknown);
     let taken = Findings { error: "Bind for 0.0.0.0:80 failed: port is already allocated".into(), ..ended_with(0) };
     let summary = diagnose(&taken, at(0).wall).summary;
     assert_eq!(summary, "Docker could not start it: its port is taken by another process (0.0.0.0:80)");
+    let container_id = "3ab".repeat(21) + "c";
+    let lost = Findings { error: "id already in use".into(), container_id: container_id.clone(), ..ended_with(143) };
+    assert_eq!(
+        diagnose(&lost, at(0).wall).recommendation,
+        format!(
+            "End that run, which Docker can't, or boot the machine: sudo ctr -n moby tasks kill -s SIGKILL {container_id} && \
+             docker start 3ab3ab3ab3ab"
+        )
+    );
     // It has started since.
     check(&Findings { error: "port is already allocated".into(), ..unhealthy() }, Cause::Unknown, Confidence::None);
 }

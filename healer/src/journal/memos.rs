@@ -17,6 +17,10 @@ pub enum Memo {
     Policy,
     /// The silences that Alertmanager told last: see [`crate::silences`].
     Silences,
+    /// The containers whose probes have been reached from here: see [`crate::probe::Probes`].
+    Reached,
+    /// What was told to Telegram directly: see [`crate::direct`].
+    Told,
 }
 
 impl Memo {
@@ -25,6 +29,8 @@ impl Memo {
             Memo::Hold => "hold",
             Memo::Policy => "policy",
             Memo::Silences => "silences",
+            Memo::Reached => "reached",
+            Memo::Told => "told",
         }
     }
 }

@@ -205,16 +205,16 @@ fn it_has_failed_when_it_has_failed_twice() {
     let failed = || Answer::Failed("no".into());
     let why = || "no".to_owned();
     assert_eq!(probes.fact("c1", run), Probe::Asking);
-    assert_eq!(probes.want("c1", run, &at(0)).as_secs(), 0);
+    assert_eq!(probes.want("c1", run, Purpose::Trouble, &at(0)).as_secs(), 0);
     probes.answered("c1", run, failed(), &at(0));
     assert_eq!(probes.fact("c1", run), Probe::Doubtful { why: why() });
-    assert_eq!(probes.want("c1", run, &at(0)).as_secs(), 2);
-    assert_eq!(probes.want("c1", run, &at(3)).as_secs(), 0);
+    assert_eq!(probes.want("c1", run, Purpose::Trouble, &at(0)).as_secs(), 2);
+    assert_eq!(probes.want("c1", run, Purpose::Trouble, &at(3)).as_secs(), 0);
     probes.answered("c1", run, failed(), &at(3));
     assert_eq!(probes.fact("c1", run), Probe::Failed { why: why(), was_well: false });
     probes.answered("c1", run, Answer::Well, &at(5));
     assert_eq!(probes.fact("c1", run), Probe::Well);
-    assert_eq!(probes.want("c1", run, &at(6)).as_secs(), 4);
+    assert_eq!(probes.want("c1", run, Purpose::Trouble, &at(6)).as_secs(), 4);
     // One failure between two that are good is none.
     probes.answered("c1", run, failed(), &at(10));
     probes.answered("c1", run, Answer::Well, &at(12));
@@ -230,10 +230,10 @@ fn it_has_failed_when_it_has_failed_twice() {
 fn another_run_is_another_matter() {
     let mut probes = Probes::default();
     let (first, second) = (wall(-100), wall(1));
-    probes.want("c1", first, &at(0));
+    probes.want("c1", first, Purpose::Trouble, &at(0));
     probes.answered("c1", first, Answer::Well, &at(0));
     assert_eq!(probes.fact("c1", second), Probe::Asking);
-    assert_eq!(probes.want("c1", second, &at(2)).as_secs(), 0);
+    assert_eq!(probes.want("c1", second, Purpose::Trouble, &at(2)).as_secs(), 0);
     // An answer from before comes late.
     probes.answered("c1", first, Answer::Well, &at(2));
     assert_eq!(probes.fact("c1", second), Probe::Asking);
@@ -242,7 +242,7 @@ fn another_run_is_another_matter() {
         probes.answered("c1", second, Answer::Refused("no".into()), &at(4));
     }
     assert_eq!(probes.fact("c1", second), Probe::Failed { why: "no".into(), was_well: false });
-    probes.want("c2", first, &at(4));
+    probes.want("c2", first, Purpose::Trouble, &at(4));
     for _ in 0..2 {
         probes.answered("c2", first, Answer::Refused("no".into()), &at(4));
     }
@@ -254,13 +254,13 @@ fn what_was_said_before_an_alert_is_no_answer_to_it() {
     let mut probes = Probes::default();
     let run = wall(-100);
     probes.outdate("c1", &at(0));
-    probes.want("c1", run, &at(0));
+    probes.want("c1", run, Purpose::Trouble, &at(0));
     probes.answered("c1", run, Answer::Well, &at(0));
     probes.outdate("c1", &at(0));
     assert_eq!(probes.fact("c1", run), Probe::Well);
     probes.outdate("c1", &at(1));
     assert_eq!(probes.fact("c1", run), Probe::Asking);
-    assert_eq!(probes.want("c1", run, &at(1)).as_secs(), 0);
+    assert_eq!(probes.want("c1", run, Purpose::Trouble, &at(1)).as_secs(), 0);
     // It has been well in this run all the same.
     probes.answered("c1", run, Answer::Failed("no".into()), &at(1));
     probes.answered("c1", run, Answer::Failed("no".into()), &at(3));
@@ -271,11 +271,45 @@ fn what_was_said_before_an_alert_is_no_answer_to_it() {
 fn what_nothing_hangs_on_is_forgotten() {
     let mut probes = Probes::default();
     for id in ["c1", "c2"] {
-        probes.want(id, wall(-100), &at(0));
+        probes.want(id, wall(-100), Purpose::Trouble, &at(0));
     }
     let ids = |probes: &Probes| probes.ids().cloned().collect::<Vec<_>>();
-    probes.forget(&BTreeSet::new(), &at(14));
+    probes.forget(&BTreeSet::new(), |_| true, &at(14));
     assert_eq!(ids(&probes), ["c1", "c2"]);
-    probes.forget(&BTreeSet::from(["c2".to_owned()]), &at(15));
+    probes.forget(&BTreeSet::from(["c2".to_owned()]), |_| true, &at(15));
     assert_eq!(ids(&probes), ["c2"]);
+}
+
+#[test]
+fn what_was_reached_once_is_known_to_the_next_process_as_long_as_it_exists() {
+    let run = wall(-100);
+    let refused = |probes: &mut Probes, second: i64| {
+        for again in 0..2 {
+            probes.answered("c1", run, Answer::Refused("no".into()), &at(second + again));
+        }
+        probes.fact("c1", run)
+    };
+    let mut first = Probes::default();
+    first.want("c1", run, Purpose::Reach, &at(0));
+    first.answered("c1", run, Answer::Well, &at(0));
+    // Nothing hangs on it, so it says nothing of it.
+    assert_eq!((first.fact("c1", run), first.ids().count()), (Probe::Asking, 0));
+    first.forget(&BTreeSet::new(), |_| true, &at(60));
+    let mut next = Probes::resume(first.reached().clone());
+    next.want("c1", run, Purpose::Trouble, &at(70));
+    assert!(matches!(refused(&mut next, 70), Probe::Failed { .. }));
+    // Who is created anew may listen elsewhere.
+    next.forget(&BTreeSet::from(["c1".to_owned()]), |_| false, &at(80));
+    assert!(next.reached().is_empty());
+}
+
+#[test]
+fn what_was_never_reached_is_asked_now_and_then_and_at_once_when_something_hangs_on_it() {
+    let mut probes = Probes::default();
+    let run = wall(-100);
+    assert_eq!(probes.want("c1", run, Purpose::Reach, &at(0)).as_secs(), 0);
+    probes.answered("c1", run, Answer::Refused("no".into()), &at(0));
+    assert_eq!(probes.want("c1", run, Purpose::Reach, &at(10)).as_secs(), 290);
+    assert_eq!(probes.want("c1", run, Purpose::Trouble, &at(11)).as_secs(), 0);
+    assert_eq!(probes.fact("c1", run), Probe::Asking);
 }

@@ -58,6 +58,7 @@ pub fn alert(case: &Case) -> Option<Alert> {
         ("summary", summary),
         ("description", description),
         ("action", action),
+        ("incident", incident.id.to_string()),
         ("runbook_url", format!("docs/runbooks/{name}.md")),
     ]);
     Some(Alert { labels, annotations, since })

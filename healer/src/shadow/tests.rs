@@ -58,6 +58,24 @@ impl Play {
         self.told.iter().map(|(kind, _)| kind.as_str()).filter(|kind| *kind != "refused").collect()
     }
 
+    /// What whoever reads the lines counts: would-be restarts, and how many of them would have helped, would not, and are not known.
+    fn counted(&self) -> (u32, u32, u32, u32) {
+        let incident = Incident { mode: Mode::Shadow, ..self.case.incident.clone() };
+        let event = |(kind, detail): &(String, String)| nexus_model::IncidentEvent {
+            id: Uuid::nil(),
+            incident_id: incident.id,
+            at: incident.opened_at,
+            kind: kind.clone(),
+            detail: detail.clone(),
+        };
+        let events = self.told.iter().map(event).collect();
+        let story = nexus_model::shadow::Story { incident: incident.clone(), events };
+        let (since, until) = (incident.opened_at - jiff::SignedDuration::from_hours(1), at(100_000).wall);
+        let records = nexus_model::shadow::records([&story], since, until);
+        let record = &records[0];
+        (record.would_be_restarts, record.would_have_helped, record.would_not_have_helped, record.not_known)
+    }
+
     fn detail(&self, kind: &str) -> &str {
         &self.told.iter().rfind(|(told, _)| told == kind).unwrap().1
     }
@@ -174,6 +192,7 @@ fn what_shows_nothing_is_told_as_nothing() {
         course(&mut play);
         let is_verdict = |kind: &&str| [WOULD_HAVE_HELPED, WOULD_NOT_HAVE_HELPED].contains(kind);
         assert!(!play.kinds().iter().any(is_verdict), "{what}: {:?}", play.told);
+        assert_eq!(play.counted(), (1, 0, 0, 1), "{what}");
         assert_eq!(play.case.memory.shadow.made.len(), 1, "{what}");
     };
     check("it recovers by itself", &|play| {
@@ -214,6 +233,29 @@ fn what_shows_nothing_is_told_as_nothing() {
 }
 
 #[test]
+fn what_a_boot_has_cut_off_is_not_given_the_verdict_of_what_came_after() {
+    let mut play = Play::new();
+    play.turn(0);
+    play.turn(1_000);
+    assert_eq!(play.case.memory.shadow.made.len(), 2);
+    let booted = |seconds| Now { boot_id: "another".into(), ..at(seconds) };
+    play.restarted(2_000, Health::Unhealthy);
+    play.turn_at(&booted(2_001));
+    assert_eq!(
+        play.detail(WOULD_NOT_BE_KNOWN),
+        "whether a restart would have helped will not be known: the machine was booted"
+    );
+    play.turn_at(&booted(4_000));
+    assert!(play.case.memory.shadow.made.len() > 3);
+    play.restarted(4_010, Health::Healthy);
+    play.turn_at(&booted(4_011));
+    play.turn_at(&booted(4_100));
+    // The healer's own count, which budgets rest on, and that of its lines.
+    assert_eq!(play.case.memory.shadow.made.len(), 3);
+    assert_eq!(play.counted(), (3, 1, 0, 2));
+}
+
+#[test]
 fn who_restarts_it_twice_is_judged_by_the_last() {
     let mut play = Play::new();
     play.turn(0);
@@ -248,7 +290,7 @@ fn an_attempt_at_its_owners_word_is_a_verdict_too_and_those_before_are_none() {
     check(2, AttemptOutcome::Helped, Some(WOULD_HAVE_HELPED));
     check(2, AttemptOutcome::DidNotHelp, Some(WOULD_NOT_HAVE_HELPED));
     check(2, AttemptOutcome::Failed, Some(WOULD_NOT_HAVE_HELPED));
-    check(2, AttemptOutcome::Interrupted, None);
+    check(2, AttemptOutcome::Interrupted, Some(WOULD_NOT_BE_KNOWN));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Asking the containers that something hangs on, beside the loop: those of open incidents and of what these need, and those
-//! that an alert is about. Nobody else is asked, and nobody on a timer.
+//! that an alert is about. Nobody else is asked on a timer, but for what lives in the host's network and has never answered: once it is
+//! ill, nobody can tell whether it refuses a connection or can't be reached from here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,9 +14,12 @@ use tokio::task::JoinSet;
 
 use super::Worker;
 use crate::{
-    dependencies, facts,
+    dependencies,
+    evidence::chain,
+    facts,
+    journal::{Change, Memo, memo_body},
     policy::{Policy, ProbeTarget},
-    probe::{self, Answer, Networks, Probe, Probes},
+    probe::{self, Answer, Networks, Probe, Probes, Purpose},
 };
 
 /// Probes at once. Each has a connection and takes three seconds at most.
@@ -37,9 +41,16 @@ pub(super) struct Asking {
     /// Services whose alerts wait for an answer.
     prompted: BTreeSet<ServiceKey>,
     due: Option<Now>,
+    /// Who has been reached, as the journal has it.
+    written: BTreeSet<String>,
 }
 
 impl Asking {
+    /// Goes on with what an earlier process has reached.
+    pub(super) fn resume(reached: BTreeSet<String>) -> Self {
+        Self { known: Probes::resume(reached.clone()), written: reached, ..Self::default() }
+    }
+
     /// The next answer; never where nothing is asked.
     pub(super) async fn next(&mut self) -> Option<Probed> {
         loop {
@@ -135,7 +146,16 @@ impl Worker {
         // What was given up on is still asked, which is how it is found to be well again.
         let open = self.cases.iter().filter(|(_, case)| case.incident.state != IncidentState::Closed);
         let services: BTreeSet<&ServiceKey> = open.map(|(key, _)| key).chain(&self.probes.prompted).collect();
-        let mut targets: BTreeMap<String, (Arc<Container>, ProbeTarget)> = BTreeMap::new();
+        let mut targets: BTreeMap<String, (Arc<Container>, ProbeTarget, Purpose)> = BTreeMap::new();
+        for (id, watched) in &snapshot.containers {
+            let container = &watched.container;
+            if container.network_mode == "host"
+                && !self.probes.known.reached().contains(id)
+                && let Some(target) = self.target_of(container, &policy)
+            {
+                targets.insert(id.clone(), (Arc::clone(container), target, Purpose::Reach));
+            }
+        }
         for key in services {
             let needed = dependencies::all_needs(key, snapshot);
             let is_meant =
@@ -144,12 +164,13 @@ impl Worker {
                 if is_meant(&watched.container)
                     && let Some(target) = self.target_of(&watched.container, &policy)
                 {
-                    targets.insert(id.clone(), (Arc::clone(&watched.container), target));
+                    targets.insert(id.clone(), (Arc::clone(&watched.container), target, Purpose::Trouble));
                 }
             }
         }
         let now = self.clock.now();
-        self.probes.known.forget(&targets.keys().cloned().collect(), &now);
+        let exists = |id: &str| snapshot.containers.contains_key(id);
+        self.probes.known.forget(&targets.keys().cloned().collect(), exists, &now);
         if targets.is_empty() {
             return;
         }
@@ -157,9 +178,9 @@ impl Worker {
         let networks = Networks::parse(&networks);
         let host = networks.host(self.parts.probe_host.as_deref());
         let mut next: Option<SignedDuration> = None;
-        for (id, (container, target)) in targets {
+        for (id, (container, target, purpose)) in targets {
             let run = container.started_at;
-            let left = self.probes.known.want(&id, run, &now);
+            let left = self.probes.known.want(&id, run, purpose, &now);
             if self.probes.under_way.contains(&id) {
                 continue;
             }
@@ -183,5 +204,23 @@ impl Worker {
             });
         }
         self.probes.due = next.map(|left| now.after(left));
+    }
+
+    /// Writes down who has been reached, so that the next process knows it too.
+    pub(super) async fn remember_reached(&mut self) {
+        if *self.probes.known.reached() == self.probes.written {
+            return;
+        }
+        let reached = self.probes.known.reached().clone();
+        let memo = match memo_body(&reached) {
+            Ok(body) => Change::Memo { memo: Memo::Reached, body: Some(body) },
+            Err(error) => {
+                tracing::error!(reason = %chain(&error), "who has been reached can't be written down");
+                return;
+            }
+        };
+        if self.commit(vec![memo]).await {
+            self.probes.written = reached;
+        }
     }
 }

@@ -7,6 +7,7 @@
 pub mod contract;
 pub mod engine;
 pub mod healer;
+pub mod mounted;
 pub mod real;
 
 use std::time::{Duration, Instant};

@@ -56,6 +56,7 @@ pub fn in_a_mount_namespace(command: &Command, script: &str) -> Command {
 /// A Docker daemon of the test's own beside the host's, with containerd, data and socket of its own and without any network.
 pub struct Daemon {
     folder: tempfile::TempDir,
+    data: PathBuf,
     child: Option<Child>,
 }
 
@@ -63,7 +64,17 @@ impl Daemon {
     /// Started, with the image of [`image`].
     pub async fn start(image: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("nexus-dockerd-").tempdir().unwrap();
-        let mut daemon = Self { folder, child: None };
+        let data = folder.path().join("data");
+        Self::with(folder, data, image).await
+    }
+
+    /// The same with images, containers and volumes below a folder of the test's.
+    pub async fn on(data: PathBuf, image: &Path) -> Self {
+        Self::with(tempfile::Builder::new().prefix("nexus-dockerd-").tempdir().unwrap(), data, image).await
+    }
+
+    async fn with(folder: tempfile::TempDir, data: PathBuf, image: &Path) -> Self {
+        let mut daemon = Self { folder, data, child: None };
         daemon.come_back().await;
         daemon.docker(&["load", "--input", image.to_str().unwrap()]).unwrap();
         daemon
@@ -73,9 +84,19 @@ impl Daemon {
         self.folder.path().join("docker.sock")
     }
 
+    /// The socket of its containerd.
+    pub fn containerd(&self) -> PathBuf {
+        self.folder.path().join("exec/containerd/containerd.sock")
+    }
+
     pub fn docker(&self, arguments: &[&str]) -> Result<String, String> {
+        self.docker_of("docker", arguments)
+    }
+
+    /// By another `docker` than the first on the path.
+    pub fn docker_of(&self, docker: &str, arguments: &[&str]) -> Result<String, String> {
         let host = format!("unix://{}", self.socket().display());
-        program("docker", &[&["--host", &host], arguments].concat())
+        program(docker, &[&["--host", &host], arguments].concat())
     }
 
     /// Starts it, as the init system would.
@@ -88,17 +109,18 @@ impl Daemon {
         let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
         command
             .arg(format!("--host=unix://{}", self.socket().display()))
-            .arg(option("data-root", &below("data")))
+            .arg(option("data-root", &self.data))
             .arg(option("exec-root", &below("exec")))
             .arg(option("pidfile", &below("pid")))
-            // An empty file: not the host's settings.
+            // Not the host's settings.
             .arg(option("config-file", &below("daemon.json")))
             .arg(format!("--cgroup-parent=/{CGROUP}"))
             .args(["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--ip6tables=false"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        std::fs::write(below("daemon.json"), "{}").unwrap();
+        // What is built stays until it is asked to go.
+        std::fs::write(below("daemon.json"), r#"{"builder": {"gc": {"enabled": false}}}"#).unwrap();
         // One that was killed leaves these behind, and they would be believed: its containerd, which ends with it, may not have been
         // buried yet.
         let containerd = below("exec/containerd/containerd.pid");
@@ -128,6 +150,22 @@ impl Daemon {
             assert!(began.elapsed() < PATIENCE, "the daemon does not stop");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// What it has written down of a container.
+    pub fn remembered(&self, id: &str) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.data.join("containers").join(id).join("config.v2.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Changes some of the state that it has written down of a container, while it is away.
+    pub fn remember(&self, id: &str, state: &serde_json::Value) {
+        assert!(self.child.is_none(), "it would overwrite that");
+        let mut remembered = self.remembered(id);
+        let changes = state.as_object().unwrap().clone();
+        remembered["State"].as_object_mut().unwrap().extend(changes);
+        let file = self.data.join("containers").join(id).join("config.v2.json");
+        std::fs::write(file, remembered.to_string()).unwrap();
     }
 
     pub fn log(&self) -> String {
@@ -163,8 +201,11 @@ impl Drop for Daemon {
             }
         }
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let mounted =
-            mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| Path::new(at).starts_with(&folder));
+        let is_ours = |at: &&str| {
+            // A file system that a test has put the data on is the test's to unmount.
+            Path::new(at).starts_with(&folder) || (Path::new(at).starts_with(&self.data) && Path::new(at) != self.data)
+        };
+        let mounted = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(is_ours);
         for at in mounted.collect::<Vec<_>>().into_iter().rev() {
             _ = program("umount", &["--lazy", at]);
         }

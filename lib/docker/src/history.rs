@@ -42,8 +42,13 @@ impl History {
     /// The containers whose last run was not started by this engine, as far as it remembers, and was ended by a signal of it.
     ///
     /// `last_seen` is the time of the last event that was taken from an engine before: one that remembers it is still the same,
-    /// and its word on what happened meanwhile is good.
-    pub fn ended(&self, last_seen: Option<i64>) -> BTreeMap<&str, EndedBy> {
+    /// and its word on what happened meanwhile is good. `stop_signal` is the one that a container names as its own: other signals
+    /// ask a process for something else, as SIGHUP to read its settings again, and end nothing.
+    pub fn ended<'c>(
+        &self,
+        last_seen: Option<i64>,
+        stop_signal: impl Fn(&str) -> Option<&'c str>,
+    ) -> BTreeMap<&str, EndedBy> {
         let is_whole = self.events < KEPT;
         let is_same = last_seen.is_some_and(|at| self.containers.iter().any(|event| event.at_nanos == at));
         if self.is_reconfigured || is_same && !is_whole {
@@ -56,11 +61,11 @@ impl History {
         }
         let mut ended = BTreeMap::new();
         for event in &self.containers {
-            match Action::parse(&event.action, event.signal.as_deref(), None) {
-                Action::Kill { .. } => _ = ended.entry(event.id.as_str()).or_insert(Some(by)),
+            match Action::parse(&event.action, event.signal.as_deref(), stop_signal(&event.id)) {
+                Action::Kill { ends: true } => _ = ended.entry(event.id.as_str()).or_insert(Some(by)),
                 Action::Start => _ = ended.insert(event.id.as_str(), None),
                 Action::Die | Action::Stop => _ = ended.entry(event.id.as_str()).or_insert(None),
-                Action::Oom | Action::Destroy | Action::Other => (),
+                Action::Kill { ends: false } | Action::Oom | Action::Destroy | Action::Other => (),
             }
         }
         ended.into_iter().filter_map(|(id, by)| Some((id, by?))).collect()
@@ -87,7 +92,7 @@ mod tests {
     fn a_run_that_it_has_not_started_and_ends_with_a_signal_was_ended_by_the_engine() {
         let check = |told: &[&str], expected: &[&str]| {
             let history = history(told, 0);
-            let ended = history.ended(None);
+            let ended = history.ended(None, |_| None);
             assert!(ended.values().all(|by| *by == EndedBy::Engine));
             assert_eq!(ended.into_keys().collect::<Vec<_>>(), expected, "{told:?}");
         };
@@ -110,7 +115,11 @@ mod tests {
     fn what_was_forgotten_proves_nothing() {
         let stop = ["a kill", "a die", "a stop"];
         let check = |others: usize, last_seen: Option<i64>, expected: Option<EndedBy>| {
-            assert_eq!(history(&stop, others).ended(last_seen).remove("a"), expected, "{others} {last_seen:?}");
+            assert_eq!(
+                history(&stop, others).ended(last_seen, |_| None).remove("a"),
+                expected,
+                "{others} {last_seen:?}"
+            );
         };
         check(KEPT - 4, None, Some(EndedBy::Engine));
         check(KEPT - 4, Some(7), Some(EndedBy::Engine));
@@ -119,6 +128,20 @@ mod tests {
         check(KEPT - 3, Some(100), None);
         check(KEPT - 3, Some(7), Some(EndedBy::Unclear));
         let reconfigured = History { is_reconfigured: true, ..history(&stop, 1) };
-        assert!(reconfigured.ended(Some(7)).is_empty());
+        assert!(reconfigured.ended(Some(7), |_| None).is_empty());
+    }
+
+    #[test]
+    fn a_signal_that_ends_nothing_is_no_end() {
+        let check = |signal: &str, own: Option<&str>, expected: Option<EndedBy>| {
+            let mut told = history(&["a kill", "b start"], KEPT);
+            told.containers[0].signal = Some(signal.to_owned());
+            assert_eq!(told.ended(Some(7), |_| own).remove("a"), expected, "{signal} {own:?}");
+        };
+        check("1", None, None);
+        check("10", Some("SIGQUIT"), None);
+        check("1", Some("SIGHUP"), Some(EndedBy::Unclear));
+        check("15", None, Some(EndedBy::Unclear));
+        check("9", Some("SIGHUP"), Some(EndedBy::Unclear));
     }
 }

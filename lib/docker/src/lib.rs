@@ -20,5 +20,5 @@ pub use container::{Container, Health, Healthcheck, Probe, Published, RestartPol
 pub use disk::{DiskReport, DiskSchedule, DiskUsage, DiskWalk, DiskWatcher, Usage};
 pub use events::EventCounts;
 pub use images::{ImageTimes, ImageWatcher};
-pub use track::StopCause;
+pub use track::{SIGNAL_WORKS_WITHIN, StopCause};
 pub use watcher::{Snapshot, WatchOptions, Watched, Watcher};

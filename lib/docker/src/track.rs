@@ -9,7 +9,7 @@ use crate::history::EndedBy;
 
 /// An end later than this after a signal is not put down to it: a process may survive SIGQUIT and crash days later. A
 /// `docker stop` that grants more time is told by its `stop`.
-const SIGNAL_WORKS_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+pub const SIGNAL_WORKS_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why a container that does not run has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

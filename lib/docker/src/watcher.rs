@@ -284,7 +284,20 @@ impl State {
 
     /// Notes what the engine has ended itself on its return.
     fn look_back(&mut self, history: &History) {
-        for (id, by) in history.ended(self.has_seen_events.then_some(self.last_event_nanos)) {
+        let last_seen = self.has_seen_events.then_some(self.last_event_nanos);
+        let stop_signal = |id: &str| self.containers.get(id).and_then(|known| known.stop_signal.as_deref());
+        let ended = history.ended(last_seen, stop_signal);
+        let unclear = ended.iter().filter(|(_, by)| **by == EndedBy::Unclear).map(|(id, _)| *id);
+        let name = |id| self.containers.get(id).map_or(id, |known| known.name.as_str());
+        let unclear: Vec<&str> = unclear.map(name).collect();
+        if !unclear.is_empty() {
+            tracing::warn!(
+                containers = unclear.join(", "),
+                "they were ended while docker could not be watched, and it has forgotten too much since to tell by whom: they are left \
+                 as they are"
+            );
+        }
+        for (id, by) in ended {
             // What was paused is not meant to run: whoever paused it is asked.
             let is_paused = self.containers.get(id).is_some_and(|known| known.status == Status::Paused);
             let by = if is_paused { EndedBy::Unclear } else { by };

@@ -38,6 +38,8 @@ pub enum Cause {
     DeviceMissing,
     /// The network, or the container whose network it shares, is not there.
     NetworkMissing,
+    /// A run of it goes on that Docker does not know any more, and stands in the way of the next.
+    LostRun,
     /// A service that it needs is down or does not take connections.
     DependencyDown,
     /// The name of another host could not be resolved.
@@ -89,7 +91,7 @@ pub enum Confidence {
 }
 
 impl Cause {
-    pub const ALL: [Cause; 36] = [
+    pub const ALL: [Cause; 37] = [
         Cause::Unknown,
         Cause::OutOfMemory,
         Cause::HostOutOfMemory,
@@ -106,6 +108,7 @@ impl Cause {
         Cause::MountFailed,
         Cause::DeviceMissing,
         Cause::NetworkMissing,
+        Cause::LostRun,
         Cause::DependencyDown,
         Cause::NameNotResolved,
         Cause::DiskFull,
@@ -153,6 +156,7 @@ impl NameOf for Cause {
             Cause::MountFailed => "mount_failed",
             Cause::DeviceMissing => "device_missing",
             Cause::NetworkMissing => "network_missing",
+            Cause::LostRun => "lost_run",
             Cause::DependencyDown => "dependency_down",
             Cause::NameNotResolved => "name_not_resolved",
             Cause::DiskFull => "disk_full",

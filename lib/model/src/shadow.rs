@@ -20,12 +20,15 @@ pub const RESTARTED_ELSEWHERE: &str = "restarted_elsewhere";
 pub const WOULD_HAVE_HELPED: &str = "would_have_helped";
 /// It has not.
 pub const WOULD_NOT_HAVE_HELPED: &str = "would_not_have_helped";
+/// What was due so far will never have a verdict: the machine was booted, for example.
+pub const WOULD_NOT_BE_KNOWN: &str = "would_not_be_known";
 /// The service was well, and must have stayed so; and that it did not.
 pub const VERIFIED: &str = "verified";
 pub const RELAPSE: &str = "relapse";
 
 /// The lines that [`records`] looks at; others may be given and say nothing.
-pub const COUNTED: [&str; 5] = [WOULD_RESTART, WOULD_HAVE_HELPED, WOULD_NOT_HAVE_HELPED, VERIFIED, RELAPSE];
+pub const COUNTED: [&str; 6] =
+    [WOULD_RESTART, WOULD_HAVE_HELPED, WOULD_NOT_HAVE_HELPED, WOULD_NOT_BE_KNOWN, VERIFIED, RELAPSE];
 
 /// How far back a record looks when nobody says.
 pub const WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -133,6 +136,7 @@ fn tries(events: &[IncidentEvent]) -> Vec<(Vec<Timestamp>, Option<bool>)> {
                 found.push((std::mem::take(&mut due), Some(true)));
             }
             WOULD_NOT_HAVE_HELPED => found.push((std::mem::take(&mut due), Some(false))),
+            WOULD_NOT_BE_KNOWN => found.push((std::mem::take(&mut due), None)),
             _ => (),
         }
     }
@@ -344,6 +348,23 @@ mod tests {
             (3, 1, 1, 1, 0, 2_000),
             "would have restarted shop/web 3 times this week, 1 would have helped, 1 would not, of 1 it is not known",
         );
+        check(
+            "two, a boot, and another that helped",
+            story(
+                -2_000,
+                closed,
+                &[
+                    (WOULD_RESTART, -1_999),
+                    (WOULD_RESTART, -1_900),
+                    (WOULD_NOT_BE_KNOWN, -1_850),
+                    (WOULD_RESTART, -1_800),
+                    (VERIFIED, -1_750),
+                    (WOULD_HAVE_HELPED, -1_700),
+                ],
+            ),
+            (3, 1, 0, 2, 0, 250),
+            "would have restarted shop/web 3 times this week, 1 would have helped, of 2 it is not known",
+        );
     }
 
     #[test]
@@ -403,6 +424,7 @@ mod tests {
             RESTARTED_ELSEWHERE,
             WOULD_HAVE_HELPED,
             WOULD_NOT_HAVE_HELPED,
+            WOULD_NOT_BE_KNOWN,
             VERIFIED,
             RELAPSE,
             "opened",

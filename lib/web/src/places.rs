@@ -1,8 +1,9 @@
 //! Who may be connected. Places are few; when all are taken, the connection that has waited longest for a request makes
-//! room for a new one. One that has been answered before does so at once; one that has not asked for anything yet is left in
+//! room for a new one. If it has been answered before it does so at once; if it has not asked for anything yet it is left in
 //! peace for some time first, since a burst of clients that have just connected must all get their turn. But that time is
 //! granted once, however many such connections there are: when places have been short for as long, nobody is spared any more.
-//! So whoever holds connections open without asking for anything keeps nobody out for long.
+//! So whoever holds connections open without asking for anything keeps nobody out for long, and does not push out who asks now
+//! and then on a connection that is kept.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,21 +23,21 @@ pub(crate) struct Places {
     grace: Duration,
 }
 
-/// The connections that wait for a request, in the order in which they began to: those that have been answered before, which
-/// leave first, and those that have not asked yet.
+/// The connections that wait for a request, in the order in which they began to.
 #[derive(Debug, Default)]
 struct Queue {
     next: u64,
-    waiting: BTreeMap<Turn, (Instant, Arc<Notify>)>,
+    waiting: BTreeMap<u64, Waiting>,
     /// Since when there has been no place to spare.
     short_since: Option<Instant>,
 }
 
-/// Who leaves before whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    /// It has not been answered yet.
     is_new: bool,
-    number: u64,
+    leave: Arc<Notify>,
 }
 
 /// A connection's place, given back when the last part of the connection lets go of it.
@@ -50,8 +51,8 @@ pub(crate) struct Place {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// For a request's head; also during a TLS handshake.
-    Waiting(Turn),
+    /// For a request's head, with a number in the queue; also during a TLS handshake.
+    Waiting(u64),
     /// A request is being answered.
     Busy,
     /// All of the answer has been made, but not all has been sent.
@@ -84,9 +85,9 @@ impl Places {
         let mut queue = lock(&self.queue);
         let short_for = queue.short_since.get_or_insert_with(Instant::now).elapsed();
         let Some(longest) = queue.waiting.first_entry() else { return PATIENCE };
-        let left = self.grace.saturating_sub(longest.get().0.elapsed().max(short_for));
-        if left.is_zero() || !longest.key().is_new {
-            longest.remove().1.notify_one();
+        let left = self.grace.saturating_sub(longest.get().since.elapsed().max(short_for));
+        if left.is_zero() || !longest.get().is_new {
+            longest.remove().leave.notify_one();
             return PATIENCE;
         }
         left.min(PATIENCE)
@@ -134,16 +135,16 @@ impl Place {
 
     fn wait(&self, is_new: bool) {
         let mut queue = lock(&self.queue);
-        let turn = Turn { is_new, number: queue.next };
+        let number = queue.next;
         queue.next += 1;
-        queue.waiting.insert(turn, (Instant::now(), Arc::clone(&self.leave)));
-        *lock(&self.stage) = Stage::Waiting(turn);
+        queue.waiting.insert(number, Waiting { since: Instant::now(), is_new, leave: Arc::clone(&self.leave) });
+        *lock(&self.stage) = Stage::Waiting(number);
     }
 
     fn dequeue(&self, next: Stage) {
         let stage = std::mem::replace(&mut *lock(&self.stage), next);
-        if let Stage::Waiting(turn) = stage {
-            lock(&self.queue).waiting.remove(&turn);
+        if let Stage::Waiting(number) = stage {
+            lock(&self.queue).waiting.remove(&number);
         }
     }
 }
@@ -172,11 +173,8 @@ mod tests {
         let places = Places::new(3, Duration::ZERO);
         let (first, second, third) = (places.take().await, places.take().await, places.take().await);
         // The first two have been answered, the second before the first; the third is busy now.
-        for place in [&second, &first] {
-            place.begin();
-            place.answered();
-            place.flushed();
-        }
+        answer(&second);
+        answer(&first);
         third.begin();
         let (fourth, ()) = tokio::join!(places.take(), leaves(second));
         fourth.begin();
@@ -217,17 +215,36 @@ mod tests {
         assert!(begin.elapsed() >= grace && begin.elapsed() < grace * 2, "{:?}", begin.elapsed());
     }
 
+    fn answer(place: &Place) {
+        place.begin();
+        place.answered();
+        place.flushed();
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn who_has_been_answered_leaves_at_once_for_one_who_has_not() {
+    async fn who_has_been_answered_and_waits_longest_leaves_at_once() {
         let places = Places::new(2, Duration::from_secs(2));
-        let (new, answered) = (places.take().await, places.take().await);
-        answered.begin();
-        answered.answered();
-        answered.flushed();
+        let answered = places.take().await;
+        answer(&answered);
+        let new = places.take().await;
         let begin = Instant::now();
         tokio::join!(places.take(), leaves(answered));
         assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
         drop(new);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_now_and_then_is_not_pushed_out_by_those_who_never_ask() {
+        let grace = Duration::from_secs(2);
+        let places = Places::new(8, grace);
+        let kept = places.take().await;
+        for number in 0..500 {
+            tokio::spawn(leaves(places.take().await));
+            if number % 7 == 0 {
+                answer(&kept);
+            }
+        }
+        assert!(tokio::time::timeout(grace, kept.is_wanted()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use super::{Problem, asked, bad};
 use crate::{
     baseline::{self, Baseline, DAYS, USUAL_DAYS},
-    capacity::{self, Capacity},
+    capacity::{self, Capacity, machines, model},
     errors::chain,
     report::facts::History,
     server::App,
@@ -44,14 +44,27 @@ pub async fn baseline(
 #[serde(deny_unknown_fields)]
 pub struct CapacityQuery {
     host: Option<String>,
+    machine: Option<String>,
 }
 
 pub async fn capacity(
     State(app): State<App>,
     query: Result<Query<CapacityQuery>, QueryRejection>,
 ) -> Result<Json<Capacity>, Problem> {
-    let host = asked(query)?.host.unwrap_or_else(|| app.sources.host.clone());
-    capacity::read(&app.client().await?, &host, Timestamp::now()).await.map(Json).map_err(problem)
+    let CapacityQuery { host, machine } = asked(query)?;
+    let machine = machine.as_deref().map(machines::find).transpose().map_err(bad)?;
+    let host = host.unwrap_or_else(|| app.sources.host.clone());
+    let client = app.client().await?;
+    let read = capacity::read(&client, &host, Timestamp::now());
+    let (capacity, model) = tokio::join!(read, model::ask(&app.sources.prometheus, &host));
+    let mut capacity = capacity.map_err(problem)?;
+    if let Some(model) = model {
+        capacity = capacity.on(&model);
+    }
+    if let Some(machine) = machine {
+        capacity = capacity.for_machine(&machine);
+    }
+    Ok(Json(capacity))
 }
 
 /// What `nexus status` compares with.
@@ -64,7 +77,7 @@ pub async fn now(State(app): State<App>) -> Result<Json<History>, Problem> {
 }
 
 impl App {
-    async fn client(&self) -> Result<Client, Problem> {
+    pub(super) async fn client(&self) -> Result<Client, Problem> {
         let connected = self.database.as_ref().ok_or_else(none)?.connect().await;
         connected.map_err(|error| Problem(StatusCode::BAD_GATEWAY, chain(&error)))
     }

@@ -20,10 +20,17 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use crate::{
-        api::ChartList, baseline::Baseline, capacity::Capacity, notify::MessageWanted, report::Report, server,
+        api::ChartList,
+        baseline::Baseline,
+        capacity::Capacity,
+        history::{series::HistorySeries, service::ServiceHistory},
+        notify::{Delivery, MessageWanted},
+        report::{Report, facts::History},
+        server,
+        sql::{QueryAnswer, Schema},
     };
 
-    /// A parameter: name, whether it is in the path, what it is, and its schema.
+    /// A parameter: name, whether it must be given, what it is, and its schema. It is in the path when that names it.
     type Parameter = (&'static str, bool, &'static str, Value);
 
     struct Operation {
@@ -42,6 +49,7 @@ mod tests {
     const WRONG: (&str, &str) = ("400", "Something in the request is wrong; the sentence says what is right.");
     const NOT_THERE: (&str, &str) =
         ("404", "There is no such thing; the sentence lists what exists, where that is known.");
+    const BUSY: (&str, &str) = ("429", "Two questions are being answered already.");
     const NO_ANSWER: (&str, &str) = ("502", "The part that knows can't be asked; the sentence says which and why.");
 
     fn operations() -> Vec<Operation> {
@@ -50,6 +58,22 @@ mod tests {
         let service = |what| ("service", false, what, text());
         let named = || {
             vec![("project", true, "The Compose project.", text()), ("service", true, "The service within it.", text())]
+        };
+        let time = || json!({"type": "string", "format": "date-time"});
+        let over = || {
+            vec![
+                ("from", false, "After then; a day before the end without it, 390 days at most.", time()),
+                ("to", false, "Up to then; now without it.", time()),
+            ]
+        };
+        let step = || {
+            let minutes = json!({"type": "integer", "minimum": 5, "maximum": 10080});
+            (
+                "step",
+                false,
+                "Minutes: a multiple of 5, of 60 from an hour on; the shortest that fits without it.",
+                minutes,
+            )
         };
         let host = || ("host", false, "The machine; this one without it.", text());
         let get = |path, id, summary, parameters, answer, others| Operation {
@@ -127,6 +151,67 @@ mod tests {
                 "IncidentDetail",
                 &[WRONG, NOT_THERE, NO_ANSWER],
             ),
+            get(
+                "/api/v1/services/{project}/{service}/history",
+                "service_history",
+                "Tell how a service did over a time, with its incidents",
+                [named(), over(), vec![step()]].concat(),
+                "ServiceHistory",
+                &[WRONG, NOT_THERE, NO_ANSWER],
+            ),
+            get(
+                "/api/v1/history",
+                "history",
+                "Give series of the machine, a file system or a service",
+                [
+                    vec![
+                        (
+                            "figures",
+                            true,
+                            "Names of one to ten figures with commas between; what there are is told without.",
+                            text(),
+                        ),
+                        host(),
+                        ("mountpoint", false, "Of the file system mounted there.", text()),
+                        project("With a service: of this one."),
+                        service("Of this service; alone, of a container outside Compose."),
+                    ],
+                    over(),
+                    vec![
+                        (
+                            "resolution",
+                            false,
+                            "Steps of five minutes or of an hour; instead of step.",
+                            json!({"type": "string", "enum": ["raw", "hourly"]}),
+                        ),
+                        step(),
+                    ],
+                ]
+                .concat(),
+                "HistorySeries",
+                &[WRONG, NOT_THERE, NO_ANSWER],
+            ),
+            get(
+                "/api/v1/query",
+                "query",
+                "Answer one SELECT, asked of Postgres as a role that may only read",
+                vec![(
+                    "sql",
+                    true,
+                    "One SELECT (WITH, VALUES, TABLE) of at most 4096 bytes. At most 1000 rows, 256 KiB and 10 s.",
+                    json!({"type": "string", "maxLength": 4096}),
+                )],
+                "QueryAnswer",
+                &[WRONG, BUSY, NO_ANSWER],
+            ),
+            get(
+                "/api/v1/schema",
+                "schema",
+                "Tell which tables and views a query can be about",
+                vec![("table", false, "This one alone, with what each column holds.", text())],
+                "Schema",
+                &[WRONG, BUSY, NO_ANSWER],
+            ),
             get("/api/v1/services", "services", "List the services", vec![], "ServiceList", &[NO_ANSWER]),
             get(
                 "/api/v1/services/{project}/{service}",
@@ -156,7 +241,15 @@ mod tests {
                 "/api/v1/capacity",
                 "capacity",
                 "Tell what there is room for, and when it ends",
-                vec![host()],
+                vec![
+                    host(),
+                    (
+                        "machine",
+                        false,
+                        "Compare with this machine alone, such as pi5-8gb; with all that are known without it.",
+                        text(),
+                    ),
+                ],
                 "Capacity",
                 &[WRONG, NOT_THERE, NO_ANSWER],
             ),
@@ -194,9 +287,9 @@ mod tests {
         let mut responses =
             Map::from_iter([("200".to_owned(), in_json("The answer.", of.answer)), ("401".to_owned(), plain)]);
         responses.extend(of.others.iter().map(|(status, what)| ((*status).to_owned(), in_json(what, "ApiError"))));
-        let parameters = of.parameters.iter().map(|(name, in_path, what, schema)| {
-            let place = if *in_path { "path" } else { "query" };
-            json!({"name": name, "in": place, "required": in_path, "description": what, "schema": schema})
+        let parameters = of.parameters.iter().map(|(name, required, what, schema)| {
+            let place = if of.path.contains(&format!("{{{name}}}")) { "path" } else { "query" };
+            json!({"name": name, "in": place, "required": required, "description": what, "schema": schema})
         });
         let security = if of.method == "get" { json!([{"read": []}, {"act": []}]) } else { json!([{"act": []}]) };
         let mut operation =
@@ -243,6 +336,12 @@ mod tests {
         answers.subschema_for::<ChartList>();
         answers.subschema_for::<Baseline>();
         answers.subschema_for::<Capacity>();
+        answers.subschema_for::<History>();
+        answers.subschema_for::<Delivery>();
+        answers.subschema_for::<HistorySeries>();
+        answers.subschema_for::<ServiceHistory>();
+        answers.subschema_for::<QueryAnswer>();
+        answers.subschema_for::<Schema>();
         let mut found = answers.take_definitions(true);
         let mut bodies = below(SchemaSettings::draft2020_12());
         bodies.subschema_for::<MessageWanted>();
@@ -251,30 +350,6 @@ mod tests {
             assert!(known.is_none_or(|known| known == schema), "two types are called {name}");
         }
         found.values_mut().for_each(tidy);
-        found.insert(
-            "History".to_owned(),
-            json!({"type": "object", "required": ["from", "usual", "memory"], "properties": {
-                "from": {"type": ["string", "null"], "description": "Since when there is one."},
-                "usual": {"type": "object", "description": "Median and spread of each vital at this hour of the week.",
-                    "additionalProperties": {"type": "object", "additionalProperties": {"type": "number"}}},
-                "memory": {"type": "array", "description": "Of each service over a month.", "items": {"type": "object"}},
-            }, "additionalProperties": false}),
-        );
-        found.insert(
-            "Delivery".to_owned(),
-            json!({
-                "type": "object",
-                "description": "Which way a message went.",
-                "required": ["id", "way", "cut"],
-                "properties": {
-                    "id": {"type": "string", "format": "uuid"},
-                    "way": {"type": "string", "enum": ["alertmanager", "telegram"]},
-                    "cut": {"type": "boolean", "description": "The end of the text is missing: it was too long."},
-                    "reason": {"type": "string", "description": "Why it did not go through Alertmanager, if it did not."},
-                },
-                "additionalProperties": false,
-            }),
-        );
         let healers: Value = serde_json::from_str(include_str!("../../../healer/src/api/openapi.json")).unwrap();
         let mut wanted: Vec<String> =
             ["IncidentList", "IncidentDetail", "IncidentState", "ServiceList", "ServiceDetail", "ApiError"]
@@ -285,6 +360,11 @@ mod tests {
             assert!(schema.is_object(), "the healer's document has no {name}");
             let known = found.insert(name.clone(), schema.clone());
             assert!(known.is_none_or(|known| known == *schema), "{name} is also a type of the reporter");
+            // What is told of the copy says so (crate::incidents::Told).
+            if ["IncidentList", "IncidentDetail"].contains(&name.as_str()) {
+                let what = "That the healer could not be asked, and these are those of its copy in Postgres. Not there otherwise.";
+                found[&name]["properties"]["note"] = json!({"type": "string", "description": what});
+            }
             let mut references = Vec::new();
             collect(schema, &mut references);
             wanted.extend(references.into_iter().filter(|name| !found.contains_key(name)));

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::units::{bytes, percent};
+use crate::report::format::{bytes, percent};
 use crate::statistics::{quantile, sorted};
 use crate::usage::{Figures, HostHour, Mount};
 
@@ -180,12 +180,12 @@ mod tests {
             found(&vec![hour(); 30], &[mount]),
             [
                 "MemoryPressure 0.90 18 % of the time in the busiest hours; 20 % is much",
-                "Disk 0.81 81 % full (23 GB of 29 GB)",
+                "Disk 0.81 81 % full (23 GiB of 29 GiB)",
                 "Temperature 0.75 60 °C in the hottest hours, 71 °C at most; slowed down from 80 °C on",
-                "Memory 0.58 58 % used in the busiest hours (2.3 GB of 4.0 GB), 70 % at most",
+                "Memory 0.58 58 % used in the busiest hours (2.3 GiB of 4.0 GiB), 70 % at most",
                 "Cpu 0.40 40 % busy in the busiest hours, 90 % at most",
                 "IoPressure 0.20 10 % of the time in the busiest hours; 50 % is much",
-                "CpuPressure 0.10 5.0 % of the time in the busiest hours; 50 % is much",
+                "CpuPressure 0.10 5 % of the time in the busiest hours; 50 % is much",
                 "Throttling 0.00 the processor was held back in 0 of 30 hours",
             ]
         );

@@ -3,43 +3,18 @@
 
 use std::fmt::Write as _;
 
+use nexus_model::plain::plain;
+
 use crate::baseline::peaks::weekday;
-use crate::baseline::units::{bytes, percent};
 use crate::baseline::{Baseline, Basis, Metric, MetricBaseline, ServiceUsage};
+use crate::render::markdown::escape as markdown;
+use crate::report::format::{bytes, percent};
 
 /// From empty to full; ASCII, so that every terminal and mail shows it.
 const SHADES: &[u8; 10] = b".:-=+*oO#@";
 
 /// The metrics whose week is drawn.
 const DRAWN: [Metric; 3] = [Metric::CpuBusyRatio, Metric::MemoryUsedRatio, Metric::NetworkOutBytesPerSecond];
-
-/// A name that others chose, without what could steer a terminal.
-pub fn plain(text: &str) -> String {
-    let safe = |c: char| match c {
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    };
-    text.chars().map(safe).collect()
-}
-
-/// The same for a cell of a table in Markdown: nothing in it is markup.
-pub fn markdown(text: &str) -> String {
-    let mut out = String::new();
-    for c in plain(text).chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '!' | '#' | '~' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
 
 /// `project/service`, or the name alone outside Compose.
 pub fn service(project: &str, service: &str) -> String {

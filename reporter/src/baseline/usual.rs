@@ -100,9 +100,9 @@ impl Metric {
             Metric::LoadPerCpu => format!("{value:.2}"),
             Metric::TemperatureCelsius => format!("{value:.0} °C"),
             Metric::NetworkInBytesPerSecond | Metric::NetworkOutBytesPerSecond | Metric::DiskWrittenBytesPerSecond => {
-                format!("{}/s", crate::baseline::units::bytes(value))
+                format!("{}/s", crate::report::format::bytes(value))
             }
-            _ => crate::baseline::units::percent(value),
+            _ => crate::report::format::percent(value),
         }
     }
 }

@@ -4,8 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::units::{bytes, percent};
 use crate::capacity::machines::{DISK_OF_LABEL, GIB, Machine, OF_LABEL, known};
+use crate::report::format::{bytes, percent};
 
 /// Of the processors in busy hours: beyond, work begins to queue, and a restart or an update has no room.
 const USABLE_CPU: f64 = 0.70;
@@ -248,14 +248,18 @@ mod tests {
             least.reasons,
             [
                 "processors: 1.4 as fast as a Raspberry Pi 4's, since 1.0 are busy in busy hours and 70 % of them should be at most",
-                "memory: 4 GB, since 2.0 GB are used in busy hours and 85 % of it should be at most, so that reads are cached",
-                "disk: 32 GB, since 20 GB are used and 80 % of it should be at most",
+                "memory: 4 GB, since 2.0 GiB are used in busy hours and 85 % of it should be at most, so that reads are cached",
+                "disk: 32 GB, since 20 GiB are used and 80 % of it should be at most",
             ]
         );
         let growing = Load { disk_growth_bytes_per_year: 60.0 * GIB, ..load() };
         let least = minimum(&growing, 1.0);
         assert_eq!(least.disk_gb, Some(128.0));
-        assert!(least.reasons[2].contains("20 GB are used, 60 GB more are expected in a year"), "{:?}", least.reasons);
+        assert!(
+            least.reasons[2].contains("20 GiB are used, 60 GiB more are expected in a year"),
+            "{:?}",
+            least.reasons
+        );
         // More than any machine by name carries.
         let huge = Load { memory_bytes: 90.0 * GIB, cpu_cores: 100.0, ..load() };
         assert_eq!((minimum(&huge, 1.0).machine, minimum(&huge, 1.0).memory_gb), (None, 128.0));

@@ -39,7 +39,7 @@ const TREND_DEVIATIONS: f64 = 2.6;
 /// Slopes are alike when they are not further apart than this many of their deviations.
 const ALIKE_DEVIATIONS: f64 = 2.0;
 
-/// Changes below this share of the limit are as good as none: 16 MB of a 32 GB card.
+/// Changes below this share of the limit are as good as none: 16 MiB of a card of 32 GiB.
 const FINEST: f64 = 0.0005;
 
 /// The price of a cut, as a multiple of the logarithm of the number of days: three numbers that noise would fit by chance.

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::baseline::render::{markdown, plain};
-use crate::baseline::units::{bytes, percent};
+use nexus_model::plain::plain;
+
 use crate::capacity::carry::MOST_SERVICES;
 use crate::capacity::{Answer, Capacity, Carries, Outlook, Resource};
+use crate::render::markdown::escape as markdown;
+use crate::report::format::{bytes, percent};
 
 /// For a terminal.
 pub fn text(capacity: &Capacity) -> String {
@@ -101,7 +103,13 @@ fn row(outlook: &Outlook, safe: fn(&str) -> String) -> [String; 3] {
     [name, level, said(outlook)]
 }
 
-/// The answer in words: `runs out on 2027-03-02 (80 %: 2027-02-10 to 2027-04-01), grows by 41 MB a day`.
+/// Level and answer in one line, for who is told of nothing else.
+pub fn in_words(outlook: &Outlook) -> String {
+    let [_, level, said] = row(outlook, plain);
+    format!("{level}; {said}")
+}
+
+/// The answer in words: `runs out on 2027-03-02 (80 %: 2027-02-10 to 2027-04-01), grows by 41 MiB a day`.
 pub fn said(outlook: &Outlook) -> String {
     let a_day = |per_day: f64| match outlook.resource {
         Resource::Cpu => format!("{:.2} processors a month", per_day.abs() * 30.0),

@@ -60,7 +60,7 @@ fn a_disk_that_fills_up_has_its_date() {
     assert!((per_day / GIB - 0.5).abs() < 0.001);
     assert!(
         render::said(disk).starts_with("runs out on 2027-01-07 (80 %: 2027-01-0")
-            && render::said(disk).ends_with("grows by 512 MB a day"),
+            && render::said(disk).ends_with("grows by 512 MiB a day"),
         "{}",
         render::said(disk)
     );
@@ -131,10 +131,10 @@ fn the_screen_says_it_all() {
         render::text(&found.on("Raspberry Pi 4 Model B Rev 1.4").for_machine(&machines::find("pi5-8gb").unwrap()));
     for line in [
         "Capacity of pi\u{fffd}[2J: 100 days of history, the last 2026-11-28",
-        "  disk /  80 % of 100 GB                        runs out on 2027-01-07 (80 %: ",
-        "  memory  53 % of 3.8 GB in busy hours          no trend",
+        "  disk /  80 % of 100 GiB                       runs out on 2027-01-07 (80 %: ",
+        "  memory  53 % of 3.8 GiB in busy hours         no trend",
         "  CPU     20 % of 4.0 processors in busy hours  no trend",
-        "More services like the 2 that run here, each 20 % of a processor and 143 MB in busy hours",
+        "More services like the 2 that run here, each 20 % of a processor and 143 MiB in busy hours",
         "  present  this machine          CPU 20 %, memory 53 %, disk 80 %; no more, disk is short",
         "  pi5-8gb  Raspberry Pi 5, 8 GB  CPU 11 %, memory 26 %; 21 more, then CPU is short",
         "The least for the present load: Raspberry Pi 4, 4 GB (pi4-4gb)",

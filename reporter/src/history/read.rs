@@ -25,7 +25,7 @@ pub enum ReadError {
     Postgres(#[from] tokio_postgres::Error),
     #[error("there is no figure {name:?} of {of}; there are: {known}")]
     UnknownMetric { name: String, of: &'static str, known: String },
-    #[error("{name} is not kept by the hour; ask for five-minute samples")]
+    #[error("{name} is not kept by the hour; ask for steps below an hour")]
     NotHourly { name: &'static str },
     #[error("from {from} to {to} is no range of at most 400 days")]
     Range { from: Timestamp, to: Timestamp },
@@ -151,6 +151,18 @@ pub async fn reach(client: &impl GenericClient) -> Result<Reach> {
                       (SELECT min(hour) FROM history.host_hours)";
     let row = client.query_one(sql, &[]).await?;
     Ok(Reach { collected_through: row.try_get(0)?, rolled_up_through: row.try_get(1)?, first_hour: row.try_get(2)? })
+}
+
+/// Since when there are five-minute samples of all that there is: for ever, when no hour is older than the first of them.
+pub async fn detail_since(client: &impl GenericClient) -> Result<Timestamp> {
+    let sql = "SELECT (SELECT min(at) FROM history.host_samples), (SELECT min(hour) FROM history.host_hours)";
+    let row = client.query_one(sql, &[]).await?;
+    let (sample, hour): (Option<Timestamp>, Option<Timestamp>) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(match (sample, hour) {
+        (Some(sample), Some(hour)) if hour < sample => sample,
+        (None, Some(_)) => Timestamp::MAX,
+        _ => Timestamp::MIN,
+    })
 }
 
 pub async fn hosts(client: &impl GenericClient) -> Result<Vec<Host>> {
@@ -359,7 +371,7 @@ async fn hours(
 }
 
 /// Which figure of an hour stands for it.
-fn value_of(column: &Column) -> Option<Figure> {
+pub(super) fn value_of(column: &Column) -> Option<Figure> {
     [Figure::Avg, Figure::Sum, Figure::Most, Figure::Max].into_iter().find(|figure| column.hourly.contains(figure))
 }
 

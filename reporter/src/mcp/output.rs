@@ -76,7 +76,7 @@ fn lessened(value: &Value, items: usize, characters: usize) -> Value {
 /// Of what is told in the order of time the newest counts.
 fn lessened_field(key: &str, value: &Value, items: usize, characters: usize) -> Value {
     match value {
-        Value::Array(all) if ["lines", "values", "events"].contains(&key) => {
+        Value::Array(all) if ["lines", "values", "events", "points"].contains(&key) => {
             all[all.len().saturating_sub(items)..].iter().map(|it| lessened(it, items, characters)).collect()
         }
         other => lessened(other, items, characters),

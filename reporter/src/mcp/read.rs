@@ -12,10 +12,12 @@ use super::{
     Tools,
     output::answer,
     wanted::{
-        DaysWanted, IncidentWanted, IncidentsWanted, LogsWanted, ProjectWanted, QueryWanted, ServiceWanted, incident_id,
+        CapacityWanted, DaysWanted, IncidentWanted, IncidentsWanted, LogsWanted, ProjectWanted, QueryWanted,
+        SchemaWanted, ServiceHistoryWanted, ServiceWanted, SqlWanted, incident_id,
     },
 };
 use crate::{
+    incidents::Told,
     report::{Question, judge},
     sources::{
         gather,
@@ -39,12 +41,13 @@ impl Tools {
         answer(judge(&facts, &Question { since, project: wanted.project }))
     }
 
-    /// The incidents, newest first: which service fell ill, what was done and whether it helped. Each has an id.
+    /// The incidents, newest first: which service fell ill, what was done and whether it helped. Each has an id. While the healer
+    /// can't be asked its copy in Postgres answers, and `note` says so.
     #[tool(annotations(title = "List incidents", read_only_hint = true, open_world_hint = false))]
     async fn incidents(&self, Parameters(wanted): Parameters<IncidentsWanted>) -> CallToolResult {
         let asked = async {
             let query = wanted.query()?;
-            self.ask_healer::<IncidentList>("/api/v1/incidents", &query).await
+            self.ask_healer_or_copy::<IncidentList>("/api/v1/incidents", &query).await
         };
         answer(asked.await)
     }
@@ -55,7 +58,7 @@ impl Tools {
     async fn incident(&self, Parameters(wanted): Parameters<IncidentWanted>) -> CallToolResult {
         let asked = async {
             let id = incident_id(&wanted.id)?;
-            self.ask_healer::<IncidentDetail>(&format!("/api/v1/incidents/{id}"), &[]).await
+            self.ask_healer_or_copy::<IncidentDetail>(&format!("/api/v1/incidents/{id}"), &[]).await
         };
         answer(asked.await)
     }
@@ -145,8 +148,36 @@ impl Tools {
 
     /// When disk, memory or CPU run out at the present trend, what other machines would carry of this load, and the least machine for it.
     #[tool(annotations(title = "What there is room for", read_only_hint = true, open_world_hint = false))]
-    async fn capacity(&self) -> CallToolResult {
-        answer(self.ask_reporter::<Value>("/api/v1/capacity", &[]).await)
+    async fn capacity(&self, Parameters(wanted): Parameters<CapacityWanted>) -> CallToolResult {
+        answer(self.ask_reporter::<Value>("/api/v1/capacity", &wanted.query()).await)
+    }
+
+    /// How one service did over a time, up to a year back: in each step whether it was up and healthy, restarts by Docker, processes
+    /// killed for memory, CPU, memory and its limit; and the incidents of that time.
+    #[tool(annotations(title = "History of a service", read_only_hint = true, open_world_hint = false))]
+    async fn service_history(&self, Parameters(wanted): Parameters<ServiceHistoryWanted>) -> CallToolResult {
+        let asked = async {
+            let query = wanted.query()?;
+            let path = format!("{}/history", path(&wanted.project, &wanted.service));
+            self.ask_reporter::<Value>(&path, &query).await
+        };
+        answer(asked.await)
+    }
+
+    /// Ask the history and the incidents in SQL (PostgreSQL): one SELECT, read-only, 10 s at most; use LIMIT and aggregates, since 1000
+    /// rows and 40 kB are given at most. `schema` tells tables and columns. Such as: SELECT date_trunc('day', hour) AS day,
+    /// max(memory_percent) AS most FROM history.host_usage_hourly WHERE hour > now() - interval '30 days' GROUP BY 1 ORDER BY 1; or: SELECT
+    /// project, service, count(*) AS incidents FROM incidents WHERE opened_at > now() - interval '7 days' GROUP BY 1, 2 ORDER BY 3 DESC.
+    #[tool(annotations(title = "Ask in SQL", read_only_hint = true, open_world_hint = false))]
+    async fn query(&self, Parameters(wanted): Parameters<SqlWanted>) -> CallToolResult {
+        answer(self.ask_reporter::<Value>("/api/v1/query", &[("sql", wanted.sql)]).await)
+    }
+
+    /// The tables and views that `query` can be about, with their columns and types; of one of them, also what each column holds.
+    #[tool(annotations(title = "What can be asked in SQL", read_only_hint = true, open_world_hint = false))]
+    async fn schema(&self, Parameters(wanted): Parameters<SchemaWanted>) -> CallToolResult {
+        let query: Vec<(&str, String)> = wanted.table.into_iter().map(|table| ("table", table)).collect();
+        answer(self.ask_reporter::<Value>("/api/v1/schema", &query).await)
     }
 }
 
@@ -160,18 +191,49 @@ impl Tools {
         self.healer()?.get(path, &query).await.map_err(|error| error.to_string())
     }
 
+    /// The healer's answer, or that of its copy in Postgres, which the reporter reads.
+    async fn ask_healer_or_copy<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Told<T>, String> {
+        let why = match self.healer() {
+            Err(why) => why,
+            Ok(healer) => {
+                let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                match healer.get(path, &query).await {
+                    Ok(told) => return Ok(Told::by_the_healer(told)),
+                    // What is wrong with the question is wrong with it there too.
+                    Err(error) if matches!(error.status(), Some(400 | 404)) => return Err(error.to_string()),
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        self.ask_reporter(path, query).await.map_err(|copy| format!("{why}; asked for its copy: {copy}"))
+    }
+
     async fn ask_reporter<T: serde::de::DeserializeOwned>(
         &self,
         path: &str,
         query: &[(&str, String)],
     ) -> Result<T, String> {
         let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        self.agent.reporter.get(path, &query).await.map_err(|error| error.to_string())
+        self.agent.reporter.get(path, &query).await.map_err(said)
     }
 }
 
 fn path(project: &str, service: &str) -> String {
     format!("/api/v1/services/{}/{}", segment(project), segment(service))
+}
+
+/// What is wrong with the question, in the reporter's words alone.
+fn said(error: HttpError) -> String {
+    match &error {
+        HttpError::Status { status: 400 | 404 | 429, message, .. } if message.starts_with(": ") => {
+            message[2..].to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Prometheus says what is wrong with an expression.

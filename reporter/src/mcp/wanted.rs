@@ -86,6 +86,70 @@ pub struct DaysWanted {
     pub days: Option<u32>,
 }
 
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CapacityWanted {
+    /// Another machine of the history than this one.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Compare with this machine alone, such as pi5-8gb or n100-16gb.
+    #[serde(default)]
+    pub machine: Option<String>,
+}
+
+impl CapacityWanted {
+    pub fn query(self) -> Vec<(&'static str, String)> {
+        let given = [("host", self.host), ("machine", self.machine)];
+        given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceHistoryWanted {
+    /// The Compose project.
+    pub project: String,
+    /// The service within it, as the tool `services` lists it.
+    pub service: String,
+    /// Beginning, RFC 3339 with an offset, such as 2026-03-01T00:00:00Z; a day before the end without it.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// End, likewise; now without it.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Minutes of a step, such as 5, 60 or 1440; without it one of which there are about a hundred.
+    #[serde(default)]
+    pub step: Option<u32>,
+}
+
+impl ServiceHistoryWanted {
+    pub fn query(&self) -> Result<Vec<(&'static str, String)>, String> {
+        let mut query = Vec::new();
+        for (name, given) in [("from", &self.from), ("to", &self.to)] {
+            if let Some(text) = given {
+                query.push((name, time(name, text)?.to_string()));
+            }
+        }
+        query.extend(self.step.map(|step| ("step", step.to_string())));
+        Ok(query)
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqlWanted {
+    /// One SELECT (or WITH, VALUES, TABLE), at most 4096 bytes.
+    pub sql: String,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SchemaWanted {
+    /// This table or view alone, such as history.service_usage_hourly, with what each column holds.
+    #[serde(default)]
+    pub table: Option<String>,
+}
+
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceWanted {
@@ -298,6 +362,22 @@ mod tests {
         wrong(logs(Some(501), None).query(), "lines must be 1 to 500");
         wrong(logs(None, Some("yesterday")).query(), "since must be RFC 3339");
         wrong(incident_id("latest"), "no id of an incident");
+    }
+
+    #[test]
+    fn times_of_a_history_are_checked_and_sent_in_one_form() {
+        let wanted = |from: Option<&str>, step| ServiceHistoryWanted {
+            project: "p".into(),
+            service: "s".into(),
+            from: from.map(str::to_owned),
+            to: None,
+            step,
+        };
+        let query = wanted(Some("2026-03-01T12:00:00+01:00"), Some(60)).query().unwrap();
+        assert_eq!(query, [("from", "2026-03-01T11:00:00Z".to_owned()), ("step", "60".to_owned())]);
+        wrong(wanted(Some("yesterday"), None).query(), "from must be RFC 3339");
+        let machine = CapacityWanted { host: None, machine: Some("pi5-8gb".into()) };
+        assert_eq!(machine.query(), [("machine", "pi5-8gb".to_owned())]);
     }
 
     #[test]

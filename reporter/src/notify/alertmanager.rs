@@ -29,8 +29,8 @@ pub enum AlertmanagerError {
     Refused { base: String, status: StatusCode },
 }
 
-/// The body of the post.
-pub fn alert(message: &Message, host: &str, id: Uuid, now: Timestamp) -> Value {
+/// The body of the post. `from` is when it may be told, which is now but in quiet hours.
+pub fn alert(message: &Message, host: &str, id: Uuid, now: Timestamp, from: Timestamp) -> Value {
     let mut labels = json!({
         "alertname": NAME,
         "severity": "none",
@@ -45,7 +45,7 @@ pub fn alert(message: &Message, host: &str, id: Uuid, now: Timestamp) -> Value {
         "labels": labels,
         "annotations": {"summary": message.title, "description": message.text},
         "startsAt": now,
-        "endsAt": now.checked_add(LIFE).unwrap_or(Timestamp::MAX),
+        "endsAt": from.checked_add(LIFE).unwrap_or(Timestamp::MAX),
     }])
 }
 

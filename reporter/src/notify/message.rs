@@ -1,6 +1,7 @@
 //! What a message is, how long it may be, and how Telegram is shown it. Pure.
 
 use nexus_model::plain::is_invisible;
+use nexus_telegram::{escape, shorten};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -145,27 +146,6 @@ fn clean(text: &str) -> String {
         c => Some(c),
     };
     text.chars().filter_map(kept).collect()
-}
-
-fn shorten(text: &str, limit: usize) -> String {
-    if text.chars().count() <= limit {
-        return text.to_owned();
-    }
-    text.chars().take(limit - 1).chain(['…']).collect()
-}
-
-/// Telegram knows these three; it counts them after they are parsed.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

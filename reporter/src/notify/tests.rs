@@ -79,7 +79,7 @@ fn message() -> Message {
 
 async fn deliver(alertmanager: Url, telegram: Telegram) -> Result<Delivery, NotifyError> {
     _ = rustls::crypto::ring::default_provider().install_default();
-    let notifier = Notifier::new(alertmanager, "pi".into(), telegram)?;
+    let notifier = Notifier::new(alertmanager, "pi".into(), telegram, None)?;
     notifier.deliver(&message(), Uuid::nil(), Timestamp::UNIX_EPOCH).await
 }
 
@@ -167,4 +167,21 @@ async fn without_telegram_nothing_is_sent_into_the_void() {
     let alertmanager = Standin::default();
     let error = deliver(alertmanager.alertmanager().await, Telegram::Off).await.unwrap_err();
     assert!(error.to_string().contains("NEXUS_TELEGRAM_CHAT_ID") && alertmanager.sent().is_empty(), "{error}");
+}
+
+#[tokio::test]
+async fn in_quiet_hours_what_can_wait_lives_until_they_are_over() {
+    let check = async |severity: Severity, expected: &str| {
+        let alertmanager = Standin::default();
+        let quiet = Quiet { window: "22:00-07:00".parse().unwrap(), zone: TimeZone::UTC };
+        let url = alertmanager.alertmanager().await;
+        let notifier = Notifier::new(url, "pi".into(), Telegram::Unknown("x".into()), Some(quiet)).unwrap();
+        let message = Message { severity, ..message() };
+        // Midnight.
+        notifier.deliver(&message, Uuid::nil(), Timestamp::UNIX_EPOCH).await.unwrap();
+        assert_eq!(alertmanager.sent()[0][0]["endsAt"], expected, "{severity:?}");
+    };
+    check(Severity::Info, "1970-01-01T08:00:00Z").await;
+    check(Severity::Warning, "1970-01-01T08:00:00Z").await;
+    check(Severity::Critical, "1970-01-01T01:00:00Z").await;
 }

@@ -305,7 +305,9 @@ fn recommendations(all: &[Recommendation], paint: Paint) -> String {
     if !all.is_empty() {
         let more = all.len().saturating_sub(MOST_RECOMMENDATIONS);
         let more = if more > 0 { format!("{more} more, and all") } else { "all".to_owned() };
-        out.push_str(&format!("{more} with their lines for compose.override.yml: ./nexus status --markdown\n"));
+        out.push_str(&format!(
+            "{more} with their lines for compose.override.yml: ./nexus status --markdown; to apply one: ./nexus tune\n"
+        ));
     }
     out
 }

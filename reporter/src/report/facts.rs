@@ -11,6 +11,8 @@ use nexus_model::shadow::ShadowReport;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::Outlook;
+
 /// What a part answered, or for people why it did not.
 pub type Answer<T> = Result<T, String>;
 
@@ -27,6 +29,8 @@ pub struct Facts {
     pub services: Option<Vec<ServiceView>>,
     /// The newest, open or not, at most [`INCIDENTS_ASKED`].
     pub incidents: Option<Vec<Incident>>,
+    /// That they are those of the copy in Postgres, and why; `None` when the healer told them.
+    pub incidents_note: Option<String>,
     /// What healing would have done for what is only watched; `None` when the healer could not be asked.
     pub shadow: Option<ShadowReport>,
     pub exporter: Answer<()>,
@@ -230,8 +234,6 @@ pub struct Measured {
     pub network_sent: Option<f64>,
     /// CPUs in use by each service.
     pub service_cpu: BTreeMap<ServiceName, f64>,
-    /// Available bytes by mount point.
-    pub available: BTreeMap<String, Series>,
     /// Anonymous memory and working set of the largest container of each service.
     pub service_memory: BTreeMap<ServiceName, Series>,
     pub service_working_set: BTreeMap<ServiceName, Series>,
@@ -246,17 +248,21 @@ pub struct Measured {
 }
 
 /// What the year's memory says of this hour and of the last month.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     /// Since when there is one.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub from: Option<Timestamp>,
     /// What is usual at this hour of the week.
     pub usual: BTreeMap<Vital, Usual>,
     pub memory: Vec<MemoryUse>,
+    /// How disks, memory and processors go on: what `nexus capacity` tells.
+    #[serde(default)]
+    pub outlooks: Vec<Outlook>,
 }
 
 /// Working set of a service over the last month.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryUse {
     pub project: String,
     pub service: String,

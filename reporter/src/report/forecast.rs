@@ -1,11 +1,19 @@
-//! What is about to go wrong. A forecast is no alert and changes no verdict: what is urgent has a rule of its own.
+//! What is about to go wrong. A forecast is no alert and changes no verdict: what is urgent has a rule of its own. How things go
+//! on is reckoned in one place, [`capacity`](crate::capacity::forecast): a report says no other date than `nexus capacity`.
 
-use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::facts::{Facts, Series};
 use super::format::{bytes, percent};
+use crate::capacity::forecast::{Projection, project};
+use crate::capacity::render::in_words;
+use crate::capacity::{Answer as Outcome, Outlook, Resource, date, day};
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Forecast {
@@ -23,19 +31,18 @@ pub struct Forecast {
 #[serde(rename_all = "snake_case")]
 pub enum ForecastKind {
     DiskFull,
+    /// Of the machine.
+    MemoryFull,
+    /// Likewise.
+    CpuFull,
+    /// Of a service.
     MemoryLimit,
     CardWorn,
     BackupOld,
 }
 
-/// A pace is told from what at least a day shows: within one everything has its ups and downs.
-const LEAST_HOURS: i64 = 24;
-/// What grows for a week is a trend; older paces are over.
-const PACE_OF_DAYS: i64 = 7;
-/// How much of the ups and downs a line must explain, for its end to be believed.
-const LEAST_FIT: f64 = 0.6;
 /// Beyond these nobody acts yet.
-const DISK_HORIZON_DAYS: f64 = 90.0;
+const HORIZON_DAYS: i64 = 90;
 const MEMORY_HORIZON_DAYS: f64 = 7.0;
 const CARD_HORIZON_DAYS: f64 = 2.0 * 365.0;
 /// As the rule ContainerMemoryNearLimit has 90 %: what is told here is a little earlier.
@@ -49,7 +56,7 @@ const BACKUP_AGE: SignedDuration = SignedDuration::from_hours(26);
 
 /// The soonest first; what is there already before all.
 pub fn forecasts(facts: &Facts) -> Vec<Forecast> {
-    let mut all = disks(facts);
+    let mut all = resources(facts);
     all.extend(memory(facts));
     all.extend(cards(facts));
     all.extend(backups(facts));
@@ -57,83 +64,68 @@ pub fn forecasts(facts: &Facts) -> Vec<Forecast> {
     all
 }
 
-/// A straight line through the last days.
-#[derive(Debug, PartialEq)]
-struct Pace {
-    per_day: f64,
-    /// How much of the variance it explains, 0 to 1.
-    fit: f64,
-    days: f64,
-}
-
-/// `None` where the series is too short.
-fn pace(series: &Series) -> Option<Pace> {
-    let (end, _) = series.0.last()?;
-    let since = *end - SignedDuration::from_hours(24 * PACE_OF_DAYS);
-    let points: Vec<(f64, f64)> = series
-        .0
-        .iter()
-        .filter(|(at, _)| *at >= since)
-        .map(|(at, value)| (at.duration_since(*end).as_secs_f64() / 86_400.0, *value))
-        .collect();
-    let days = -points.first()?.0;
-    if days * 24.0 < LEAST_HOURS as f64 || (points.len() as i64) < LEAST_HOURS / 2 {
-        return None;
+/// The most of each day, as projections take it.
+fn daily(series: &Series) -> Vec<(i32, f64)> {
+    let mut days: Vec<(i32, f64)> = Vec::new();
+    for (at, value) in &series.0 {
+        match (days.last_mut(), day(*at)) {
+            (Some((last, most)), day) if *last == day => *most = most.max(*value),
+            (_, day) => days.push((day, *value)),
+        }
     }
-    let count = points.len() as f64;
-    let mean = |pick: fn(&(f64, f64)) -> f64| points.iter().map(pick).sum::<f64>() / count;
-    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
-    let sum = |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|(x, y)| of(x - mean_x, y - mean_y)).sum::<f64>();
-    let (xx, xy, yy) = (sum(&|x, _| x * x), sum(&|x, y| x * y), sum(&|_, y| y * y));
-    if xx <= 0.0 || yy <= 0.0 {
-        return None;
-    }
-    Some(Pace { per_day: xy / xx, fit: xy * xy / (xx * yy), days })
+    days
 }
 
-fn after(now: Timestamp, days: f64) -> Option<Timestamp> {
-    now.checked_add(SignedDuration::try_from_secs_f64(days * 86_400.0).ok()?).ok()
+/// A date as a moment that is on this date in nearly every time zone.
+fn noon(date: Date) -> Option<Timestamp> {
+    date.at(12, 0, 0, 0).to_zoned(TimeZone::UTC).ok().map(|noon| noon.timestamp())
 }
 
-fn disks(facts: &Facts) -> Vec<Forecast> {
-    let of = |it: &super::facts::Filesystem| {
-        let pace = pace(facts.measured.available.get(&it.mountpoint)?)?;
-        let days = it.available / -pace.per_day;
-        let soon = pace.per_day < 0.0 && pace.fit >= LEAST_FIT && days < DISK_HORIZON_DAYS;
-        soon.then(|| Forecast {
-            kind: ForecastKind::DiskFull,
-            about: it.mountpoint.clone(),
-            at: after(facts.at, days),
-            text: format!(
-                "full at the pace of the last {:.0} days: {} left, {} less each day",
-                pace.days.max(1.0),
-                bytes(it.available),
-                bytes(-pace.per_day)
-            ),
-        })
+/// So many days after the last one.
+fn ahead(days: &[(i32, f64)], ahead: f64, now: Timestamp) -> Option<Timestamp> {
+    noon(date(f64::from(days.last()?.0) + ahead.round(), now))
+}
+
+/// Disks, memory and processors of the machine, as `nexus capacity` tells them.
+fn resources(facts: &Facts) -> Vec<Forecast> {
+    let today = facts.at.to_zoned(TimeZone::UTC).date();
+    let of = |outlook: &Outlook| {
+        let (kind, about) = match outlook.resource {
+            Resource::Disk => (ForecastKind::DiskFull, outlook.subject.clone().unwrap_or_default()),
+            Resource::Memory => (ForecastKind::MemoryFull, "memory".to_owned()),
+            Resource::Cpu => (ForecastKind::CpuFull, "CPU".to_owned()),
+        };
+        let at = match outlook.answer {
+            Outcome::Reached => None,
+            Outcome::RunsOut { on, .. } if on <= today.saturating_add(HORIZON_DAYS.days()) => Some(noon(on)?),
+            _ => return None,
+        };
+        Some(Forecast { kind, about, at, text: in_words(outlook) })
     };
-    let root = facts.machine.filesystems.iter().find(|it| it.mountpoint == "/").map(|it| it.device.as_str());
-    let once = |it: &&super::facts::Filesystem| it.mountpoint == "/" || Some(it.device.as_str()) != root;
-    facts.machine.filesystems.iter().filter(|it| !it.read_only).filter(once).filter_map(of).collect()
+    let known = facts.history.iter().flatten().flat_map(|history| &history.outlooks);
+    known.filter_map(of).collect()
 }
 
 fn memory(facts: &Facts) -> Vec<Forecast> {
     let of = |it: &super::facts::Container| {
         let (used, limit) = (it.memory?, it.memory_limit.filter(|limit| *limit > 0.0)?);
         let name = (it.project.clone(), it.service.clone());
-        let pace = facts.measured.service_memory.get(&name).and_then(pace).filter(|pace| pace.fit >= LEAST_FIT);
-        let days = pace.as_ref().filter(|pace| pace.per_day > 0.0).map(|pace| (limit - used) / pace.per_day);
-        let days = days.filter(|days| *days < MEMORY_HORIZON_DAYS);
-        let grows = pace.as_ref().filter(|_| days.is_some());
-        (used >= NEAR_LIMIT * limit || days.is_some()).then(|| Forecast {
+        let days = facts.measured.service_memory.get(&name).map(daily).unwrap_or_default();
+        let soon = match project(&days, limit) {
+            Projection::RunsOut { per_day, expected, .. } if expected < MEMORY_HORIZON_DAYS => {
+                Some((per_day, ahead(&days, expected, facts.at)?))
+            }
+            _ => None,
+        };
+        (used >= NEAR_LIMIT * limit || soon.is_some()).then(|| Forecast {
             kind: ForecastKind::MemoryLimit,
             about: if it.service.is_empty() { it.name.clone() } else { format!("{}/{}", it.project, it.service) },
-            at: days.and_then(|days| after(facts.at, days)),
+            at: soon.map(|(_, at)| at),
             text: format!(
                 "uses {} of its memory limit of {}{}; beyond it the kernel kills it",
                 percent(used / limit),
                 bytes(limit),
-                grows.map_or_else(String::new, |pace| format!(" and {} more each day", bytes(pace.per_day)))
+                soon.map_or_else(String::new, |(per_day, _)| format!(" and {} more each day", bytes(per_day)))
             ),
         })
     };
@@ -142,9 +134,9 @@ fn memory(facts: &Facts) -> Vec<Forecast> {
 
 fn cards(facts: &Facts) -> Vec<Forecast> {
     let of = |card: &super::facts::Card| {
-        let told = |at, text| Forecast { kind: ForecastKind::CardWorn, about: card.device.clone(), at, text };
+        let told = |at, text| Some(Forecast { kind: ForecastKind::CardWorn, about: card.device.clone(), at, text });
         if let Some(used) = card.life_used.filter(|used| *used >= CARD_LIFE_USED) {
-            return Some(told(None, format!("has used {} of its life by its own estimate", percent(used))));
+            return told(None, format!("has used {} of its life by its own estimate", percent(used)));
         }
         if card.kind != "SD" {
             return None;
@@ -152,22 +144,33 @@ fn cards(facts: &Facts) -> Vec<Forecast> {
         // An SD card says nothing of its wear: what is written to it is all that can be known.
         let on_it = facts.machine.filesystems.iter().filter(|it| it.device.contains(&card.device));
         let size: f64 = on_it.map(|it| it.size).fold(0.0, f64::max);
-        let written = facts.measured.written.iter().filter(|(device, _)| device.starts_with(&card.device));
-        let (mut so_far, mut per_day) = (0.0, 0.0);
-        for (_, series) in written {
-            so_far += series.0.last().map_or(0.0, |(_, total)| *total);
-            per_day += pace(series).map_or(0.0, |pace| pace.per_day.max(0.0));
+        let mut written: BTreeMap<i32, f64> = BTreeMap::new();
+        for (_, series) in facts.measured.written.iter().filter(|(device, _)| device.starts_with(&card.device)) {
+            daily(series).into_iter().for_each(|(day, total)| *written.entry(day).or_default() += total);
         }
-        let days = (size * CARD_OVERWRITES - so_far).max(0.0) / per_day;
-        (size > 0.0 && per_day > 0.0 && days < CARD_HORIZON_DAYS).then(|| {
-            let text = format!(
-                "{} are written to the card each day, {} so far: a usual one of its size bears about {}",
-                bytes(per_day),
-                bytes(so_far),
-                bytes(size * CARD_OVERWRITES)
-            );
-            told(after(facts.at, days), text)
-        })
+        let days: Vec<(i32, f64)> = written.into_iter().collect();
+        let bears = size * CARD_OVERWRITES;
+        let so_far = days.last()?.1;
+        match project(&days, bears) {
+            Projection::Reached => told(
+                None,
+                format!(
+                    "{} were written to the card: a usual one of its size bears about {}",
+                    bytes(so_far),
+                    bytes(bears)
+                ),
+            ),
+            Projection::RunsOut { per_day, expected, .. } if expected < CARD_HORIZON_DAYS => told(
+                ahead(&days, expected, facts.at),
+                format!(
+                    "{} are written to the card each day, {} so far: a usual one of its size bears about {}",
+                    bytes(per_day),
+                    bytes(so_far),
+                    bytes(bears)
+                ),
+            ),
+            _ => None,
+        }
     };
     facts.machine.cards.iter().filter_map(of).collect()
 }
@@ -186,7 +189,7 @@ fn backups(facts: &Facts) -> Vec<Forecast> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::facts::{Backup, Card};
+    use crate::report::facts::{Backup, Card, History};
     use crate::report::testing::{GIB, MIB, hourly, name, well};
 
     fn kinds(facts: &Facts) -> Vec<ForecastKind> {
@@ -198,34 +201,49 @@ mod tests {
         assert_eq!(forecasts(&well()), []);
     }
 
-    #[test]
-    fn a_disk_that_fills_up_has_a_date() {
-        let filling = |hours: usize, per_day: f64| {
-            let mut facts = well();
-            facts.machine.filesystems[0].available = 10.0 * GIB;
-            let series = hourly(hours, |hour| 10.0 * GIB + (hours - 1 - hour) as f64 / 24.0 * per_day);
-            facts.measured.available = [("/".to_owned(), series)].into();
-            forecasts(&facts)
-        };
-        let found = filling(73, GIB);
-        assert_eq!(found[0].at, Some(well().at + SignedDuration::from_hours(240)));
-        assert_eq!(found[0].text, "full at the pace of the last 3 days: 10 GiB left, 1.0 GiB less each day");
-        // Half a day is no pace, a year is no hurry, and what gets freer is none at all.
-        assert_eq!(filling(12, GIB), []);
-        assert_eq!(filling(73, GIB / 36.5), []);
-        assert_eq!(filling(73, -GIB), []);
+    /// A report whose history says that a resource goes on so.
+    fn going(resource: Resource, subject: Option<&str>, answer: Outcome) -> Vec<Forecast> {
+        let mut facts = well();
+        let subject = subject.map(str::to_owned);
+        let outlook =
+            Outlook { resource, subject, used: Some(80.0 * GIB), total: 100.0 * GIB, limit: 100.0 * GIB, answer };
+        facts.history = Some(Ok(History { outlooks: vec![outlook], ..History::default() }));
+        forecasts(&facts)
+    }
+
+    fn runs_out(days: i64) -> Outcome {
+        let on = |days: i64| well().at.to_zoned(TimeZone::UTC).date().saturating_add(days.days());
+        let (earliest, latest) = (on(days - 3), Some(on(days + 4)));
+        Outcome::RunsOut { on: on(days), interval_percent: 80, earliest, latest, per_day: 0.5 * GIB }
     }
 
     #[test]
-    fn ups_and_downs_are_no_trend() {
-        let mut facts = well();
-        facts.machine.filesystems[0].available = GIB;
-        let saw = hourly(100, |hour| GIB * (1.0 + (hour % 10) as f64));
-        facts.measured.available = [("/".to_owned(), saw)].into();
-        assert_eq!(forecasts(&facts), []);
-        // Nor is what does not change at all.
-        facts.measured.available = [("/".to_owned(), hourly(100, |_| GIB))].into();
-        assert_eq!(forecasts(&facts), []);
+    fn what_runs_out_soon_has_the_date_that_the_capacity_says() {
+        let found = going(Resource::Disk, Some("/mnt/data"), runs_out(40));
+        assert_eq!((found[0].about.as_str(), found[0].kind), ("/mnt/data", ForecastKind::DiskFull));
+        assert_eq!(found[0].at.unwrap().to_string(), "2027-02-24T12:00:00Z");
+        assert_eq!(
+            found[0].text,
+            "80 % of 100 GiB; runs out on 2027-02-24 (80 %: 2027-02-21 to 2027-02-28), grows by 512 MiB a day"
+        );
+        // Ninety days are what anybody acts on.
+        assert_eq!(going(Resource::Disk, Some("/"), runs_out(90)).len(), 1);
+        assert_eq!(going(Resource::Disk, Some("/"), runs_out(91)), []);
+        assert_eq!(going(Resource::Memory, None, runs_out(10))[0].kind, ForecastKind::MemoryFull);
+        let reached = going(Resource::Cpu, None, Outcome::Reached);
+        assert_eq!((reached[0].about.as_str(), reached[0].at), ("CPU", None));
+    }
+
+    #[test]
+    fn what_goes_on_otherwise_is_not_told() {
+        for answer in [
+            Outcome::NoTrend,
+            Outcome::Falling { per_day: -1.0 },
+            Outcome::NotWithin { years: 3, per_day: 1.0 },
+            Outcome::TooLittleHistory { days: 3, needed: 14 },
+        ] {
+            assert_eq!(going(Resource::Disk, Some("/"), answer.clone()), [], "{answer:?}");
+        }
     }
 
     #[test]
@@ -235,10 +253,22 @@ mod tests {
         let found = forecasts(&facts);
         assert_eq!(found[0].text, "uses 90 % of its memory limit of 256 MiB; beyond it the kernel kills it");
         assert_eq!((found[0].about.as_str(), found[0].at), ("photos/web", None));
-        facts.containers.as_mut().unwrap()[0].memory = Some(156.0 * MIB);
-        let leak = hourly(49, |hour| (56.0 + hour as f64 / 24.0 * 50.0) * MIB);
-        facts.measured.service_memory = [(name("photos", "web"), leak)].into();
-        assert_eq!(forecasts(&facts)[0].at, Some(facts.at + SignedDuration::from_hours(48)));
+        // Ten MiB a day, of which 256 are reached in three days; half of them is no hurry, and three days are no trend.
+        let leak = |days: usize, per_day: f64| {
+            let mut facts = well();
+            facts.containers.as_mut().unwrap()[0].memory = Some(200.0 * MIB);
+            let series = hourly(days * 24, |hour| (226.0 - (days * 24 - 1 - hour) as f64 / 24.0 * per_day) * MIB);
+            facts.measured.service_memory = [(name("photos", "web"), series)].into();
+            forecasts(&facts)
+        };
+        let found = leak(15, 10.0);
+        let days = found[0].at.unwrap().duration_since(facts.at).as_hours() as f64 / 24.0;
+        assert!((2.0..=4.5).contains(&days), "{found:?}");
+        assert_eq!(
+            found[0].text,
+            "uses 78 % of its memory limit of 256 MiB and 10 MiB more each day; beyond it the kernel kills it"
+        );
+        assert_eq!((leak(15, 2.0), leak(3, 10.0)), (Vec::new(), Vec::new()));
         facts.containers.as_mut().unwrap()[0].memory_limit = Some(0.0);
         assert_eq!(forecasts(&facts), []);
     }
@@ -250,13 +280,17 @@ mod tests {
         facts.machine.cards = vec![card("SD", None)];
         // 32 GiB bear 16 TiB: 20 GiB a day are little, 40 GiB are two years' worth in 400 days.
         let written = |per_day: f64| {
-            let series = hourly(73, |hour| hour as f64 / 24.0 * per_day);
+            let series = hourly(15 * 24, |hour| hour as f64 / 24.0 * per_day);
             std::collections::BTreeMap::from([("mmcblk0p2".to_owned(), series)])
         };
         facts.measured.written = written(20.0 * GIB);
         assert_eq!(forecasts(&facts), []);
         facts.measured.written = written(40.0 * GIB);
         assert_eq!(kinds(&facts), [ForecastKind::CardWorn]);
+        assert!(forecasts(&facts)[0].text.starts_with("40 GiB are written to the card each day, 598 GiB so far"));
+        // More than it bears.
+        facts.measured.written = written(2000.0 * GIB);
+        assert_eq!((kinds(&facts), forecasts(&facts)[0].at), (vec![ForecastKind::CardWorn], None));
         // An eMMC speaks for itself.
         facts.machine.cards = vec![card("MMC", Some(0.3))];
         assert_eq!(forecasts(&facts), []);

@@ -11,11 +11,11 @@ pub fn bytes(bytes: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes;
     let mut unit = 0;
-    while value.abs() >= 1000.0 && unit + 1 < UNITS.len() {
+    while value.abs() >= 999.5 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 || value.abs() >= 10.0 {
+    if unit == 0 || value.abs() >= 9.95 {
         format!("{value:.0} {}", UNITS[unit])
     } else {
         format!("{value:.1} {}", UNITS[unit])
@@ -45,6 +45,8 @@ mod tests {
             [0.0, 512.0, 1536.0, 10_485_760.0, 1_610_612_736.0, 1e15].map(bytes),
             ["0 B", "512 B", "1.5 KiB", "10 MiB", "1.5 GiB", "909 TiB"]
         );
+        // Rounding never makes four digits.
+        assert_eq!([999.0, 999.6, 10_440_000.0].map(bytes), ["999 B", "1.0 KiB", "10 MiB"]);
     }
 
     #[test]

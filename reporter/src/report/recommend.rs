@@ -18,12 +18,14 @@ pub mod swap;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::facts::{Container, Facts, Series, ServiceName};
 
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Recommendation {
+    /// By which `nexus tune` takes it: its kind and what it is about. The same as long as it is recommended.
+    pub id: String,
     pub kind: Kind,
     pub urgency: Urgency,
     /// Null for the machine itself.
@@ -36,15 +38,65 @@ pub struct Recommendation {
     pub evidence: Vec<String>,
     /// What it is expected to bring.
     pub gain: String,
+    /// Bytes of memory or disk that it frees or puts a bound to, where that is what it brings.
+    pub gain_bytes: Option<f64>,
     /// What to see to first: shows what can't be seen from outside.
     pub check: Option<String>,
     /// Lines for compose.override.yml in the folder of the project.
     pub compose: Option<String>,
     /// To be typed in order, in the folder of the project where there is one.
     pub commands: Vec<String>,
+    /// The same for a program: what `nexus tune apply` does. Empty where only the owner can.
+    pub changes: Vec<Change>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+/// One thing that a recommendation changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Change {
+    /// In MiB.
+    MemoryLimit {
+        service: String,
+        mib: u64,
+    },
+    RestartPolicy {
+        service: String,
+        policy: String,
+    },
+    /// For the driver `json-file`.
+    LogRotation {
+        service: String,
+        max_size: String,
+        max_files: u32,
+    },
+    /// The settings of PostgreSQL that fit so much memory.
+    Postgres {
+        service: String,
+        memory_mib: u64,
+    },
+    Redis {
+        service: String,
+        maxmemory_mib: u64,
+    },
+    /// Swap in memory, for the machine.
+    Zram,
+}
+
+impl Change {
+    /// The Compose service that it is about; `None` for the machine.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Change::MemoryLimit { service, .. }
+            | Change::RestartPolicy { service, .. }
+            | Change::LogRotation { service, .. }
+            | Change::Postgres { service, .. }
+            | Change::Redis { service, .. } => Some(service),
+            Change::Zram => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     Power,
@@ -62,8 +114,35 @@ pub enum Kind {
     HealingOff,
 }
 
+impl Kind {
+    /// As it stands in an id.
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Power => "power",
+            Kind::Heat => "heat",
+            Kind::Kernel => "kernel",
+            Kind::MemoryLimit => "memory-limit",
+            Kind::NoMemoryLimit => "no-memory-limit",
+            Kind::Postgres => "postgres",
+            Kind::Redis => "redis",
+            Kind::Swap => "swap",
+            Kind::LogRotation => "log-rotation",
+            Kind::Reclaim => "reclaim",
+            Kind::RestartPolicy => "restart-policy",
+            Kind::HealthCheck => "health-check",
+            Kind::HealingOff => "healing-off",
+        }
+    }
+
+    /// An id: the kind, and what else tells it from its like.
+    fn id(self, about: &[&str]) -> String {
+        let words: Vec<&str> = std::iter::once(self.word()).chain(about.iter().copied()).collect();
+        words.join("/")
+    }
+}
+
 /// How soon it pays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Urgency {
     /// It does harm today.
@@ -74,7 +153,7 @@ pub enum Urgency {
     Sometime,
 }
 
-/// All kinds, the most urgent first.
+/// All kinds: the most urgent first, of those the kind that brings the most, and within a kind the largest gain.
 pub fn recommendations(facts: &Facts) -> Vec<Recommendation> {
     let kinds: [fn(&Facts) -> Vec<Recommendation>; 12] = [
         power::recommend,
@@ -91,7 +170,8 @@ pub fn recommendations(facts: &Facts) -> Vec<Recommendation> {
         healing_off::recommend,
     ];
     let mut all: Vec<Recommendation> = kinds.iter().flat_map(|recommend| recommend(facts)).collect();
-    all.sort_by_key(|found| (found.urgency, found.kind));
+    let gain = |it: &Recommendation| it.gain_bytes.unwrap_or_default();
+    all.sort_by(|a, b| (a.urgency, a.kind).cmp(&(b.urgency, b.kind)).then(gain(b).total_cmp(&gain(a))));
     all
 }
 
@@ -179,7 +259,7 @@ pub fn shell(word: &str) -> String {
 }
 
 /// A key of YAML, whatever is in it.
-fn yaml_key(word: &str) -> String {
+pub fn yaml_key(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     // `1.5`, `no` or `null` would not be strings.
     let begins = word.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -200,6 +280,11 @@ fn compose<'a>(services: impl IntoIterator<Item = (&'a str, Vec<String>)>) -> St
     out
 }
 
+/// In whole MiB: all limits are.
+fn mib(bytes: f64) -> u64 {
+    (bytes / 1_048_576.0).round().max(0.0) as u64
+}
+
 fn up<'a>(services: impl IntoIterator<Item = &'a str>) -> String {
     let services: Vec<String> = services.into_iter().map(shell).collect();
     format!("docker compose up -d {}", services.join(" "))
@@ -208,11 +293,39 @@ fn up<'a>(services: impl IntoIterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::testing::well;
+    use crate::report::facts::DockerDisk;
+    use crate::report::testing::{GIB, MIB, well, worst};
 
     #[test]
     fn when_all_is_well_there_is_nothing_to_recommend() {
         assert_eq!(recommendations(&well()), []);
+    }
+
+    #[test]
+    fn each_has_an_id_of_its_own_and_the_largest_gain_of_a_kind_comes_first() {
+        let mut facts = worst("photos");
+        let disk = |kind: &str, reclaimable| DockerDisk {
+            kind: kind.into(),
+            bytes: 9.0 * GIB,
+            reclaimable,
+            objects: 2.0,
+            active: 1.0,
+        };
+        facts.machine.docker_disk =
+            vec![disk("images", GIB), disk("volumes", 600.0 * MIB), disk("build_cache", 3.0 * GIB)];
+        let all = recommendations(&facts);
+        let ids: Vec<&str> = all.iter().map(|it| it.id.as_str()).collect();
+        let of_their_own: std::collections::BTreeSet<&&str> = ids.iter().collect();
+        assert_eq!(of_their_own.len(), ids.len(), "{ids:?}");
+        assert!(ids.contains(&"restart-policy/photos") && ids.contains(&"log-rotation/photos/photos"), "{ids:?}");
+        let reclaim: Vec<&str> = ids.iter().filter(|id| id.starts_with("reclaim")).copied().collect();
+        assert_eq!(reclaim, ["reclaim/build_cache", "reclaim/images", "reclaim/volumes"]);
+        // What a program would do is about the services that the owner would type.
+        for it in &all {
+            for service in it.changes.iter().filter_map(Change::service) {
+                assert!(it.commands.iter().any(|command| command.contains(service)), "{it:?}");
+            }
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@ use nexus_model::control::Pause;
 use nexus_model::shadow::{ShadowRecord, ShadowReport};
 use nexus_model::{Incident, IncidentState, Mode, Outcome};
 
-use super::facts::{Alert, Backup, Container, Facts, Filesystem, Machine, Measured, Series, ServiceName};
+use super::facts::{Alert, Backup, Container, Facts, Filesystem, History, Machine, Measured, Series, ServiceName};
 use super::{Question, Report, judge};
+use crate::capacity::{Outlook, Resource};
 
 pub const MIB: f64 = 1_048_576.0;
 pub const GIB: f64 = 1024.0 * MIB;
@@ -98,6 +99,7 @@ pub fn well() -> Facts {
         healer: Ok(healer),
         services: Some(Vec::new()),
         incidents: Some(Vec::new()),
+        incidents_note: None,
         shadow: Some(ShadowReport { since: now(), until: now(), services: Vec::new(), truncated: false }),
         exporter: Ok(()),
         prometheus: Ok(()),
@@ -217,7 +219,15 @@ pub fn worst(called: &str) -> Facts {
     facts.machine.pressure_known = Some(false);
     facts.machine.throttled_now = vec!["under_voltage".into()];
     facts.machine.filesystems[0].mountpoint = called.into();
-    facts.measured.available = [(called.to_owned(), hourly(100, |hour| (300 - hour) as f64 * GIB))].into();
+    let full = Outlook {
+        resource: Resource::Disk,
+        subject: Some(called.into()),
+        used: Some(GIB),
+        total: GIB,
+        limit: GIB,
+        answer: crate::capacity::Answer::Reached,
+    };
+    facts.history = Some(Ok(History { outlooks: vec![full], ..History::default() }));
     facts.machine.backups = vec![Backup { name: called.into(), at: Timestamp::UNIX_EPOCH }];
     facts.measured.service_working_set = [(name(called, called), hourly(200, |_| 310.0 * MIB))].into();
     facts

@@ -42,8 +42,7 @@ const NOW: [(&str, &str); 9] = [
 ];
 
 /// Recreated containers have other ids, so ids are aggregated away.
-const HOURLY: [(&str, &str); 7] = [
-    ("available", "max by (mountpoint) (node_filesystem_avail_bytes{$H})"),
+const HOURLY: [(&str, &str); 6] = [
     ("memory", "max by (project, service) (container_memory_rss{service!=\"\",$H})"),
     ("working_set", "max by (project, service) (container_memory_working_set_bytes{service!=\"\",$H})"),
     ("oom", "max by (project, service) (container_oom_events_total{service!=\"\",$H})"),
@@ -121,7 +120,6 @@ fn take_hourly(measured: &mut Measured, Range { mut metric, values }: Range) {
         "working_set" => _ = measured.service_working_set.insert(service(), series),
         "oom" => _ = measured.service_oom.insert(service(), series),
         "reads" => _ = measured.service_reads.insert(service(), series),
-        "available" => _ = measured.available.insert(label("mountpoint"), series),
         "log" => _ = measured.log_bytes.insert(label("name"), series),
         "written" => _ = measured.written.insert(label("device"), series),
         _ => {}
@@ -151,12 +149,11 @@ mod tests {
         }
         assert_eq!((measured.cpu, measured.pressure_io), (Some(0.25), None));
         assert_eq!(measured.service_cpu[&("photos".to_owned(), "web".to_owned())], 0.5);
-        let hourly =
-            r#"[{"metric":{"what":"available","mountpoint":"/"},"values":[[3600,"9"],[7200,"+Inf"],[10800,"7"]]}]"#;
+        let hourly = r#"[{"metric":{"what":"log","name":"web"},"values":[[3600,"9"],[7200,"+Inf"],[10800,"7"]]}]"#;
         for found in serde_json::from_str::<Vec<Range>>(hourly).unwrap() {
             take_hourly(&mut measured, found);
         }
-        let values: Vec<f64> = measured.available["/"].0.iter().map(|(_, value)| *value).collect();
+        let values: Vec<f64> = measured.log_bytes["web"].0.iter().map(|(_, value)| *value).collect();
         assert_eq!(values, [9.0, 7.0]);
     }
 }

@@ -59,8 +59,8 @@ pub fn app_of(base: &str) -> App {
         procfs: "/proc".into(),
     };
     let telegram = Telegram::On(Bot::new("http://127.0.0.1:1", "1:a", "-100"));
-    let notifier = Notifier::new(base.parse().unwrap(), "raspberrypi".into(), telegram).unwrap();
-    App::new(sources, Some(notifier), None)
+    let notifier = Notifier::new(base.parse().unwrap(), "raspberrypi".into(), telegram, None).unwrap();
+    App::new(sources, Some(notifier), None, None)
 }
 
 pub fn tokens() -> Tokens {

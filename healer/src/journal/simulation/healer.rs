@@ -178,7 +178,7 @@ impl World {
     }
 
     fn remember_stops(&mut self) -> Result<(), Killed> {
-        let changes = stops::news(&self.snapshot(), &self.stops);
+        let changes = stops::news(&self.snapshot(), &self.stops, self.now.wall);
         if !changes.is_empty() && self.commit(changes.clone())? {
             stops::note(&mut self.stops, changes);
         }

@@ -44,14 +44,14 @@ fn the_screen_shows_the_week_the_peaks_and_what_is_short() {
     let text = text(&baseline(8));
     for line in [
         "Usual load of pi: 1344 hours from 2026-06-01 to 2026-07-27, Europe/Berlin (by hour of the week)\n",
-        "   90 %  disk /mnt/<x>: 90 % full (8.4 GB of 9.3 GB)\n",
+        "   90 %  disk /mnt/<x>: 90 % full (8.4 GiB of 9.3 GiB)\n",
         "CPU: usually 10 %, 50 % in busy hours, 75 % at most (",
         "       0     3     6     9     12    15    18    21\n",
         "  Mon  . . . . . . . . . . . . . . . . . . @ @ @ @ . .\n",
         "  Sun  . . . . . . . . . . . . . . . . . . . . . . . .\n",
         "       . 10 % … @ 50 %\n",
         "  Mon–Fri 18:00–22:00: CPU 50 %, usually 10 %\n",
-        "  lone               30 %   60 %     95 MB   191 MB      none\n",
+        "  lone               30 %   60 %    95 MiB  191 MiB      none\n",
         "  photos/we|b\u{fffd}[2J",
     ] {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
@@ -64,9 +64,9 @@ fn markdown_is_not_broken_by_names() {
     let page = markdown_page(&baseline(8));
     for line in [
         "# Usual load of pi\n",
-        "| 90 % | disk /mnt/&lt;x&gt; | 90 % full (8.4 GB of 9.3 GB) |\n",
+        "| 90 % | disk /mnt/\\<x\\> | 90 % full (8.4 GiB of 9.3 GiB) |\n",
         "- Mon–Fri 18:00–22:00: CPU 50 %, usually 10 %\n",
-        "| photos/we\\|b\u{fffd}\\[2J | 10 % | 20 % | 95 MB | 191 MB | none |\n",
+        "| photos/we\\|b\u{fffd}\\[2J | 10 % | 20 % | 95 MiB | 191 MiB | none |\n",
     ] {
         assert!(page.contains(line), "{line:?} is not in\n{page}");
     }

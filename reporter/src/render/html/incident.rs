@@ -16,13 +16,19 @@ use crate::render::terminal::{clock, duration};
 const EVIDENCE_LIMIT: usize = 20_000;
 
 /// The list, newest first. `complete` says whether there were no more.
-pub fn incidents(host: &str, all: &[Incident], complete: bool, now: Timestamp) -> String {
+pub fn incidents(host: &str, all: &[Incident], complete: bool, note: Option<&str>, now: Timestamp) -> String {
     let body = html! {
         h1 { "Incidents" }
+        (noted(note))
         @if all.is_empty() { p { "None so far." } } @else { (list(all, now)) }
         @if !complete { p class="soft" { "Only the newest are listed; " code { "./nexus incidents" } " knows more." } }
     };
     layout("Incidents", host, Place::Incidents, &body)
+}
+
+/// That it is the copy.
+fn noted(note: Option<&str>) -> Markup {
+    html! { @if let Some(note) = note { p role="status" { (plain(note)) "." } } }
 }
 
 /// A table of incidents.
@@ -68,11 +74,12 @@ fn state(incident: &Incident) -> Markup {
 }
 
 /// One incident.
-pub fn incident(host: &str, detail: &IncidentDetail, now: Timestamp) -> String {
+pub fn incident(host: &str, detail: &IncidentDetail, note: Option<&str>, now: Timestamp) -> String {
     let incident = &detail.incident;
     let name = plain(&format!("{}/{}", incident.project, incident.service));
     let body = html! {
         h1 { (name) ": " (plain(&incident.problem)) }
+        (noted(note))
         div class="card" { (facts(incident, now)) }
         @if let Some(diagnosis) = &incident.diagnosis {
             h2 { "Cause" }

@@ -161,8 +161,8 @@ fn pages() -> Vec<(&'static str, String)> {
     };
     vec![
         ("status", status(&report, &drawn(), &Err(HOSTILE.into()))),
-        ("incidents", incidents(HOSTILE, std::slice::from_ref(&incident), false, now())),
-        ("incident", super::incident(HOSTILE, &detail, now())),
+        ("incidents", incidents(HOSTILE, std::slice::from_ref(&incident), false, Some(HOSTILE), now())),
+        ("incident", super::incident(HOSTILE, &detail, None, now())),
         ("service", service(HOSTILE, &one, &drawn(), &[incident], now())),
         ("problem", problem(HOSTILE, "There is no such thing", HOSTILE)),
     ]

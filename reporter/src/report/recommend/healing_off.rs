@@ -28,6 +28,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             );
         }
         all.push(Recommendation {
+            id: Kind::HealingOff.id(&[&record.project, &record.service]),
             kind: Kind::HealingOff,
             urgency: Urgency::Soon,
             title: format!("Switch healing on for {name}"),
@@ -36,9 +37,11 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
                 "{} of {} times it would have been well again without you",
                 record.would_have_helped, record.would_be_restarts
             ),
+            gain_bytes: None,
             check: Some(format!("./nexus heal plan {}", shell(&name))),
             compose: None,
             commands: vec![format!("./nexus heal on {}", shell(&name))],
+            changes: Vec::new(),
             project: Some(record.project.clone()),
             service: Some(record.service.clone()),
         });

@@ -53,15 +53,19 @@ fn of(project: String, found: &[(String, &Container)]) -> Recommendation {
         evidence.push(format!("put in the port for PORT, or what else shows that it works: {}", unknown.join(", ")));
     }
     Recommendation {
+        id: Kind::HealthCheck.id(&[&project]),
         kind: Kind::HealthCheck,
         urgency: Urgency::Sometime,
         service: if let [one] = names.as_slice() { Some((*one).to_owned()) } else { None },
         title: format!("Add a health check to {} of {project}", names.join(", ")),
         evidence,
         gain: "a service that hangs is seen and healed; without one only a service that exits is".to_owned(),
+        gain_bytes: None,
         check: None,
         compose: Some(compose(found.iter().map(|(service, container)| (service.as_str(), lines(container))))),
         commands: vec![up(names.iter().copied())],
+        // What shows that it works, its owner knows.
+        changes: Vec::new(),
         project: Some(project),
     }
 }

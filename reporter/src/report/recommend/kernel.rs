@@ -56,6 +56,7 @@ fn recommendation(
         ]
     };
     Recommendation {
+        id: Kind::Kernel.id(&[word]),
         kind: Kind::Kernel,
         urgency,
         project: None,
@@ -63,9 +64,11 @@ fn recommendation(
         title: title.to_owned(),
         evidence,
         gain: gain.to_owned(),
+        gain_bytes: None,
         check: Some("cat /proc/cmdline".to_owned()),
         compose: None,
         commands,
+        changes: Vec::new(),
     }
 }
 

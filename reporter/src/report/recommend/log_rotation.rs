@@ -1,9 +1,11 @@
 //! Logs that grow without bound. Docker's `json-file` keeps everything unless `max-size` is set, and what is set can't be seen from
 //! outside: a log that is large and was never cut in all the time that is known has no rotation, or none that helps.
 
-use super::super::facts::{Container, Facts};
+use std::collections::BTreeMap;
+
+use super::super::facts::{Container, Facts, ServiceName};
 use super::super::format::bytes;
-use super::{Kind, Recommendation, Urgency, compose, owners, shell, up};
+use super::{Change, Kind, Recommendation, Urgency, compose, owners, shell, up};
 
 /// Smaller is nobody's business.
 const LARGE: f64 = 20.0 * 1_048_576.0;
@@ -15,7 +17,17 @@ const MAX_FILES: u32 = 3;
 const KEPT: f64 = 30.0 * 1_048_576.0;
 
 pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
-    owners(facts).filter(|it| it.log_driver.as_deref() == Some("json-file")).filter_map(|it| of(facts, it)).collect()
+    // One a service: of replicas the one with the largest log.
+    let mut all: BTreeMap<ServiceName, Recommendation> = BTreeMap::new();
+    for container in owners(facts).filter(|it| it.log_driver.as_deref() == Some("json-file")) {
+        let Some(found) = of(facts, container) else { continue };
+        let larger = |known: &Recommendation| known.gain_bytes >= found.gain_bytes;
+        let service = (container.project.clone(), container.service.clone());
+        if !all.get(&service).is_some_and(larger) {
+            all.insert(service, found);
+        }
+    }
+    all.into_values().collect()
 }
 
 fn of(facts: &Facts, container: &Container) -> Option<Recommendation> {
@@ -40,6 +52,7 @@ fn of(facts: &Facts, container: &Container) -> Option<Recommendation> {
         format!("  options: {{max-size: {MAX_SIZE}, max-file: \"{MAX_FILES}\"}}"),
     ];
     Some(Recommendation {
+        id: Kind::LogRotation.id(&[project, service]),
         kind: Kind::LogRotation,
         urgency: if size >= VERY_LARGE { Urgency::Soon } else { Urgency::Sometime },
         project: Some(project.clone()),
@@ -47,10 +60,16 @@ fn of(facts: &Facts, container: &Container) -> Option<Recommendation> {
         title: format!("Bound the log of {project}/{service}"),
         evidence,
         gain: format!("{} now{then}", bytes((size - KEPT).max(0.0))),
+        gain_bytes: Some((size - KEPT).max(0.0)),
         check: Some(format!("docker inspect -f '{{{{.HostConfig.LogConfig}}}}' {}", shell(&container.name))),
         compose: Some(compose([(service.as_str(), lines)])),
         // It is recreated, and the old log goes with the old container.
         commands: vec![up([service.as_str()])],
+        changes: vec![Change::LogRotation {
+            service: service.clone(),
+            max_size: MAX_SIZE.to_owned(),
+            max_files: MAX_FILES,
+        }],
     })
 }
 
@@ -84,6 +103,20 @@ mod tests {
                 "services:\n  web:\n    logging:\n      driver: json-file\n      options: {max-size: 10m, max-file: \"3\"}\n"
             )
         );
+    }
+
+    #[test]
+    fn of_replicas_the_one_with_the_largest_log_speaks_for_all() {
+        let mut facts = log("json-file", 600.0);
+        let second = Container {
+            name: "photos-web-2".into(),
+            log_bytes: Some(900.0 * MIB),
+            ..facts.containers.as_ref().unwrap()[0].clone()
+        };
+        facts.containers.as_mut().unwrap().push(second);
+        let found = recommend(&facts);
+        assert_eq!((found.len(), found[0].gain.as_str()), (1, "870 MiB now"));
+        assert!(matches!(&found[0].changes[..], [Change::LogRotation { service, .. }] if service == "web"));
     }
 
     #[test]

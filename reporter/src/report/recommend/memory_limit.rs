@@ -2,7 +2,7 @@
 
 use super::super::facts::Facts;
 use super::super::format::{bytes, compose_mib, percent, round_up_mib};
-use super::{Kind, Recommendation, Urgency, compose, killed, memory, services, shell, up};
+use super::{Change, Kind, Recommendation, Urgency, compose, killed, memory, services, shell, up};
 
 /// Lowering wants a whole week: work of the weekend counts too.
 const LEAST_DAYS_TO_LOWER: f64 = 7.0;
@@ -50,9 +50,11 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             evidence.push("not a week is known yet: look again later".to_owned());
         }
         let (project, name) = &service;
+        let gain_bytes = (wanted < limit).then_some(limit - wanted);
         let mib = compose_mib(wanted);
         let verb = if raise { "Raise" } else { "Lower" };
         all.push(Recommendation {
+            id: Kind::MemoryLimit.id(&[project, name]),
             kind: Kind::MemoryLimit,
             urgency,
             project: Some(project.clone()),
@@ -60,12 +62,14 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             title: format!("{verb} the memory limit of {project}/{name} from {} to {mib}", compose_mib(limit)),
             evidence,
             gain,
+            gain_bytes,
             check: None,
             compose: Some(compose([(name.as_str(), vec![format!("mem_limit: {mib}")])])),
             commands: vec![
                 format!("docker update --memory {mib} --memory-swap {mib} {}", shell(&container.name)),
                 up([name.as_str()]),
             ],
+            changes: vec![Change::MemoryLimit { service: name.clone(), mib: super::mib(wanted) }],
         });
     }
     all
@@ -109,6 +113,8 @@ mod tests {
         let found = recommend(&used(240, 230.0));
         assert_eq!(found[0].title, "Raise the memory limit of photos/web from 256m to 384m");
         assert_eq!(found[0].urgency, Urgency::Soon);
+        assert_eq!(found[0].id, "memory-limit/photos/web");
+        assert_eq!(found[0].changes, [Change::MemoryLimit { service: "web".into(), mib: 384 }]);
         assert_eq!(found[0].evidence[0], "99 % of the time below 230 MiB (90 % of its limit of 256 MiB)");
         assert_eq!(found[0].commands[0], "docker update --memory 384m --memory-swap 384m photos-web-1");
         assert_eq!(found[0].compose.as_deref(), Some("services:\n  web:\n    mem_limit: 384m\n"));

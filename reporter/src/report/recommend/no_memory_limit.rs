@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::facts::{Container, Facts, ServiceName};
 use super::super::format::{bytes, compose_mib, percent, round_up_mib};
-use super::{Kind, Memory, Recommendation, Urgency, compose, memory, services, shell, up};
+use super::{Change, Kind, Memory, Recommendation, Urgency, compose, memory, services, shell, up};
 
 /// A limit from less than a day would be a guess, and one that is too small does harm.
 const LEAST_DAYS: f64 = 1.0;
@@ -31,10 +31,11 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
 }
 
 fn of_project(facts: &Facts, project: String, services: &[(ServiceName, &Container, Memory)]) -> Recommendation {
-    let wanted = |memory: &Memory| {
+    let fits = |memory: &Memory| {
         let room = if memory.days < WEEK { ROOM_BEFORE } else { ROOM };
-        compose_mib(round_up_mib(memory.working_set.max(memory.max) * room))
+        round_up_mib(memory.working_set.max(memory.max) * room)
     };
+    let wanted = |memory: &Memory| compose_mib(fits(memory));
     let names: Vec<&str> = services.iter().map(|(service, ..)| service.1.as_str()).collect();
     let largest = services.iter().map(|(.., memory)| memory.working_set).fold(0.0, f64::max);
     let total = facts.machine.memory_total;
@@ -61,7 +62,14 @@ fn of_project(facts: &Facts, project: String, services: &[(ServiceName, &Contain
         [one] => (Some((*one).to_owned()), format!("Give {project}/{one} a memory limit")),
         many => (None, format!("Give the {} services of {project} without a memory limit one each", many.len())),
     };
+    let limit = |((_, service), _, memory): &(ServiceName, &Container, Memory)| Change::MemoryLimit {
+        service: service.clone(),
+        mib: super::mib(fits(memory)),
+    };
+    let changes = services.iter().map(limit).collect();
     Recommendation {
+        // Of the project, however many of its services have none.
+        id: Kind::NoMemoryLimit.id(&[&project]),
         kind: Kind::NoMemoryLimit,
         urgency: if much { Urgency::Soon } else { Urgency::Sometime },
         project: Some(project),
@@ -69,9 +77,11 @@ fn of_project(facts: &Facts, project: String, services: &[(ServiceName, &Contain
         title,
         evidence: evidence.collect(),
         gain: "a leak ends in a restart of that one service instead of a machine that stands still".to_owned(),
+        gain_bytes: Some(largest),
         check: None,
         compose: Some(compose(lines)),
         commands,
+        changes,
     }
 }
 
@@ -110,6 +120,9 @@ mod tests {
         assert_eq!(found[0].title, "Give the 2 services of photos without a memory limit one each");
         assert_eq!((found[0].urgency, &found[0].service), (Urgency::Soon, &None));
         assert_eq!(found[0].commands.last().unwrap(), "docker compose up -d db web");
+        let limit = |service: &str, mib| Change::MemoryLimit { service: service.into(), mib };
+        assert_eq!(found[0].changes, [limit("db", 4096), limit("web", 224)]);
+        assert_eq!(found[0].id, "no-memory-limit/photos");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::super::facts::Facts;
 use super::super::format::{bytes, percent};
-use super::{Kind, Recommendation, Urgency, image_name, killed, memory, services, shell};
+use super::{Change, Kind, Recommendation, Urgency, image_name, killed, memory, services, shell};
 
 const IMAGES: [&str; 6] = ["postgres", "postgresql", "postgis", "timescaledb", "timescaledb-ha", "pgvector"];
 /// What PostgreSQL comes with (postgresql.conf.sample, shared_buffers).
@@ -61,11 +61,13 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         let mut evidence = evidence;
         evidence.push(format!("PostgreSQL comes with {} unless it was set; the check shows it", bytes(SHIPPED)));
         all.push(Recommendation {
+            id: Kind::Postgres.id(&[&project, &service]),
             kind: Kind::Postgres,
             urgency: Urgency::Soon,
             title: format!("Set PostgreSQL's shared_buffers of {project}/{service} to {wanted}MB, unless it is so"),
             evidence,
             gain,
+            gain_bytes: None,
             check: Some(psql("SHOW shared_buffers")),
             compose: None,
             commands: vec![
@@ -73,6 +75,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
                 psql(&format!("ALTER SYSTEM SET effective_cache_size = '{}MB'", megabytes(may_use * 0.6))),
                 format!("docker compose restart {}", shell(&service)),
             ],
+            changes: vec![Change::Postgres { service: service.clone(), memory_mib: super::mib(may_use) }],
             project: Some(project),
             service: Some(service),
         });
@@ -104,6 +107,7 @@ mod tests {
         let found = recommend(&database(2.0 * GIB, 5.0 * GIB, 300.0 * MIB));
         assert_eq!(found[0].title, "Set PostgreSQL's shared_buffers of photos/web to 512MB, unless it is so");
         assert_eq!(found[0].evidence[0], "it reads 5.0 GiB from disk each day");
+        assert_eq!(found[0].changes, [Change::Postgres { service: "web".into(), memory_mib: 2048 }]);
         assert_eq!(
             found[0].check.as_deref(),
             Some(

@@ -23,6 +23,7 @@ fn when(now: bool) -> &'static str {
 
 fn recommendation(kind: Kind, urgency: Urgency, title: &str, evidence: Vec<String>, gain: &str) -> Recommendation {
     Recommendation {
+        id: kind.id(&[]),
         kind,
         urgency,
         project: None,
@@ -30,9 +31,11 @@ fn recommendation(kind: Kind, urgency: Urgency, title: &str, evidence: Vec<Strin
         title: title.to_owned(),
         evidence,
         gain: gain.to_owned(),
+        gain_bytes: None,
         check: Some("vcgencmd get_throttled".to_owned()),
         compose: None,
         commands: Vec::new(),
+        changes: Vec::new(),
     }
 }
 

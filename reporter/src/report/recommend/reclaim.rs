@@ -44,6 +44,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         }
         evidence.push(care.to_owned());
         Some(Recommendation {
+            id: Kind::Reclaim.id(&[it.kind.as_str()]),
             kind: Kind::Reclaim,
             urgency: if full { Urgency::Soon } else { Urgency::Sometime },
             project: None,
@@ -51,9 +52,11 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             title: title.to_owned(),
             evidence,
             gain: format!("up to {} of disk", bytes(it.reclaimable)),
+            gain_bytes: Some(it.reclaimable),
             check: check.map(str::to_owned),
             compose: None,
             commands: vec![command.to_owned()],
+            changes: Vec::new(),
         })
     };
     kinds.filter_map(of).collect()

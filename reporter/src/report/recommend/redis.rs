@@ -3,7 +3,7 @@
 
 use super::super::facts::Facts;
 use super::super::format::{bytes, percent, round_up_mib};
-use super::{Kind, Recommendation, Urgency, image_name, killed, memory, services, shell};
+use super::{Change, Kind, Recommendation, Urgency, image_name, killed, memory, services, shell};
 
 const IMAGES: [&str; 6] = ["redis", "valkey", "keydb", "redis-stack", "redis-stack-server", "dragonfly"];
 /// From there on it matters: nearer to its limit than what a copy for saving may take.
@@ -43,6 +43,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         let cli = |words: &str| format!("docker exec {} redis-cli {words}", shell(&container.name));
         evidence.push("it comes without maxmemory and drops nothing; the check shows what is set".to_owned());
         all.push(Recommendation {
+            id: Kind::Redis.id(&[&project, &service]),
             kind: Kind::Redis,
             urgency: if killed > 0.0 { Urgency::Now } else { Urgency::Soon },
             title: format!("Set maxmemory of {project}/{service} to {mib:.0}mb with a policy, unless it is so"),
@@ -50,6 +51,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             gain:
                 "it drops what was not used for longest, or refuses writes, instead of being killed with all it holds"
                     .to_owned(),
+            gain_bytes: None,
             check: Some(cli("CONFIG GET 'maxmemory*'")),
             compose: None,
             commands: vec![
@@ -64,6 +66,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
                     cli("CONFIG REWRITE")
                 ),
             ],
+            changes: vec![Change::Redis { service: service.clone(), maxmemory_mib: mib as u64 }],
             project: Some(project),
             service: Some(service),
         });
@@ -90,6 +93,7 @@ mod tests {
         assert_eq!(found[0].title, "Set maxmemory of photos/web to 140mb with a policy, unless it is so");
         assert_eq!(found[0].evidence[0], "has used 65 % of its memory limit of 200 MiB");
         assert_eq!(found[0].check.as_deref(), Some("docker exec photos-web-1 redis-cli CONFIG GET 'maxmemory*'"));
+        assert_eq!(found[0].changes, [Change::Redis { service: "web".into(), maxmemory_mib: 140 }]);
         assert_eq!(recommend(&redis(200.0 * MIB, 100.0 * MIB)), []);
     }
 

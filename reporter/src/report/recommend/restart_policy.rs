@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::super::facts::{Container, Facts};
-use super::{Kind, Recommendation, Urgency, compose, services, shell, up};
+use super::{Change, Kind, Recommendation, Urgency, compose, services, shell, up};
 
 /// A job that is done within a day needs no policy.
 const RUNS_FOR_GOOD: SignedDuration = SignedDuration::from_hours(24);
@@ -21,6 +21,8 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
     }
     let of = |(project, found): (String, Vec<(String, &Container, SignedDuration)>)| {
         let names: Vec<&str> = found.iter().map(|(service, ..)| service.as_str()).collect();
+        let policy =
+            |service: &str| Change::RestartPolicy { service: service.to_owned(), policy: "unless-stopped".to_owned() };
         let line = || vec!["restart: unless-stopped".to_owned()];
         let mut commands: Vec<String> = found
             .iter()
@@ -28,6 +30,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             .collect();
         commands.push(up(names.iter().copied()));
         Recommendation {
+            id: Kind::RestartPolicy.id(&[&project]),
             kind: Kind::RestartPolicy,
             urgency: Urgency::Soon,
             service: if let [one] = names.as_slice() { Some((*one).to_owned()) } else { None },
@@ -39,9 +42,11 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
                 })
                 .collect(),
             gain: "up again after a power cut, and Docker restarts it at once when it exits".to_owned(),
+            gain_bytes: None,
             check: None,
             compose: Some(compose(names.iter().map(|service| (*service, line())))),
             commands,
+            changes: names.iter().map(|service| policy(service)).collect(),
             project: Some(project),
         }
     };

@@ -2,7 +2,7 @@
 
 use super::super::facts::{Facts, Swap};
 use super::super::format::{bytes, percent};
-use super::{Kind, Recommendation, Urgency, owners, shell};
+use super::{Change, Kind, Recommendation, Urgency, owners, shell};
 
 /// Less is what lies there untouched since the start.
 const IN_USE: f64 = 16.0 * 1_048_576.0;
@@ -55,8 +55,16 @@ fn zram() -> Vec<String> {
     ]
 }
 
-fn machine(urgency: Urgency, title: &str, evidence: Vec<String>, gain: &str, commands: Vec<String>) -> Recommendation {
+fn machine(
+    about: &str,
+    urgency: Urgency,
+    title: &str,
+    evidence: Vec<String>,
+    gain: &str,
+    commands: Vec<String>,
+) -> Recommendation {
     Recommendation {
+        id: Kind::Swap.id(&[about]),
         kind: Kind::Swap,
         urgency,
         project: None,
@@ -64,9 +72,11 @@ fn machine(urgency: Urgency, title: &str, evidence: Vec<String>, gain: &str, com
         title: title.to_owned(),
         evidence,
         gain: gain.to_owned(),
+        gain_bytes: None,
         check: None,
         compose: None,
         commands,
+        changes: Vec::new(),
     }
 }
 
@@ -93,7 +103,10 @@ fn on_card(facts: &Facts) -> Option<Recommendation> {
         });
     }
     let gain = "swapping becomes a hundred times faster, and the card is written to less";
-    Some(machine(Urgency::Soon, "Move the swap from the card into memory (zram)", evidence, gain, commands))
+    let zram = vec![Change::Zram];
+    let moved =
+        machine("card", Urgency::Soon, "Move the swap from the card into memory (zram)", evidence, gain, commands);
+    Some(Recommendation { changes: zram, ..moved })
 }
 
 fn none(facts: &Facts) -> Option<Recommendation> {
@@ -102,7 +115,8 @@ fn none(facts: &Facts) -> Option<Recommendation> {
     (has_none && total <= SMALL_MACHINE && available < SHORT * total).then(|| {
         let left = format!("{} of {} memory left, and no swap", percent(available / total), bytes(total));
         let gain = "what is not used is compressed, and a peak slows down instead of being killed";
-        machine(Urgency::Sometime, "Add swap in memory (zram)", vec![left], gain, zram())
+        let added = machine("none", Urgency::Sometime, "Add swap in memory (zram)", vec![left], gain, zram());
+        Recommendation { changes: vec![Change::Zram], ..added }
     })
 }
 
@@ -122,6 +136,7 @@ fn short(facts: &Facts) -> Option<Recommendation> {
     let gain = "the machine stops waiting for its swap";
     let commands = vec!["docker stats --no-stream".to_owned()];
     Some(machine(
+        "short",
         Urgency::Now,
         "Run less, or give the largest services a smaller limit: memory is short",
         evidence,
@@ -145,6 +160,7 @@ mod tests {
     fn swap_in_use_on_a_card_is_moved() {
         let found = recommend(&swap("/var/swap", 50.0 * MIB));
         assert_eq!(found[0].evidence, ["/var/swap on the card: 50 MiB of 1.0 GiB in use"]);
+        assert_eq!((found[0].id.as_str(), found[0].changes.as_slice()), ("swap/card", &[Change::Zram][..]));
         assert_eq!(found[0].commands.last().unwrap(), "sudo systemctl disable --now dphys-swapfile");
         assert!(
             recommend(&swap("/dev/mmcblk0p3", 50.0 * MIB))[0]

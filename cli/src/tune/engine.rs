@@ -1,0 +1,508 @@
+//! Docker and Compose as tuning asks them: each call a list of words, never a line for a shell, and each with a time limit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use nexus_model::labels::{COMPOSE_ONEOFF, COMPOSE_PROJECT, COMPOSE_SERVICE};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::compose::{Container, Facts, OWN, Resolved, SECOND, Service, called_with, stays};
+use crate::files::read_text;
+use crate::home::TEXT_LIMIT;
+
+/// Docker on a Pi whose card is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Stopping takes what the service asks for, ten seconds by default.
+pub const LONG_PATIENCE: Duration = Duration::from_secs(300);
+
+const FILES: &str = "com.docker.compose.project.config_files";
+const FOLDER: &str = "com.docker.compose.project.working_dir";
+const ENV_FILES: &str = "com.docker.compose.project.environment_file";
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub ok: bool,
+    pub out: Vec<u8>,
+    pub err: String,
+}
+
+impl Said {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.out).into_owned()
+    }
+
+    /// The last line of what went wrong.
+    pub fn last(&self) -> String {
+        let text = self.text();
+        let lines = || self.err.trim().lines().chain(text.trim().lines());
+        let permission = self.err.contains("permission denied") && self.err.contains("docker.sock");
+        let last =
+            self.err.trim().lines().last().or_else(|| lines().last()).unwrap_or("it said nothing").trim().to_owned();
+        if permission { format!("{last}: use sudo, or join the group docker") } else { last }
+    }
+}
+
+/// Runs a program to its end. `Err` when it could not be run or took too long.
+pub async fn finish(mut command: Command, input: Option<&[u8]>, patience: Duration) -> Result<Said> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    // A group of its own: Ctrl-C shall reach this program, which then takes back what it has begun.
+    command.process_group(0).kill_on_drop(true);
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+            // Who ends before all is read says why on stderr.
+            let _ = stdin.write_all(input).await;
+        }
+    };
+    let both = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let ended = tokio::time::timeout(patience, both).await;
+    let output = ended.with_context(|| format!("{program} took longer than {} s", patience.as_secs()))?;
+    let output = output.with_context(|| format!("cannot run {program}"))?;
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok(Said { ok: output.status.success(), out: output.stdout, err })
+}
+
+pub async fn docker<S: AsRef<str>>(words: &[S], input: Option<&[u8]>, patience: Duration) -> Result<Said> {
+    let mut command = Command::new("docker");
+    command.args(words.iter().map(AsRef::as_ref));
+    finish(command, input, patience).await
+}
+
+/// A success, or an error with the last line that was said.
+pub async fn docker_well<S: AsRef<str>>(words: &[S], input: Option<&[u8]>, patience: Duration) -> Result<Said> {
+    let said = docker(words, input, patience).await?;
+    if !said.ok {
+        let verb = words.first().map_or("", AsRef::as_ref);
+        bail!("docker {verb} failed: {}", said.last());
+    }
+    Ok(said)
+}
+
+/// A container, as far as it matters here. Its environment is not read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Inspected {
+    pub id: String,
+    name: String,
+    #[serde(default)]
+    restart_count: u64,
+    #[serde(default)]
+    size_rw: Option<u64>,
+    pub state: State,
+    pub host_config: HostConfig,
+    pub config: Config,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct State {
+    pub status: String,
+    exit_code: i64,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    started_at: Option<String>,
+    health: Option<Health>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Health {
+    status: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostConfig {
+    pub memory: u64,
+    network_mode: String,
+    ipc_mode: String,
+    pid_mode: String,
+    pub restart_policy: RestartPolicy,
+    pub log_config: LogConfig,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RestartPolicy {
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct LogConfig {
+    pub config: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Config {
+    labels: Option<BTreeMap<String, String>>,
+    healthcheck: Option<Healthcheck>,
+}
+
+/// In nanoseconds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Healthcheck {
+    interval: u64,
+    timeout: u64,
+    start_period: u64,
+    retries: u64,
+}
+
+impl Inspected {
+    fn label(&self, name: &str) -> &str {
+        self.config.labels.as_ref().and_then(|labels| labels.get(name)).map_or("", String::as_str)
+    }
+
+    pub fn name(&self) -> &str {
+        self.name.trim_start_matches('/')
+    }
+
+    pub fn is_of(&self, project: &str, service: &str) -> bool {
+        self.label(COMPOSE_PROJECT) == project
+            && self.label(COMPOSE_SERVICE) == service
+            && !self.label(COMPOSE_ONEOFF).eq_ignore_ascii_case("true")
+    }
+
+    /// What is wrong with it; `None` when it is well.
+    pub fn ill(&self) -> Option<String> {
+        match (self.state.status.as_str(), self.state.health.as_ref().map(|health| health.status.as_str())) {
+            ("running", None | Some("healthy" | "none" | "")) => None,
+            ("running", Some(health)) => Some(health.to_owned()),
+            ("exited" | "dead", _) => Some(format!("exited with code {}", self.state.exit_code)),
+            (status, _) => Some(status.to_owned()),
+        }
+    }
+
+    /// Whether nothing is to be hoped for any more.
+    fn lost(&self) -> Option<String> {
+        let again = self.restart_count > 0 && self.state.health.is_none();
+        let of = if self.state.oom_killed { ", a process of it was killed for memory" } else { "" };
+        match self.state.status.as_str() {
+            "exited" | "dead" | "restarting" => {
+                Some(format!("{} exits with code {}{of}", self.name(), self.state.exit_code))
+            }
+            "running" if again => Some(format!("{} ended and was started again", self.name())),
+            _ if self.ill().as_deref() == Some("unhealthy") => Some(format!("{} is unhealthy", self.name())),
+            _ => None,
+        }
+    }
+
+    fn up_for(&self, now: Timestamp) -> Option<Duration> {
+        let started: Timestamp = self.state.started_at.as_ref()?.parse().ok()?;
+        now.duration_since(started).try_into().ok()
+    }
+
+    /// How long its own health check may take to judge it.
+    fn patience(&self) -> Duration {
+        let check = self.config.healthcheck.clone().unwrap_or_default();
+        // Docker's own numbers where it says none.
+        let or = |value: u64, seconds: u64| if value == 0 { seconds * 1_000_000_000 } else { value };
+        let retries = if check.retries == 0 { 3 } else { check.retries };
+        let round = or(check.interval, 30).saturating_add(or(check.timeout, 30));
+        Duration::from_nanos(check.start_period.saturating_add(round.saturating_mul(retries)))
+    }
+}
+
+/// All containers, running or not.
+pub async fn containers() -> Result<Vec<Inspected>> {
+    let said = docker_well(&["ps", "--all", "--quiet", "--no-trunc"], None, PATIENCE).await?;
+    let ids = said.text();
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    inspect(&ids, false).await
+}
+
+async fn inspect(ids: &[&str], with_size: bool) -> Result<Vec<Inspected>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut words = vec!["container", "inspect"];
+    words.extend(with_size.then_some("--size"));
+    words.extend(ids);
+    let said = docker(&words, None, PATIENCE).await?;
+    // One that went away between the two calls is an error of the whole, and the others are told all the same.
+    serde_json::from_slice(&said.out).with_context(|| format!("docker inspect failed: {}", said.last()))
+}
+
+/// The running containers of a service.
+pub fn of_service<'a>(all: &'a [Inspected], project: &str, service: &str) -> Vec<&'a Inspected> {
+    all.iter().filter(|it| it.is_of(project, service)).collect()
+}
+
+/// A Compose project with the files by which it is called.
+#[derive(Clone, Debug)]
+pub struct Caller<'a> {
+    pub project: &'a str,
+    pub working_dir: &'a Path,
+    pub env_files: &'a [PathBuf],
+    pub files: &'a [PathBuf],
+}
+
+impl Caller<'_> {
+    pub async fn call(&self, before: &[&str], words: &[&str], patience: Duration) -> Result<Said> {
+        let mut command = Command::new("docker");
+        command.arg("compose").args(["--progress", "plain", "--ansi", "never"]).args(before);
+        command.arg("--project-name").arg(self.project).arg("--project-directory").arg(self.working_dir);
+        for file in self.env_files {
+            command.arg("--env-file").arg(file);
+        }
+        for file in self.files {
+            command.arg("--file").arg(file);
+        }
+        command.args(words);
+        // As if its owner had called it there: ${PWD} is a favourite in compose files, and what is set for this program is not for it.
+        command.current_dir(self.working_dir).env("PWD", self.working_dir);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("COMPOSE_") || text.starts_with("NEXUS_") {
+                command.env_remove(&name);
+            }
+        }
+        finish(command, None, patience).await
+    }
+
+    pub async fn well(&self, words: &[&str], patience: Duration) -> Result<Said> {
+        let said = self.call(&[], words, patience).await?;
+        if !said.ok {
+            bail!("docker compose {} failed: {}", words.first().unwrap_or(&""), said.last());
+        }
+        Ok(said)
+    }
+
+    /// Recreates what has changed of these services, and nothing else; nothing is built or pulled for it.
+    pub async fn up(&self, services: &[&str]) -> Result<()> {
+        let words = [&["up", "--detach", "--no-deps", "--no-build", "--pull", "never", "--"], services].concat();
+        self.well(&words, LONG_PATIENCE).await.map(drop)
+    }
+
+    /// What [`Caller::up`] would do: all is to stay as it is.
+    pub async fn stays(&self, services: &[&str], containers: &[&str]) -> Result<Result<(), String>> {
+        let words = [&["up", "--detach", "--no-deps", "--no-build", "--pull", "never", "--"], services].concat();
+        let said = self.call(&["--dry-run"], &words, PATIENCE).await?;
+        if !said.ok {
+            return Ok(Err(said.last()));
+        }
+        Ok(stays(&format!("{}\n{}", said.text(), said.err), containers))
+    }
+
+    /// What the files say of services, with everything put in. It holds secrets, so nothing of it is told.
+    async fn resolved(&self) -> Result<Value> {
+        let said = self.well(&["config", "--format", "json", "--no-path-resolution"], PATIENCE).await?;
+        serde_json::from_slice(&said.out).context("docker compose config is no JSON")
+    }
+}
+
+/// What is to be known of some services of a project before anything is planned. `ours`: what Nexus has ever written for it.
+pub async fn project(project: &str, services: &BTreeSet<&str>, ours: &[&Path]) -> Result<Facts> {
+    let all = containers().await?;
+    let mut facts = Facts { project: project.to_owned(), ..Facts::default() };
+    let mut names: Vec<&str> = Vec::new();
+    let mut labelled: Vec<&Inspected> = Vec::new();
+    for name in services {
+        let found = of_service(&all, project, name);
+        let ids: Vec<&str> = found.iter().map(|it| it.id.as_str()).collect();
+        let sized = inspect(&ids, true).await?;
+        let mut service = Service::default();
+        for it in &found {
+            let size = sized.iter().find(|sized| sized.id == it.id).and_then(|it| it.size_rw);
+            service.containers.push(Container {
+                name: it.name().to_owned(),
+                ill: it.ill(),
+                written: size.filter(|size| *size > 0),
+            });
+            names.push(it.name());
+            labelled.push(it);
+        }
+        service.sharers = sharers(&all, &found);
+        facts.services.insert((*name).to_owned(), service);
+    }
+    let Some(first) = labelled.first() else { return Ok(facts) };
+    let paths = |it: &Inspected, label: &str| -> Vec<PathBuf> {
+        it.label(label).split(',').filter(|path| !path.is_empty()).map(PathBuf::from).collect()
+    };
+    if labelled.iter().any(|it| [FOLDER, ENV_FILES].iter().any(|label| it.label(label) != first.label(label))) {
+        bail!("its services were started from different folders or .env files: start them together first");
+    }
+    let labels: Vec<Vec<PathBuf>> = labelled.iter().map(|it| paths(it, FILES)).collect();
+    facts.files = called_with(&labels, ours, Path::is_file).map_err(|why| anyhow::anyhow!(why))?;
+    facts.env_files = paths(first, ENV_FILES);
+    facts.working_dir = first.label(FOLDER).into();
+    let is_file = |path: &&PathBuf| path.is_absolute() && path.is_file();
+    facts.missing = facts.files.iter().chain(&facts.env_files).filter(|path| !is_file(path)).cloned().collect();
+    if !(facts.working_dir.is_absolute() && facts.working_dir.is_dir()) {
+        facts.missing.push(facts.working_dir.clone());
+    }
+    let Some(folder) = facts.files.first().and_then(|first| first.parent()) else { return Ok(facts) };
+    if !facts.missing.is_empty() {
+        return Ok(facts);
+    }
+    for name in SECOND.iter().chain([&OWN]) {
+        let path = folder.join(name);
+        if let Some(text) = read_text(&path, TEXT_LIMIT)? {
+            facts.found.insert(path, text);
+        }
+    }
+    let caller = Caller { project, working_dir: &facts.working_dir, env_files: &facts.env_files, files: &facts.files };
+    let resolved = caller.resolved().await?;
+    for (name, service) in &mut facts.services {
+        let said = &resolved["services"][name.as_str()];
+        let sharers = sharing_services(&resolved, name);
+        service.sharers.extend(sharers);
+        service.resolved = resolved_of(said);
+    }
+    let services: Vec<&str> = services.iter().copied().collect();
+    facts.as_it_runs = Some(caller.stays(&services, &names).await?);
+    Ok(facts)
+}
+
+/// Names of containers that live in what is another's.
+fn sharers(all: &[Inspected], of: &[&Inspected]) -> Vec<String> {
+    let shares = |it: &&Inspected| {
+        let modes = [&it.host_config.network_mode, &it.host_config.ipc_mode, &it.host_config.pid_mode];
+        modes
+            .iter()
+            .filter_map(|mode| mode.strip_prefix("container:"))
+            .any(|shared| of.iter().any(|owner| owner.id == shared || owner.name() == shared))
+    };
+    all.iter().filter(shares).map(|it| it.name().to_owned()).collect()
+}
+
+/// Services that would, even if they do not run.
+fn sharing_services(resolved: &Value, name: &str) -> Vec<String> {
+    let wanted = format!("service:{name}");
+    let shares = |service: &Value| ["network_mode", "ipc", "pid"].iter().any(|key| service[key] == wanted.as_str());
+    let services = resolved["services"].as_object().into_iter().flatten();
+    services.filter(|(_, service)| shares(service)).map(|(name, _)| name.clone()).collect()
+}
+
+fn resolved_of(service: &Value) -> Resolved {
+    // Compose writes sizes as strings of bytes.
+    let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
+    Resolved {
+        limit_in_deploy: !service["deploy"]["resources"]["limits"]["memory"].is_null(),
+        swap_limit: number(&service["memswap_limit"]),
+        reservation: number(&service["mem_reservation"])
+            .or_else(|| number(&service["deploy"]["resources"]["reservations"]["memory"])),
+    }
+}
+
+/// Waits until all containers of the services are well, those without a health check for a little while.
+pub async fn wait_until_well(project: &str, services: &[&str]) -> Result<()> {
+    const LEAST: Duration = Duration::from_secs(60);
+    const MOST: Duration = Duration::from_secs(600);
+    const STEADY: Duration = Duration::from_secs(4);
+    const POLL: Duration = Duration::from_millis(300);
+    let began = std::time::Instant::now();
+    loop {
+        let all = containers().await?;
+        let found: Vec<&Inspected> = services.iter().flat_map(|service| of_service(&all, project, service)).collect();
+        if let Some(lost) = found.iter().find_map(|it| it.lost()) {
+            bail!("{lost}");
+        }
+        let now = Timestamp::now();
+        let well = |it: &&Inspected| {
+            it.ill().is_none() && (it.state.health.is_some() || it.up_for(now).is_some_and(|up| up >= STEADY))
+        };
+        let each_has_one = services.iter().all(|service| found.iter().any(|it| it.is_of(project, service)));
+        if each_has_one && found.iter().all(well) {
+            return Ok(());
+        }
+        let patience = found.iter().map(|it| it.patience()).max().unwrap_or_default().clamp(LEAST, MOST);
+        if began.elapsed() > patience {
+            let ill = found.iter().find_map(|it| Some(format!("{} is {}", it.name(), it.ill()?)));
+            bail!(
+                "not well after {} s: {}",
+                patience.as_secs(),
+                ill.unwrap_or_else(|| "no container of it runs".into())
+            );
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn inspected(name: &str, change: Value) -> Inspected {
+        let mut base = json!({"Id": format!("id-of-{name}"), "Name": format!("/{name}"), "RestartCount": 0,
+            "State": {"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "ExitCode": 0},
+            "HostConfig": {"Memory": 0, "NetworkMode": "bridge", "IpcMode": "private", "PidMode": ""},
+            "Config": {"Env": ["PASSWORD=x"], "Labels": {COMPOSE_PROJECT: "p", COMPOSE_SERVICE: "web"}}});
+        for (key, value) in change.as_object().unwrap() {
+            for (inner, value) in value.as_object().unwrap() {
+                base[key][inner] = value.clone();
+            }
+        }
+        serde_json::from_value(base).unwrap()
+    }
+
+    #[test]
+    fn who_is_well_is_told_by_docker() {
+        let check = |state: Value, ill: Option<&str>, lost: bool| {
+            let it = inspected("p-web-1", json!({"State": state}));
+            assert_eq!((it.ill().as_deref(), it.lost().is_some()), (ill, lost));
+        };
+        check(json!({}), None, false);
+        check(json!({"Health": {"Status": "healthy"}}), None, false);
+        check(json!({"Health": {"Status": "starting"}}), Some("starting"), false);
+        check(json!({"Health": {"Status": "unhealthy"}}), Some("unhealthy"), true);
+        check(json!({"Status": "exited", "ExitCode": 137}), Some("exited with code 137"), true);
+        check(json!({"Status": "restarting"}), Some("restarting"), true);
+        check(json!({"Status": "created"}), Some("created"), false);
+        let it = inspected("p-web-1", json!({}));
+        assert_eq!(it.up_for("2026-01-01T00:01:00Z".parse().unwrap()), Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_health_check_gets_the_time_that_it_asks_for() {
+        let second = 1_000_000_000_u64;
+        let check = json!({"Config": {"Healthcheck": {"Interval": 5 * second, "Timeout": 2 * second, "StartPeriod": 60 * second, "Retries": 4}}});
+        assert_eq!(inspected("p", check).patience(), Duration::from_secs(88));
+        assert_eq!(inspected("p", json!({})).patience(), Duration::from_secs(180));
+    }
+
+    #[test]
+    fn who_lives_in_anothers_network_is_found() {
+        let vpn = inspected("p-vpn-1", json!({}));
+        let by_id = inspected("p-web-1", json!({"HostConfig": {"NetworkMode": "container:id-of-p-vpn-1"}}));
+        let by_name = inspected("other", json!({"HostConfig": {"PidMode": "container:p-vpn-1"}}));
+        let all = [vpn.clone(), by_id, by_name, inspected("p-db-1", json!({}))];
+        assert_eq!(sharers(&all, &[&vpn]), ["p-web-1", "other"]);
+        let resolved = json!({"services": {"vpn": {}, "web": {"network_mode": "service:vpn"}, "db": {"network_mode": "service:vpnx"}}});
+        assert_eq!(sharing_services(&resolved, "vpn"), ["web"]);
+    }
+
+    #[test]
+    fn what_the_files_say_is_read() {
+        let of = |value: Value| resolved_of(&value);
+        assert_eq!(of(json!({"mem_limit": "268435456"})), Resolved::default());
+        assert_eq!(of(Value::Null), Resolved::default());
+        let said = of(
+            json!({"memswap_limit": "-1", "mem_reservation": 5, "deploy": {"resources": {"limits": {"memory": "9"}}}}),
+        );
+        assert_eq!(said, Resolved { limit_in_deploy: true, swap_limit: Some(-1), reservation: Some(5) });
+    }
+
+    #[test]
+    fn a_container_of_docker_compose_run_is_none_of_the_service() {
+        let label =
+            json!({"Config": {"Labels": {COMPOSE_PROJECT: "p", COMPOSE_SERVICE: "web", COMPOSE_ONEOFF: "True"}}});
+        assert!(!inspected("p", label).is_of("p", "web"));
+        assert!(inspected("p", json!({})).is_of("p", "web") && !inspected("p", json!({})).is_of("p", "we"));
+    }
+}

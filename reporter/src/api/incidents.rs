@@ -1,0 +1,121 @@
+//! The incidents: as the healer tells them, and while it can't be asked as its copy in Postgres says.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::StatusCode,
+};
+use nexus_model::api::{IncidentDetail, IncidentList};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::{Problem, asked, bad};
+use crate::{
+    errors::chain,
+    incidents::{self, CopyError, Filter, Told},
+    server::App,
+    sources::short,
+};
+
+/// Whoever waits for the healer in vain does not wait as long for its copy.
+const COPY_WITHIN: Duration = Duration::from_secs(5);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IncidentsQuery {
+    project: Option<String>,
+    service: Option<String>,
+    state: Option<String>,
+    limit: Option<u32>,
+}
+
+pub async fn list(
+    State(app): State<App>,
+    query: Result<Query<IncidentsQuery>, QueryRejection>,
+) -> Result<Json<Told<IncidentList>>, Problem> {
+    let IncidentsQuery { project, service, state, limit } = asked(query)?;
+    let filter = Filter::asked(project, service, state.as_deref(), limit).map_err(bad)?;
+    app.incidents(&filter).await.map(Json)
+}
+
+pub async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Told<IncidentDetail>>, Problem> {
+    let id: Uuid = id.parse().map_err(|_| bad("an incident's id is a UUID"))?;
+    app.incident(id).await.map(Json)
+}
+
+impl App {
+    pub async fn incidents(&self, filter: &Filter) -> Result<Told<IncidentList>, Problem> {
+        let limit = filter.limit.to_string();
+        let mut query = vec![("limit", limit.as_str())];
+        query.extend(filter.project.as_deref().map(|project| ("project", project)));
+        query.extend(filter.service.as_deref().map(|service| ("service", service)));
+        query.extend(filter.state.map(|state| ("state", state.as_str())));
+        match self.of_the_healer("/api/v1/incidents", &query).await? {
+            Ok(list) => Ok(Told::by_the_healer(list)),
+            Err(why) => self.copied(&why, filter).await,
+        }
+    }
+
+    /// What the copy says, for who knows already why the healer does not.
+    pub async fn copied(&self, why: &str, filter: &Filter) -> Result<Told<IncidentList>, Problem> {
+        let host = &self.sources.host;
+        let read = async |client: &Client| {
+            let list = incidents::list(client, host, filter).await?;
+            Ok((list, incidents::written(client, host).await?))
+        };
+        let (list, written) = self.of_the_copy(why, read).await?;
+        Ok(Told::by_the_copy(list, why, written))
+    }
+
+    pub async fn incident(&self, id: Uuid) -> Result<Told<IncidentDetail>, Problem> {
+        let why = match self.of_the_healer(&format!("/api/v1/incidents/{id}"), &[]).await? {
+            Ok(detail) => return Ok(Told::by_the_healer(detail)),
+            Err(why) => why,
+        };
+        let host = &self.sources.host;
+        let read =
+            async |client: &Client| Ok((incidents::detail(client, id).await?, incidents::written(client, host).await?));
+        let (detail, written) = self.of_the_copy(&why, read).await?;
+        let missing = || Problem(StatusCode::NOT_FOUND, format!("there is no incident {id} in Postgres, and {why}"));
+        Ok(Told::by_the_copy(detail.ok_or_else(missing)?, &why, written))
+    }
+
+    /// The healer's answer; inside, why there is none. What it says of the request itself is a problem of who asks.
+    async fn of_the_healer<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Result<T, String>, Problem> {
+        let healer = match self.healer() {
+            Ok(healer) => healer,
+            Err(why) => return Ok(Err(format!("the healer can't be asked: {why}"))),
+        };
+        match healer.get(path, query).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(error) => match error.status() {
+                Some(400) => Err(bad(error)),
+                Some(404) => Err(Problem(StatusCode::NOT_FOUND, error.to_string())),
+                _ => Ok(Err(format!("the healer {}", short(error).trim_start_matches("the healer ")))),
+            },
+        }
+    }
+
+    async fn of_the_copy<T>(
+        &self,
+        why: &str,
+        read: impl AsyncFnOnce(&Client) -> Result<T, CopyError>,
+    ) -> Result<T, Problem> {
+        let gone = |and: &str| Problem(StatusCode::BAD_GATEWAY, format!("{why}, and its copy {and}"));
+        let Some(database) = &self.database else { return Err(gone("is not there: no --database.url")) };
+        let reading = async {
+            let client =
+                database.connect().await.map_err(|error| gone(&format!("can't be read: {}", chain(&error))))?;
+            read(&client).await.map_err(|error| gone(&format!("can't be read: {}", chain(&error))))
+        };
+        let late = || gone(&format!("was not read within {} s", COPY_WITHIN.as_secs()));
+        tokio::time::timeout(COPY_WITHIN, reading).await.unwrap_or_else(|_| Err(late()))
+    }
+}
