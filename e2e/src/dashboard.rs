@@ -16,6 +16,8 @@ const SCHEMA_VERSION: u32 = 41;
 const LONGEST_GAP_MS: u32 = 60_000;
 /// Behind the words for no value: neither good nor bad.
 const NEITHER: &str = "#555962";
+/// Of a machine's name beside its value, in pixels.
+const SMALL_LETTERS: u32 = 14;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +59,8 @@ pub struct Row {
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Stat,
+    /// What holds when, as coloured bars: for values with words.
+    States,
     Timeseries,
     Bargauge,
     Table,
@@ -85,6 +89,8 @@ pub struct Panel {
     pub steps: Vec<Step>,
     /// Words for values, by their name in words.yml.
     pub words: Option<String>,
+    /// Height of a stat's letters, where those that fit several machines can't be read.
+    pub letters: Option<u32>,
     /// Words and colours for the names of series, by their name in words.yml.
     pub series: Option<String>,
     /// Where a click on a value leads: one of `LINKS`.
@@ -294,9 +300,12 @@ fn build(panel: &Panel, words: &Words) -> Result<Value> {
         Kind::Stat => {
             merge(&mut defaults, json!({"color": {"mode": "thresholds"}}));
             let mode = if panel.steps.is_empty() { "value" } else { "background" };
-            let options = json!({"colorMode": mode, "graphMode": "none", "justifyMode": "center", "orientation": "horizontal",
+            let mut options = json!({"colorMode": mode, "graphMode": "none", "justifyMode": "center", "orientation": "horizontal",
                 "percentChangeColorMode": "standard", "reduceOptions": reduce, "showPercentChange": false,
                 "textMode": "auto", "wideLayout": true});
+            if let Some(letters) = panel.letters {
+                merge(&mut options, json!({"text": {"titleSize": SMALL_LETTERS, "valueSize": letters}}));
+            }
             ("stat", options)
         }
         Kind::Bargauge => {
@@ -306,6 +315,14 @@ fn build(panel: &Panel, words: &Words) -> Result<Value> {
                 "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false},
                 "reduceOptions": reduce});
             ("bargauge", options)
+        }
+        Kind::States => {
+            let custom = json!({"lineWidth": 0, "fillOpacity": 70, "spanNulls": LONGEST_GAP_MS});
+            merge(&mut defaults, json!({"color": {"mode": "thresholds"}, "custom": custom}));
+            let options = json!({"mergeValues": true, "showValue": "never", "alignValue": "left", "rowHeight": 0.8,
+                "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": true},
+                "tooltip": {"mode": "multi", "sort": "none"}});
+            ("state-timeline", options)
         }
         Kind::Timeseries => {
             // Projects and services look the same on all charts; few lines of one chart are told apart best.
@@ -350,7 +367,7 @@ fn target(kind: Kind, index: usize, query: &Query) -> Result<Value> {
     let id = query.id.clone().or_else(|| letter.map(String::from)).context("too many queries")?;
     match (&query.expr, &query.sql) {
         (Some(expr), None) => {
-            let instant = kind != Kind::Timeseries;
+            let instant = !matches!(kind, Kind::Timeseries | Kind::States);
             let expr = expr.split_whitespace().collect::<Vec<_>>().join(" ");
             let mut target = json!({"datasource": prometheus(), "editorMode": "code", "expr": expr, "refId": id,
                 "legendFormat": if query.legend.is_empty() { "__auto" } else { &query.legend },

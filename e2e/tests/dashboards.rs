@@ -500,8 +500,8 @@ fn no_job_and_no_instance_is_written_down() {
 #[test]
 fn variables_are_known_and_used() {
     /// Those of Grafana itself.
-    const BUILT_IN: [&str; 7] =
-        ["__rate_interval", "__range", "__timeFilter", "__value", "__field", "__url_time_range", "__all"];
+    const BUILT_IN: [&str; 8] =
+        ["__rate_interval", "__range", "__timeFilter", "__timeFrom", "__value", "__field", "__url_time_range", "__all"];
     check(|dashboard| {
         let defined: BTreeSet<&str> =
             list(&dashboard["templating"]["list"]).iter().map(|variable| text(&variable["name"])).collect();
@@ -613,8 +613,10 @@ fn quoted_behind(text: &str, start: &str, end: &str) -> BTreeSet<String> {
 fn the_preview_can_draw_what_there_is() {
     let panels_file = preview("panels.jsx");
     let adapters = panels_file.split_once("export const adapters = {").unwrap().1;
-    let adapters: BTreeSet<&str> =
-        adapters.lines().filter_map(|line| line.trim().split_once(": {").map(|(kind, _)| kind)).collect();
+    let adapters: BTreeSet<&str> = adapters
+        .lines()
+        .filter_map(|line| line.trim().split_once(": {").map(|(kind, _)| kind.trim_matches('\'')))
+        .collect();
     let transformations: BTreeSet<&str> = panels_file
         .split_once("const TRANSFORMATIONS = [")
         .and_then(|(_, rest)| rest.split_once(']'))

@@ -105,12 +105,36 @@ async function start() {
   createRoot(document.getElementById('root')).render(<Dashboard dashboard={dashboard} />);
 }
 
-/** Panels of which nothing is drawn yet. */
+const seen = (element) => element.checkVisibility({ opacityProperty: true, visibilityProperty: true }) && element.getBoundingClientRect().height > 0;
+
+/** Whether something of the cell can be read: it has a text or a drawing, and nothing lies over it. */
+function readable(cell) {
+  const box = cell.getBoundingClientRect();
+  const on = document.elementFromPoint(box.left + Math.min(box.width, window.innerWidth - box.left) / 2, box.top + box.height / 2);
+  return seen(cell) && (cell.textContent.trim() !== '' || cell.querySelector('canvas, svg') !== null) && on !== null && cell.contains(on);
+}
+
+/** What a table with rows does not show of them, in words; null when all is there. */
+function missing({ id, ready: [{ length }] }) {
+  const table = document.querySelector(`#panel-${id} .drawing`);
+  const rows = [...(table?.querySelectorAll('[role="row"]') ?? [])].map((row) => [...row.querySelectorAll('[role="gridcell"]')]).filter((cells) => cells.length > 0);
+  if (rows.length < length) {
+    return `${rows.length} of ${length} rows`;
+  }
+  // Those further down are scrolled to.
+  const bottom = table.getBoundingClientRect().bottom;
+  const within = rows.filter(([first]) => first.getBoundingClientRect().top + first.getBoundingClientRect().height / 2 < bottom);
+  const blank = within.filter((cells) => !cells.some(readable)).length;
+  return within.length === 0 || blank > 0 ? `${within.length - blank} of the ${within.length} rows that fit` : null;
+}
+
+/** Panels of which nothing is drawn yet, and tables that don't show their rows. */
 function undrawn(panels) {
-  const marks = { table: '[role="gridcell"]', timeseries: 'canvas', stat: 'span', bargauge: 'span' };
+  const marks = { timeseries: 'canvas', 'state-timeline': 'rect', stat: 'span', bargauge: 'span' };
   const awaited = panels.filter(({ type, ready }) => marks[type] && (shown(ready) > 0 || adapters[type].fills));
-  const seen = (element) => element.checkVisibility({ opacityProperty: true, visibilityProperty: true }) && element.getBoundingClientRect().height > 0;
-  return awaited.filter(({ id, type }) => ![...document.querySelectorAll(`#panel-${id} .drawing ${marks[type]}`)].some(seen)).map(({ title }) => title);
+  const tables = panels.filter(({ type, ready }) => type === 'table' && ready.length > 0 && ready[0].length > 0);
+  const blank = tables.map((panel) => [panel.title, missing(panel)]).filter(([, what]) => what !== null).map(([title, what]) => `${title}: ${what}`);
+  return [...blank, ...awaited.filter(({ id, type }) => ![...document.querySelectorAll(`#panel-${id} .drawing ${marks[type]}`)].some(seen)).map(({ title }) => title)];
 }
 
 /** For who takes the picture. */

@@ -9,6 +9,8 @@ import { BarGauge, BigValue, TimeSeries, VizRepeater } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 import { lastValueFrom } from 'rxjs';
 
+import { Timeline } from './timeline.jsx';
+
 const TRANSFORMATIONS = [
   standardTransformers.mergeTransformer,
   standardTransformers.organizeFieldsTransformer,
@@ -67,7 +69,7 @@ function Stat(props) {
   const { options } = panel;
   const draw = ({ value, width, height, alignmentFactors, count }) => (
     <BigValue value={value.display} count={count} width={width} height={height} theme={theme} alignmentFactors={alignmentFactors}
-      colorMode={options.colorMode} graphMode={options.graphMode} justifyMode={options.justifyMode} textMode={options.textMode} wideLayout={options.wideLayout} />
+      colorMode={options.colorMode} graphMode={options.graphMode} justifyMode={options.justifyMode} textMode={options.textMode} text={options.text} wideLayout={options.wideLayout} />
   );
   return <VizRepeater getValues={() => displayValues(props)} getAlignmentFactors={getDisplayValueAlignmentFactors} renderValue={draw}
     width={width} height={height} source={panel} renderCounter={0} autoGrid orientation={options.orientation} />;
@@ -132,5 +134,6 @@ export const adapters = {
   stat: { draw: Stat, fills: true },
   bargauge: { draw: Bars, fills: true },
   timeseries: { draw: Lines },
+  'state-timeline': { draw: Timeline },
   table: { draw: Table },
 };

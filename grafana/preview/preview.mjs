@@ -148,7 +148,7 @@ async function main() {
         const file = join(out, `${name}-${form}.png`);
         const { problems, tooWide, undrawn } = await picture(browser, url, width, file, Number(options.scale));
         wrong.push(...problems.map((problem) => `${name} on a ${form}: ${problem}`));
-        wrong.push(...undrawn.map((title) => `${name} on a ${form}: nothing is drawn in ${JSON.stringify(title)}`));
+        wrong.push(...undrawn.map((title) => `${name} on a ${form}: not drawn: ${title}`));
         if (tooWide) {
           wrong.push(`${name} is wider than a ${form}`);
         }

@@ -258,6 +258,7 @@ fn time_filtered(sql: &str, back: &str) -> Result<String> {
     for variable in ["${host:regex}", "${project:regex}", "${incident:regex}", "${incident:raw}"] {
         out = out.replace(variable, ".*");
     }
+    out = out.replace("$__timeFrom()", &format!("now() - interval '{back}'"));
     while let Some((before, after)) = out.split_once("$__timeFilter(") {
         let (column, behind) = after.split_once(')').context("$__timeFilter( without its end")?;
         out = format!("{before}{column} BETWEEN now() - interval '{back}' AND now(){behind}");
