@@ -276,8 +276,16 @@ async fn while_the_healer_is_away_its_copy_tells(url: &str) {
         let page = site.client.get(format!("{}{path}", site.base)).send().await.unwrap().text().await.unwrap();
         assert!(page.contains("this is its copy in Postgres") && page.contains("exited with code 1"), "{page}");
     }
+    // One that does not know of them, since they are long over.
+    let forgetful = Fake::start().await;
+    let after = Site::with_healer(&database, "http://127.0.0.1:1", &forgetful.url).await;
+    let detail = after.good(&format!("/api/v1/incidents/{CLOSED}"), &[]).await;
+    assert_eq!(detail["incident"]["problem"], "unhealthy");
+    assert!(detail["note"].as_str().unwrap().starts_with("the healer has forgotten it; this is its copy"), "{detail}");
+    after.bad(&format!("/api/v1/incidents/{nobody}"), &[], 404, "404").await;
     database.wire.cut(true);
     site.bad("/api/v1/incidents", &[], 502, "and its copy can't be read").await;
+    after.bad(&format!("/api/v1/incidents/{CLOSED}"), &[], 404, "404").await;
     database.drop().await;
 }
 
