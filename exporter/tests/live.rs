@@ -227,7 +227,8 @@ fn watch(stack: String) -> DockerView {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let docker = Arc::new(Docker::connect(Path::new(SOCKET), Duration::from_secs(10)));
-            let options = WatchOptions { list_every: Duration::from_secs(1), fresh_probes: true };
+            let options =
+                WatchOptions { list_every: Duration::from_secs(1), fresh_probes: true, ..WatchOptions::default() };
             let watcher = Watcher::spawn_with(Arc::clone(&docker), stack, options);
             let images = ImageWatcher::spawn(Arc::clone(&docker), watcher.subscribe());
             let second = Duration::from_secs(1);
