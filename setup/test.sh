@@ -177,6 +177,8 @@ copy_to_postgres() (
     on_host nexus-healer postgres
     on_host nexus-reporter history
     on_host nexus-reporter capacity
+    on_host nexus-reporter answers
+    on_host nexus-reporter sql
     on_host nexus-reporter budget
 )
 

@@ -193,7 +193,9 @@ fn explained(error: TelegramError) -> anyhow::Error {
         TelegramError::Refused { status, description } => mistake(format!(
             "telegram refuses with {status}: {description}: is the bot a member of that chat, and may it write there?"
         )),
-        TelegramError::Unreachable(_) => anyhow::Error::new(error).context("is this machine connected?"),
+        TelegramError::Unreachable(_) => {
+            anyhow::Error::new(error).context("asking Telegram (is this machine connected to the internet?)")
+        }
         error => error.into(),
     }
 }

@@ -262,7 +262,7 @@ async fn apply(home: &Home, asked: &Asked, now: Timestamp, paint: Paint) -> Resu
     print("Doing it …\n")?;
     if let Err(error) = planned.apply().await {
         // What could not be taken back stays in the books as something to take back.
-        let state = if act::is_taken_back(&error) { State::Failed } else { State::Applying };
+        let state = if act::is_as_before(&error) { State::Failed } else { State::Applying };
         book.is_now(number, state, Timestamp::now())?;
         return Err(error);
     }

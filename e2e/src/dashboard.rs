@@ -14,6 +14,8 @@ const COLUMNS: u64 = 24;
 const SCHEMA_VERSION: u32 = 41;
 /// A line is not drawn over a longer gap: four scrapes.
 const LONGEST_GAP_MS: u32 = 60_000;
+/// Behind the words for no value: neither good nor bad.
+const NEITHER: &str = "#555962";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,12 +77,16 @@ pub struct Panel {
     pub decimals: Option<u32>,
     pub min: Option<f64>,
     pub max: Option<f64>,
+    /// How far the axis reaches at least, so that next to nothing does not look like a lot.
+    pub soft_max: Option<f64>,
     /// Colour below the first step, green unless said.
     pub base: Option<String>,
     #[serde(default)]
     pub steps: Vec<Step>,
     /// Words for values, by their name in words.yml.
     pub words: Option<String>,
+    /// Words and colours for the names of series, by their name in words.yml.
+    pub series: Option<String>,
     /// Where a click on a value leads: one of `LINKS`.
     pub link: Option<String>,
     /// Areas upon each other.
@@ -126,6 +132,12 @@ pub struct Column {
     /// Share of a whole as a bar.
     #[serde(default)]
     pub bar: bool,
+    /// Long text in as many lines as it takes.
+    #[serde(default)]
+    pub wrap: bool,
+    /// Longer text still: one line, and the whole of it on a click.
+    #[serde(default)]
+    pub inspect: bool,
     pub link: Option<String>,
 }
 
@@ -265,8 +277,14 @@ fn build(panel: &Panel, words: &Words) -> Result<Value> {
     let mut defaults = json!({"thresholds": thresholds(panel.base.as_deref(), &panel.steps), "noValue": panel.empty});
     let optional = json!({"unit": panel.unit, "decimals": panel.decimals, "min": panel.min, "max": panel.max});
     merge(&mut defaults, without_nulls(optional));
-    if let Some(name) = &panel.words {
-        merge(&mut defaults, json!({"mappings": mappings(words, name)?}));
+    let mut said = panel.words.as_deref().map_or(Ok(Vec::new()), |name| mappings(words, name).map(|it| vec![it]))?;
+    if matches!(panel.kind, Kind::Stat | Kind::Bargauge) {
+        // Else it has the colour of the first step, green for the most part.
+        said.push(json!({"type": "special", "options": {"match": "null+nan",
+            "result": {"text": panel.empty, "color": NEITHER, "index": said.len()}}}));
+    }
+    if !said.is_empty() {
+        merge(&mut defaults, json!({"mappings": said}));
     }
     if let Some(name) = &panel.link {
         merge(&mut defaults, json!({"links": [link(name)?]}));
@@ -276,23 +294,27 @@ fn build(panel: &Panel, words: &Words) -> Result<Value> {
         Kind::Stat => {
             merge(&mut defaults, json!({"color": {"mode": "thresholds"}}));
             let mode = if panel.steps.is_empty() { "value" } else { "background" };
-            let options = json!({"colorMode": mode, "graphMode": "none", "justifyMode": "center", "orientation": "auto",
+            let options = json!({"colorMode": mode, "graphMode": "none", "justifyMode": "center", "orientation": "horizontal",
                 "percentChangeColorMode": "standard", "reduceOptions": reduce, "showPercentChange": false,
                 "textMode": "auto", "wideLayout": true});
             ("stat", options)
         }
         Kind::Bargauge => {
             merge(&mut defaults, json!({"color": {"mode": "thresholds"}}));
-            let options = json!({"displayMode": "basic", "orientation": "horizontal", "minVizHeight": 16, "minVizWidth": 8,
-                "maxVizHeight": 30, "namePlacement": "auto", "showUnfilled": true, "sizing": "auto", "valueMode": "color",
+            let options = json!({"displayMode": "basic", "orientation": "horizontal", "minVizHeight": 32, "minVizWidth": 8,
+                "maxVizHeight": 40, "namePlacement": "top", "showUnfilled": true, "sizing": "auto", "valueMode": "color",
                 "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false},
                 "reduceOptions": reduce});
             ("bargauge", options)
         }
         Kind::Timeseries => {
-            merge(&mut defaults, json!({"color": {"mode": "palette-classic-by-name"}, "custom": lines(panel, is_sql)}));
+            // Projects and services look the same on all charts; few lines of one chart are told apart best.
+            let by_name = panel.stacked || panel.link.is_some();
+            let palette = if by_name { "palette-classic-by-name" } else { "palette-classic" };
+            merge(&mut defaults, json!({"color": {"mode": palette}, "custom": lines(panel, is_sql)}));
             let options = json!({"legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table",
-                "placement": "bottom", "showLegend": true}, "tooltip": {"mode": "multi", "sort": "desc"}});
+                "placement": "bottom", "showLegend": true, "sortBy": "Last *", "sortDesc": true},
+                "tooltip": {"mode": "multi", "sort": "desc"}});
             ("timeseries", options)
         }
         Kind::Table => {
@@ -301,9 +323,21 @@ fn build(panel: &Panel, words: &Words) -> Result<Value> {
             ("table", options)
         }
     };
-    let overrides: Result<Vec<Value>> = panel.columns.iter().map(|column| column_override(column, words)).collect();
+    let mut overrides = Vec::new();
+    if panel.kind == Kind::Table {
+        // What stands for an empty table is no word for an empty cell.
+        overrides.push(
+            json!({"matcher": {"id": "byRegexp", "options": ".*"}, "properties": [{"id": "noValue", "value": ""}]}),
+        );
+    }
+    for column in &panel.columns {
+        overrides.push(column_override(column, words)?);
+    }
+    if let Some(name) = &panel.series {
+        overrides.extend(series_overrides(words, name)?);
+    }
     let mut built = json!({"type": kind, "title": panel.title, "description": description, "datasource": source,
-        "fieldConfig": {"defaults": defaults, "overrides": overrides?}, "options": options, "pluginVersion": "12.0.2",
+        "fieldConfig": {"defaults": defaults, "overrides": overrides}, "options": options, "pluginVersion": "12.0.2",
         "targets": targets.collect::<Result<Vec<_>>>()?});
     if panel.kind == Kind::Table && !is_sql {
         merge(&mut built, json!({"transformations": columns_in_order(panel)?}));
@@ -342,7 +376,9 @@ fn lines(panel: &Panel, is_sql: bool) -> Value {
         "showPoints": if draw == "points" { "always" } else { "never" }, "pointSize": 7,
         // A year is drawn from hours and days, whose gaps are no gaps.
         "spanNulls": if is_sql { json!(true) } else { json!(LONGEST_GAP_MS) },
-        "axisPlacement": "auto", "axisLabel": "", "scaleDistribution": {"type": "linear"},
+        // A day stands at its beginning, what Prometheus counted at the end of the time in which it did.
+        "barAlignment": if is_sql { 1 } else { -1 },
+        "axisPlacement": "auto", "axisLabel": "", "axisSoftMax": panel.soft_max, "scaleDistribution": {"type": "linear"},
         "stacking": {"mode": if panel.stacked { "normal" } else { "none" }, "group": "A"},
         "thresholdsStyle": {"mode": if panel.steps.is_empty() { "off" } else { "dashed" }}})
 }
@@ -360,7 +396,17 @@ fn mappings(words: &Words, name: &str) -> Result<Value> {
         .enumerate()
         .map(|(index, (value, (text, color)))| (value.clone(), json!({"text": text, "color": color, "index": index})))
         .collect();
-    Ok(json!([{"type": "value", "options": options}]))
+    Ok(json!({"type": "value", "options": options}))
+}
+
+/// A word and a colour for each series that is called like a value, underscores being spaces in names of series.
+fn series_overrides(words: &Words, name: &str) -> Result<Vec<Value>> {
+    let known = words.get(name).with_context(|| format!("words.yml has no {name}"))?;
+    let one = |(value, (text, color)): (&String, &(String, String))| {
+        json!({"matcher": {"id": "byName", "options": value.replace('_', " ")}, "properties": [
+            {"id": "displayName", "value": text}, {"id": "color", "value": {"mode": "fixed", "fixedColor": color}}]})
+    };
+    Ok(known.iter().map(one).collect())
 }
 
 fn link(name: &str) -> Result<Value> {
@@ -378,7 +424,8 @@ fn column_override(column: &Column, words: &Words) -> Result<Value> {
         add("decimals", json!(decimals));
     }
     if let Some(name) = &column.words {
-        add("mappings", mappings(words, name)?);
+        add("mappings", json!([mappings(words, name)?]));
+        add("custom.align", json!("left"));
     }
     if !column.steps.is_empty() {
         add("thresholds", thresholds(column.base.as_deref(), &column.steps));
@@ -389,6 +436,13 @@ fn column_override(column: &Column, words: &Words) -> Result<Value> {
         add("custom.cellOptions", json!({"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}));
     } else if column.words.is_some() || !column.steps.is_empty() {
         add("custom.cellOptions", json!({"type": "color-text"}));
+    } else if column.wrap {
+        add("custom.cellOptions", json!({"type": "auto", "wrapText": true}));
+        // Its place since Grafana 12.2.
+        add("custom.wrapText", json!(true));
+    }
+    if column.inspect {
+        add("custom.inspect", json!(true));
     }
     if let Some(width) = column.width {
         add("custom.width", json!(width));

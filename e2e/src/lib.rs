@@ -5,6 +5,7 @@
 //! Telegram, which is a small strict server here ([`telegram`]).
 
 pub mod agent;
+pub mod boards;
 pub mod cases;
 pub mod command;
 pub mod dashboard;

@@ -331,10 +331,11 @@ impl Stack {
 
     /// An instant query; each sample's labels and value.
     pub async fn query(&self, expression: &str) -> Result<Vec<Sample>> {
-        self.query_at("NEXUS_PROMETHEUS_PORT", expression).await
+        self.query_of(&self.url("NEXUS_PROMETHEUS_PORT"), expression).await
     }
 
-    async fn query_at(&self, port: &str, expression: &str) -> Result<Vec<Sample>> {
+    /// The same of another Prometheus, by its address.
+    pub async fn query_of(&self, prometheus: &str, expression: &str) -> Result<Vec<Sample>> {
         #[derive(Deserialize)]
         struct Answer {
             status: String,
@@ -346,7 +347,7 @@ impl Stack {
         struct Data {
             result: Value,
         }
-        let mut url = url::Url::parse(&format!("{}/api/v1/query", self.url(port)))?;
+        let mut url = url::Url::parse(&format!("{prometheus}/api/v1/query"))?;
         url.query_pairs_mut().append_pair("query", expression);
         let answer: Answer = self
             .http

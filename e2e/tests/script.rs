@@ -43,6 +43,22 @@ impl Checkout {
 }
 
 #[test]
+fn tune_is_handed_on_with_the_checkout_and_only_once_docker_answers() {
+    let checkout = Checkout::new();
+    let program = checkout.0.path().join("bin/nexus");
+    fs::create_dir(program.parent().unwrap()).unwrap();
+    fs::write(&program, "#!/bin/sh\necho \"$NEXUS_DIRECTORY $*\"\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = |arguments: &[&str]| String::from_utf8(checkout.nexus(arguments).stdout).unwrap();
+    let here = checkout.0.path().canonicalize().unwrap();
+    assert_eq!(said(&["tune", "apply", "a b", "--yes"]), format!("{} tune apply a b --yes\n", here.display()));
+    // Without a stack there is nothing to tune, but help there is.
+    fs::remove_file(checkout.0.path().join(".env")).unwrap();
+    assert_eq!(said(&["tune"]), "");
+    assert_eq!(said(&["tune", "--help"]), format!("{} tune --help\n", here.display()));
+}
+
+#[test]
 fn logs_of_a_service_that_there_is_not_name_those_that_there_are() {
     let checkout = Checkout::new();
     let check = |arguments: &[&str], expected: Result<&str, &str>| {

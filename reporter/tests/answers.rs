@@ -1,37 +1,21 @@
-//! What is answered from a real Postgres: questions in SQL, series, the history of a service, what is usual, and the incidents
+//! What is answered from a real Postgres: series, the history of a service, what is usual, what there is room for, and the incidents
 //! while the healer is away. Needs NEXUS_TEST_DATABASE_URL with the URL of a superuser; without it the cases are reported as
 //! ignored, with the reason in their names.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+mod support;
+
+use std::process::ExitCode;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use libtest_mimic::{Arguments, Trial};
-use nexus_reporter::{
-    database::Database as Own,
-    recall,
-    report::facts::Vital,
-    server::{self, App},
-    sources::{
-        HistorySource, Sources,
-        http::{HEALER, Part},
-    },
-    sql::{Bounds, Reader, SqlError},
-};
-use nexus_web::{Limits, Secret, Tokens};
+use nexus_reporter::{recall, report::facts::Vital};
 use serde_json::{Value, json};
-
-#[path = "../../lib/web/testing/contract.rs"]
-mod contract;
-mod support;
-
 use support::{
     database::{Database, VARIABLE},
     prometheus::{Fake, Mood, value},
+    site::Site,
 };
 
 fn main() -> ExitCode {
@@ -52,224 +36,12 @@ fn main() -> ExitCode {
             trials.push(Trial::test(name, run).with_ignored_flag(url.is_none()));
         };
     }
-    case!(a_question_only_reads);
-    case!(a_question_costs_no_more_than_it_may);
-    case!(what_can_be_asked_about_is_told);
     case!(the_last_hour_of_a_series_is_prometheus_s);
     case!(a_service_has_a_history_with_its_incidents);
     case!(while_the_healer_is_away_its_copy_tells);
     case!(what_is_usual_is_recalled);
+    case!(a_comparison_knows_the_machine);
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn password() -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "test-secret\n").unwrap();
-    file
-}
-
-fn reader(database: &Database, password: &tempfile::NamedTempFile, bounds: Bounds) -> Reader {
-    Reader::new(Own::reader(&database.url(), password.path().to_owned(), bounds.time).unwrap(), bounds)
-}
-
-/// A reporter whose parts are all away but Postgres, and Prometheus where one is given.
-struct Site {
-    base: String,
-    client: reqwest::Client,
-    contract: contract::Contract,
-    _password: tempfile::NamedTempFile,
-}
-
-impl Site {
-    async fn start(database: &Database, prometheus: &str) -> Site {
-        _ = rustls::crypto::ring::default_provider().install_default();
-        let password = password();
-        let part = |name, base: &str| Part::new(name, base.to_owned(), Vec::new()).unwrap();
-        const AWAY: &str = "http://127.0.0.1:1";
-        let sources = Sources {
-            host: "pi".into(),
-            stack: "nexus".into(),
-            healer: Ok(part(HEALER, AWAY)),
-            exporter: part("the exporter", AWAY),
-            prometheus: part("Prometheus", prometheus),
-            alertmanager: part("Alertmanager", AWAY),
-            grafana: None,
-            reporter: None,
-            history: HistorySource::None,
-            procfs: "/proc".into(),
-        };
-        let own = Own::new(&database.url(), Some(password.path().to_owned())).unwrap();
-        let reader = reader(database, &password, Bounds::default());
-        let app = App::new(sources, None, Some(own), Some(reader));
-        let secret = |text: &str| Secret::from(text.to_owned());
-        let router = server::router(app, Tokens { act: secret("act"), read: Some(secret("read")) });
-        let listener = nexus_web::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(nexus_web::serve(listener, router, Limits::default(), std::future::pending()));
-        let contract = contract::Contract::new(include_str!("../src/api/openapi.json"));
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Site { base, client, contract, _password: password }
-    }
-
-    /// The status and the answer, held against the document.
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> (u16, Value) {
-        let url = format!("{}{path}", self.base);
-        let url = reqwest::Url::parse_with_params(&url, query).unwrap();
-        let answer = self.client.get(url).bearer_auth("read").send().await.unwrap();
-        let status = answer.status().as_u16();
-        let kind = answer.headers().get("content-type").map_or("", |kind| kind.to_str().unwrap()).to_owned();
-        let body = answer.text().await.unwrap();
-        self.contract.check_answer("GET", path, status, &kind, &body);
-        (status, serde_json::from_str(&body).unwrap())
-    }
-
-    async fn good(&self, path: &str, query: &[(&str, &str)]) -> Value {
-        let (status, body) = self.get(path, query).await;
-        assert_eq!(status, 200, "{path}: {body}");
-        body
-    }
-
-    async fn bad(&self, path: &str, query: &[(&str, &str)], expected: u16, says: &str) {
-        let (status, body) = self.get(path, query).await;
-        let said = body["error"].as_str().unwrap_or_default();
-        assert!(status == expected && said.contains(says), "{path} {query:?}: {status} {body} lacks {says:?}");
-    }
-}
-
-const SMALL: Bounds = Bounds { time: Duration::from_millis(1500), rows: 10, bytes: 4096, row_bytes: 1024 };
-
-async fn a_question_only_reads(url: &str) {
-    let database = Database::create(url).await;
-    database
-        .client
-        .batch_execute("INSERT INTO history.hosts (name, first_seen_at, last_seen_at) VALUES ('pi', now(), now())")
-        .await
-        .unwrap();
-    let password = password();
-    let reader = reader(&database, &password, SMALL);
-    let asked = reader
-        .ask("SELECT name, current_user::text AS who, current_setting('transaction_read_only') AS only, NULL::int AS no FROM history.hosts; -- ok")
-        .await
-        .unwrap_err();
-    // A comment after the semicolon is a second statement that is empty; without the semicolon it is a comment.
-    assert!(matches!(asked, SqlError::Wrong(_)));
-    let asked = reader
-        .ask("SELECT name, current_user::text AS who, current_setting('transaction_read_only') AS only, NULL::int AS no FROM history.hosts -- ok")
-        .await
-        .unwrap();
-    assert_eq!(asked.rows, [vec![json!("pi"), json!("nexus_reader"), json!("on"), Value::Null]]);
-    assert_eq!(asked.columns.iter().map(|it| it.kind.as_str()).collect::<Vec<_>>(), ["text", "text", "text", "int4"]);
-    assert!(asked.complete && asked.note.is_none());
-    for (sql, says) in [
-        ("DELETE FROM incidents", "one SELECT"),
-        ("WITH gone AS (DELETE FROM incidents RETURNING *) SELECT * FROM gone", ""),
-        ("SELECT 1 AS n; DROP TABLE incidents", "multiple commands"),
-        ("SELECT 1) AS q; DELETE FROM incidents; --", "syntax error"),
-        ("SELECT 1) AS q LIMIT 1) AS l UNION ALL SELECT 1, (SELECT 'x' FROM (SELECT 1", "syntax error"),
-        ("SELECT 1 AS n /*", "unterminated /* comment"),
-        ("SELECT 'x", "unterminated quoted string"),
-        ("SELECT * INTO copied FROM incidents", ""),
-        ("SELECT * FROM incidents FOR UPDATE", ""),
-        ("COPY incidents TO PROGRAM 'id'", "one SELECT"),
-        ("SET ROLE nexus_healer", "one SELECT"),
-        ("SHOW all", "one SELECT"),
-        ("SELECT set_config('role', 'nexus_healer', false) AS it", "permission denied"),
-        ("SELECT set_config('transaction_read_only', 'off', true) AS it", "must be set before any query"),
-        ("SELECT pg_read_file('/etc/passwd') AS it", "permission denied"),
-        ("SELECT pg_ls_dir('/') AS it", "permission denied"),
-        ("SELECT lo_create(0) AS it", "permission denied"),
-        ("SELECT lo_from_bytea(0, 'x') AS it", "permission denied"),
-        ("SELECT lo_import('/etc/passwd') AS it", "permission denied"),
-        ("SELECT pg_logical_emit_message(false, 'a', 'b')::text AS it", "permission denied"),
-        ("SELECT history.make_partitions(now(), now()) AS it", "permission denied"),
-        ("SELECT nextval('history.hosts_id_seq') AS it", "permission denied"),
-        ("SELECT pg_reload_conf() AS it", "permission denied"),
-        ("SELECT rolpassword FROM pg_authid", "permission denied"),
-        ("SELECT query_to_xml('DELETE FROM incidents', true, false, '')::text AS it", ""),
-        ("SELECT $1::int AS n", "no parameters"),
-        ("SELECT 1 AS n, 2 AS n", "two columns are called \"n\""),
-        ("SELECT nothing FROM incidents", "does not exist"),
-        ("SELECT", "must give columns"),
-    ] {
-        match reader.ask(sql).await {
-            Err(SqlError::Wrong(said)) => assert!(said.contains(says), "{sql}: {said}"),
-            other => panic!("{sql}: {other:?}"),
-        }
-    }
-    let left = "SELECT (SELECT count(*) FROM pg_largeobject_metadata) + (SELECT count(*) FROM incidents)
-                       + (SELECT count(*) FROM pg_class WHERE relname = 'copied')";
-    assert_eq!(database.number(left).await, 0);
-    database.drop().await;
-}
-
-async fn a_question_costs_no_more_than_it_may(url: &str) {
-    let database = Database::create(url).await;
-    let password = password();
-    let reader = reader(&database, &password, SMALL);
-    let begun = Instant::now();
-    for sql in [
-        "SELECT pg_sleep(60)::text AS it",
-        "SELECT count(*) FROM generate_series(1, 100000000000)",
-        // Its own time can't be lengthened from within.
-        "SELECT set_config('statement_timeout', '0', false) AS a, pg_sleep(60)::text AS b",
-    ] {
-        let said = reader.ask(sql).await.unwrap_err().to_string();
-        assert!(said.contains("took too long"), "{sql}: {said}");
-    }
-    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
-    let many = reader
-        .ask("WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) SELECT n FROM endless")
-        .await
-        .unwrap();
-    assert_eq!((many.rows.len(), many.complete), (10, false));
-    assert!(many.note.unwrap().contains("only the first 10 rows"));
-    let whole = reader.ask("SELECT n FROM generate_series(1, 10) AS n").await.unwrap();
-    assert_eq!((whole.rows.len(), whole.complete), (10, true));
-    let long = reader.ask("SELECT repeat('x', 100000) AS it").await.unwrap_err().to_string();
-    assert!(long.contains("row 1 has 10") && long.contains("1024 are the most"), "{long}");
-    let wide = reader.ask("SELECT n, repeat('x', 1000) AS it FROM generate_series(1, 9) AS n").await.unwrap();
-    assert_eq!((wide.rows.len(), wide.complete), (4, false));
-    assert!(wide.note.unwrap().contains("only the first 4096 bytes"));
-    // What goes wrong in a later row is told as well.
-    let late = reader.ask("SELECT 1 / (3 - n) AS it FROM generate_series(1, 5) AS n").await.unwrap_err().to_string();
-    assert!(late.contains("division by zero"), "{late}");
-    // Two at a time.
-    let sleep = "SELECT pg_sleep(0.3)::text AS it";
-    let (one, two, three) = tokio::join!(reader.ask(sleep), reader.ask(sleep), reader.ask(sleep));
-    assert!(one.is_ok() && two.is_ok() && matches!(three, Err(SqlError::Busy)), "{one:?} {two:?} {three:?}");
-    assert!(reader.ask(sleep).await.is_ok());
-    // Postgres away is nobody's mistake.
-    database.wire.cut(true);
-    let away = reader.ask("SELECT 1 AS n").await.unwrap_err();
-    assert!(!matches!(away, SqlError::Wrong(_) | SqlError::Busy), "{away:?}");
-    database.drop().await;
-}
-
-async fn what_can_be_asked_about_is_told(url: &str) {
-    let database = Database::create(url).await;
-    let site = Site::start(&database, "http://127.0.0.1:1").await;
-    let schema = site.good("/api/v1/schema", &[]).await;
-    let tables = schema["tables"].as_array().unwrap();
-    let named = |name: &str| tables.iter().find(|table| table["name"] == name).unwrap_or_else(|| panic!("no {name}"));
-    for name in ["incidents", "attempts", "evidence", "incident_events", "history.host_hours", "history.service_usage"]
-    {
-        assert!(named(name)["says"].as_str().is_some_and(|says| says.len() > 20), "{name} says nothing");
-    }
-    assert_eq!(named("history.host_usage")["kind"], "view");
-    assert_eq!(tables.iter().filter(|table| table["name"].as_str().unwrap().contains("refinery")).count(), 0);
-    // An agent gets it whole.
-    assert!(schema.to_string().len() < 40_000, "{}", schema.to_string().len());
-    let one = site.good("/api/v1/schema", &[("table", "incidents")]).await;
-    assert_eq!(one["tables"].as_array().unwrap().len(), 1);
-    for column in one["tables"][0]["columns"].as_array().unwrap() {
-        assert!(column["says"].is_string(), "{column}");
-    }
-    site.bad("/api/v1/schema", &[("table", "pg_authid")], 400, "there are attempts, evidence").await;
-    let asked = site.good("/api/v1/query", &[("sql", "SELECT count(*) AS n FROM incidents")]).await;
-    assert_eq!((&asked["rows"], &asked["columns"][0]["type"]), (&json!([[0]]), &json!("int8")));
-    site.bad("/api/v1/query", &[("sql", "SELECT n FROM incidents")], 400, "column \"n\" does not exist").await;
-    site.bad("/api/v1/query", &[], 400, "sql").await;
-    database.drop().await;
 }
 
 /// The beginning of this hour, and what is so many hours before it.
@@ -293,8 +65,8 @@ async fn three_days(database: &Database) {
     for (sql, from, to) in [
         (
             "INSERT INTO history.host_hours (host_id, hour, samples, cpu_count, cpu_busy_ratio_min, cpu_busy_ratio_avg, cpu_busy_ratio_max,
-                 cpu_busy_ratio_p95, memory_total_bytes, memory_used_bytes_avg, load5_avg)
-             SELECT 1, hour, 12, 4, 0.1, 0.2, 0.9, 0.4, 4000000000, 1000000000, 0.8
+                 cpu_busy_ratio_p95, memory_total_bytes, memory_used_bytes_avg, memory_used_bytes_p95, load5_avg)
+             SELECT 1, hour, 12, 4, 0.1, 0.2, 0.9, 0.4, 4000000000, 1000000000, 1200000000, 0.8
              FROM generate_series($1::timestamptz, $2::timestamptz - interval '1 hour', '1 hour') hour",
             first,
             rolled,
@@ -539,5 +311,34 @@ async fn what_is_usual_is_recalled(url: &str) {
     assert!(median(Vital::Memory).is_some_and(|memory| (memory - 1e9).abs() < 1e6), "{:?}", history.usual);
     assert!(median(Vital::Load).is_some_and(|load| (load - 0.8).abs() < 0.001), "{:?}", history.usual);
     assert_eq!(median(Vital::Temperature), None);
+    database.drop().await;
+}
+
+async fn a_comparison_knows_the_machine(url: &str) {
+    let database = Database::create(url).await;
+    three_days(&database).await;
+    let board = json!({"metric": {"host": "pi", "model": "Raspberry Pi 5 Model B Rev 1.0"}, "value": [1, "1"]});
+    let says = json!({"status": "success", "data": {"resultType": "vector", "result": [board]}}).to_string();
+    let router = axum::Router::new().route("/api/v1/query", axum::routing::get(async move || says));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let prometheus = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(nexus_web::serve(listener, router, nexus_web::Limits::default(), std::future::pending()));
+    let path = "/api/v1/capacity";
+    let site = Site::start(&database, &prometheus).await;
+    let found = site.good(path, &[]).await;
+    assert_eq!((&found["speed"], &found["speed_assumed"]), (&json!(1.85), &json!(false)));
+    // 1.6 processors of a Pi 5 are more of a Pi 4.
+    let cpu = |found: &Value, place: usize| found["carries"][place]["rooms"][0]["used"].as_f64().unwrap();
+    let one = site.good(path, &[("machine", "pi4-4gb")]).await;
+    assert_eq!(one["carries"].as_array().unwrap().len(), 2);
+    assert!((cpu(&one, 1) / cpu(&one, 0) - 1.85).abs() < 1e-6, "{one}");
+    site.bad(path, &[("machine", "pi9")], 400, "choose one of pi3b-plus").await;
+    site.bad(path, &[("host", "pj")], 404, "it knows pi").await;
+    // Without Prometheus it is a guess that says so.
+    let alone = Site::start(&database, "http://127.0.0.1:1").await;
+    assert_eq!(alone.good(path, &[]).await["speed_assumed"], true);
+    // What a report compares with is as documented, too.
+    let now = alone.good("/api/v1/history/now", &[]).await;
+    assert_eq!((&now["memory"][0]["service"], now["outlooks"].as_array().unwrap().len()), (&json!("web"), 2));
     database.drop().await;
 }

@@ -26,32 +26,41 @@ pub async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T
     }
 }
 
-/// Told of what did not work and was taken back; anything else is still to be taken back.
-const BACK: &str = "it did not work and was taken back, all is as before";
+/// How it is after something failed; without one of these on an error, something is still to be taken back.
+#[derive(Debug)]
+enum AsBefore {
+    TakenBack,
+    Untouched,
+}
+
+impl std::fmt::Display for AsBefore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            AsBefore::TakenBack => "it did not work and was taken back, all is as before",
+            AsBefore::Untouched => "nothing was changed",
+        })
+    }
+}
+
+impl std::error::Error for AsBefore {}
+
+pub fn is_as_before(error: &anyhow::Error) -> bool {
+    error.is::<AsBefore>()
+}
+
+/// What went wrong before anything was touched.
+pub fn untouched(error: anyhow::Error) -> anyhow::Error {
+    error.context(AsBefore::Untouched)
+}
 
 /// What went wrong, and whether it was taken back.
 pub async fn taken_back(error: anyhow::Error, back: impl Future<Output = Result<()>>) -> anyhow::Error {
     match back.await {
-        Ok(()) => error.context(TakenBack),
+        Ok(()) => error.context(AsBefore::TakenBack),
         Err(second) => error.context(format!(
             "it did not work, and taking it back failed as well ({second:#}): ./nexus tune undo tries again"
         )),
     }
-}
-
-#[derive(Debug)]
-struct TakenBack;
-
-impl std::fmt::Display for TakenBack {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(BACK)
-    }
-}
-
-impl std::error::Error for TakenBack {}
-
-pub fn is_taken_back(error: &anyhow::Error) -> bool {
-    error.is::<TakenBack>()
 }
 
 /// Who gets a file beside another: root leaves it to the owner of that one.
@@ -204,6 +213,16 @@ pub async fn undo(done: &Done, how: &Undoing<'_>) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_failed_tells_whether_all_is_as_before() {
+        let failed = || anyhow::anyhow!("it broke");
+        let back = taken_back(failed(), async { Ok(()) }).await;
+        assert!(is_as_before(&back) && format!("{back:#}").ends_with("as before: it broke"), "{back:#}");
+        assert!(is_as_before(&untouched(failed())) && !is_as_before(&failed()));
+        let left = taken_back(failed(), async { bail!("that too") }).await;
+        assert!(!is_as_before(&left) && format!("{left:#}").contains("(that too)"), "{left:#}");
+    }
 
     #[test]
     fn a_file_comes_and_goes() {

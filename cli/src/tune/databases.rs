@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::act::{interruptible, taken_back};
+use super::act::{interruptible, taken_back, untouched};
 use super::engine::{LONG_PATIENCE, Said, docker, docker_well, wait_until_well};
 use super::ledger::{PostgresDone, RedisDone};
 use super::postgres::{self, Blocks};
@@ -109,13 +109,19 @@ impl<'a> Psql<'a> {
     }
 }
 
-pub async fn apply_postgres(container: &str, done: &PostgresDone) -> Result<()> {
+/// What is needed before anything is set.
+async fn prepared(container: &str) -> Result<(Psql<'_>, String, Vec<u8>)> {
     let psql = Psql::open(container).await?;
-    let before = psql.facts().await?;
-    let folder = before.data_directory().context("PostgreSQL does not tell where its data are")?;
+    let facts = psql.facts().await?;
+    let folder = facts.data_directory().context("PostgreSQL does not tell where its data are")?.to_owned();
     // For the case that it does not start any more, when no statement helps: its own file of them, kept in memory alone.
     let file = format!("{container}:{folder}/postgresql.auto.conf");
     let saved = docker_well(&["cp", "--archive", &file, "-"], None, PATIENCE).await?.out;
+    Ok((psql, folder, saved))
+}
+
+pub async fn apply_postgres(container: &str, done: &PostgresDone) -> Result<()> {
+    let (psql, folder, saved) = prepared(container).await.map_err(untouched)?;
     let restart = postgres::needs_restart(&done.sets);
     let work = async {
         let now = psql.set(&postgres::statements(&done.sets), restart, done).await?;
@@ -221,7 +227,7 @@ impl<'a> RedisCli<'a> {
 use crate::text::plain;
 
 pub async fn apply_redis(container: &str, done: &RedisDone) -> Result<()> {
-    let cli = RedisCli::open(container).await?;
+    let cli = RedisCli::open(container).await.map_err(untouched)?;
     match interruptible(cli.set(&done.after, done.kept)).await {
         Ok(()) => Ok(()),
         Err(error) => Err(taken_back(error, cli.set(&done.before, false)).await),

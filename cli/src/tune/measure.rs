@@ -89,7 +89,8 @@ fn of_service(facts: &Facts, name: &ServiceName, since: Option<Timestamp>) -> Se
         memory_p99: after(facts.measured.service_memory.get(name)).quantile(0.99),
         memory_now: largest(containers().filter_map(|it| it.memory).collect()),
         memory_limit: largest(containers().filter_map(|it| it.memory_limit).collect()),
-        killed: (!killed.0.is_empty()).then(|| killed.increase()),
+        // A container that is new since then began at zero.
+        killed: killed.0.first().map(|(_, first)| killed.increase() + if since.is_some() { *first } else { 0.0 }),
         log_bytes: {
             let all: Vec<f64> = containers().filter_map(|it| it.log_bytes).collect();
             (!all.is_empty()).then(|| all.iter().sum())

@@ -1,11 +1,12 @@
 //! Rules and dashboards ask for what there is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::boards::Boards;
 use crate::project::{Project, Service};
 use crate::promql::metrics;
 use crate::stack::Stack;
@@ -26,80 +27,15 @@ const ABSENT: &[(&str, &str)] = &[
 ];
 
 const NO_BOARD: &str = "no Raspberry Pi";
-const NO_SENSOR: &str = "virtual machines have no sensors and don't tell the frequency";
-const NO_PSI: &str = "the kernel may be built without PSI";
-const NO_MEMORY_CGROUP: &str = "the kernel may not count the memory of containers";
-const ALL_IS_WELL: &str = "all is well";
+/// What `where` says of panels that may be empty in the test too.
+const ANYWHERE: &str = "anywhere";
+const OUTSIDE_THE_TEST: &str = "outside the test";
 
-/// Panels that may rightly be empty, by dashboard and title (all of its queries), and why.
-const EMPTY: &[(&str, &str, &str)] = &[
-    ("overview", "Alerts", ALL_IS_WELL),
-    ("overview", "Hottest", NO_SENSOR),
-    ("overview", "Temperature", NO_SENSOR),
-    ("overview", "Pressure", NO_PSI),
-    ("overview", "Memory by project", NO_MEMORY_CGROUP),
-    ("overview", "What the healer did", "nothing done yet"),
-    ("overview", "Incidents", "nothing happened yet"),
-    ("pi", "Power supply", NO_BOARD),
-    ("pi", "Held back", NO_BOARD),
-    ("pi", "Board", NO_BOARD),
-    ("pi", "What the firmware does", NO_BOARD),
-    ("pi", "Since boot", NO_BOARD),
-    ("pi", "Voltage", NO_BOARD),
-    ("pi", "Power by rail", NO_BOARD),
-    ("pi", "Frequency", NO_SENSOR),
-    ("pi", "Hottest", NO_SENSOR),
-    ("pi", "Temperature", NO_SENSOR),
-    ("pi", "Fan and other sensors", NO_SENSOR),
-    ("pi", "Card used up", "no SD card and no eMMC"),
-    ("pi", "Reserve of the card", "no SD card and no eMMC"),
-    ("pi", "Written in its life", "no ext4"),
-    ("pi", "Damage found", "no ext4"),
-    ("pi", "Waiting for memory", NO_PSI),
-    ("pi", "Waiting for the disk", NO_PSI),
-    ("pi", "Packets in error", "no interface of its own sends packets"),
-    ("containers", "Memory", NO_MEMORY_CGROUP),
-    ("containers", "Memory of its limit", NO_MEMORY_CGROUP),
-    ("containers", "Held back by its limit", "no container has a quota"),
-    ("containers", "Processes and threads of the limit", "the kernel may not count them"),
-    ("containers", "Logs on disk", "the exporter may not see Docker's folder"),
-    ("containers", "Waiting for the processor", NO_PSI),
-    ("containers", "Waiting for memory", NO_PSI),
-    ("containers", "Waiting for the disk", NO_PSI),
-    ("containers", "Exit code of the last run", "none has exited"),
-    ("containers", "Read and written", "the kernel may not count it"),
-    ("project", "Memory", NO_MEMORY_CGROUP),
-    ("project", "Memory by service", NO_MEMORY_CGROUP),
-    ("project", "Disk by service", "the kernel may not count it"),
-    ("project", "Incidents", "nothing happened yet"),
-    ("project", "Restarts by the healer", "nothing done yet"),
-    ("healing", "Why nothing was done", "it always acted"),
-    ("healing", "Incidents by day", "nothing happened yet"),
-    ("healing", "How long each took", "nothing ended yet"),
-    ("healing", "Causes", "nothing happened yet"),
-    ("healing", "Budgets", "nothing done yet"),
-    ("healing", "What healing would have been worth", "nothing that is watched was ill yet"),
-    ("healing", "Incidents", "nothing happened yet"),
-    ("healing", "Attempts to heal", "nothing done yet"),
-    ("healing", "Story", "nothing happened yet"),
-    ("healing", "Evidence", "nothing happened yet"),
-    ("healing", "When disk or memory runs out", "nothing given up"),
-    ("nexus", "Failing collectors", ALL_IS_WELL),
-    ("nexus", "Memory of the stack", NO_MEMORY_CGROUP),
-    ("nexus", "Memory by part", NO_MEMORY_CGROUP),
-    ("nexus", "Memory of its limit", NO_MEMORY_CGROUP),
-    ("nexus", "Written to disk by part", "the kernel may not count it"),
-];
-
-/// Single queries that may be empty beside others that may not: a column of a table for what most lines don't have.
-const EMPTY_COLUMNS: &[(&str, &str)] = &[
-    ("overview", "down"),
-    ("overview", "unhealthy"),
-    ("overview", "memory"),
-    ("containers", "memory"),
-    ("containers", "limit"),
-    ("project", "memory"),
-    ("project", "limit"),
+/// Single queries that may be empty beside others that may not: by dashboard, panel and the query's name, and why.
+const EMPTY_QUERIES: &[(&str, &str, &str, &str)] = &[
+    ("overview", "Projects", "down", "what should run does, or has not been down for long"),
+    ("overview", "What the healer did", "B", "what it refused may be longer ago than the time that a bar stands for"),
+    ("healing", "When disk or memory runs out", "B", "nothing was given up"),
 ];
 
 pub async fn every_metric_of_the_rules_exists(stack: &Stack) -> Result<()> {
@@ -152,32 +88,79 @@ pub async fn every_metric_of_the_rules_exists(stack: &Stack) -> Result<()> {
 }
 
 pub async fn every_panel_of_the_dashboards_has_an_answer(stack: &Stack) -> Result<()> {
-    let folder = stack.root().join("grafana/dashboards");
-    let mut files: Vec<_> =
-        std::fs::read_dir(&folder)?.collect::<Result<Vec<_>, _>>()?.iter().map(|entry| entry.path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    ensure!(!files.is_empty(), "there is no dashboard in {}", folder.display());
-    let mut empty_for_no_reason: BTreeSet<&str> = EMPTY.iter().map(|(_, title, _)| *title).collect();
-    for file in files {
-        let name = file.file_stem().context("a dashboard without a name")?.to_string_lossy().into_owned();
-        let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
-        let queries = queries(&dashboard);
-        ensure!(queries.len() > 10, "only {} queries in {}", queries.len(), file.display());
+    let dashboards = dashboards(stack)?;
+    let may_be_empty = may_be_empty(stack, &dashboards)?;
+    let boards = Boards::start(stack).await?;
+    // Whatever can befall a service: healed, only watched, ended by itself.
+    let ended =
+        Service::new("ended").heal("false").field("restart", json!("no")).label(nexus_model::labels::EXPECTED, "true");
+    let services = [Service::new("healed").heal("true"), Service::new("watched"), ended.without_health()];
+    let project = Project::up(stack, "looked-at", &services).await?;
+    for service in ["healed", "watched"] {
+        project.make_ill(service).await?;
+    }
+    project.exec("ended", "echo 3 > /tmp/exit").await?;
+    for (name, dashboard) in &dashboards {
+        let queries = queries(dashboard);
+        ensure!(queries.len() > 10, "only {} queries in {name}", queries.len());
         for query in queries {
             let (title, id) = (query.title.as_str(), query.id.as_str());
-            empty_for_no_reason.remove(title);
-            let reason = EMPTY.iter().find(|(on, panel, _)| (*on, *panel) == (name.as_str(), title)).map(|it| it.2);
-            let empty_is_fine = reason.is_some()
-                || EMPTY_COLUMNS.contains(&(name.as_str(), id))
-                || title == "Incidents" && id == "Incidents";
-            eventually(format!("{id} of {title:?} on {name} has an answer"), seconds(90), async || {
-                Ok((query.rows(stack).await? > 0 || empty_is_fine).then_some(()))
+            let empty_is_fine = may_be_empty.contains(&(name.clone(), title.to_owned()))
+                || EMPTY_QUERIES.iter().any(|known| (known.0, known.1, known.2) == (name.as_str(), title, id));
+            eventually(format!("{id} of {title:?} on {name} has an answer"), seconds(120), async || {
+                Ok((query.rows(stack, &boards).await? > 0 || empty_is_fine).then_some(()))
             })
             .await?;
         }
     }
-    ensure!(empty_for_no_reason.is_empty(), "no panel is called {empty_for_no_reason:?}");
-    Ok(())
+    boards.stop().await?;
+    project.down().await
+}
+
+/// By name.
+fn dashboards(stack: &Stack) -> Result<BTreeMap<String, Value>> {
+    let folder = stack.root().join("grafana/dashboards");
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let name = path.file_stem().context("a dashboard without a name")?.to_string_lossy().into_owned();
+            found.insert(name, serde_json::from_str(&std::fs::read_to_string(&path)?)?);
+        }
+    }
+    ensure!(!found.is_empty(), "there is no dashboard in {}", folder.display());
+    Ok(found)
+}
+
+/// Panels that may be empty here, by dashboard and title: a part of what `./nexus dashboards preview` goes by on any machine.
+fn may_be_empty(stack: &Stack, dashboards: &BTreeMap<String, Value>) -> Result<BTreeSet<(String, String)>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct List {
+        because: String,
+        r#where: String,
+        panels: BTreeMap<String, Vec<String>>,
+    }
+    let file = stack.root().join("grafana/may-be-empty.json");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let lists: Vec<List> =
+        serde_json::from_str(&text).with_context(|| format!("cannot understand {}", file.display()))?;
+    let mut here = BTreeSet::new();
+    for list in lists {
+        let known = [ANYWHERE, OUTSIDE_THE_TEST].contains(&list.r#where.as_str());
+        ensure!(known && !list.because.is_empty(), "no reason or place: {:?}, {:?}", list.because, list.r#where);
+        for (name, titles) in list.panels {
+            let dashboard = dashboards.get(&name).with_context(|| format!("no dashboard is called {name}"))?;
+            for title in titles {
+                let panels = dashboard["panels"].as_array().map_or(&[][..], Vec::as_slice);
+                ensure!(panels.iter().any(|panel| panel["title"] == title), "no panel of {name} is called {title:?}");
+                if list.r#where == ANYWHERE {
+                    here.insert((name.clone(), title));
+                }
+            }
+        }
+    }
+    Ok(here)
 }
 
 /// A year of hours of a machine, its disk and two services, as the reporter would have left it.
@@ -246,7 +229,7 @@ fn queries(dashboard: &Value) -> Vec<Query> {
 
 impl Query {
     /// Runs it as Grafana would, for the last hour and everything selected.
-    async fn rows(&self, stack: &Stack) -> Result<usize> {
+    async fn rows(&self, stack: &Stack, boards: &Boards) -> Result<usize> {
         let _postgres = stack.postgres_stays.read().await;
         if self.sql && self.text.contains("history.") {
             // In one transaction that comes to nothing: the made-up year is seen by this query alone.
@@ -261,7 +244,11 @@ impl Query {
             ["$host", "$project", "$container"].iter().fold(self.text.clone(), |text, name| text.replace(name, ".*"));
         let expression = expression.replace("$__rate_interval", "1m").replace("$__range", "1h");
         ensure!(!expression.contains('$'), "a variable that nobody knows: {expression}");
-        Ok(stack.query(&expression).await?.len())
+        // One Prometheus asks all machines; here the boards have one of their own.
+        match stack.query(&expression).await?.len() {
+            0 => Ok(stack.query_of(&boards.url, &expression).await?.len()),
+            answers => Ok(answers),
+        }
     }
 }
 

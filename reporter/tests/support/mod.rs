@@ -6,6 +6,7 @@
 pub mod database;
 pub mod prometheus;
 pub mod reporter;
+pub mod site;
 
 use std::time::{Duration, Instant};
 
