@@ -173,6 +173,8 @@ async fn a_container_that_is_created_anew_while_the_old_one_is_restarted_is_left
     let detail = healer.incident("web", "the end of the incident", closed).await;
     assert_eq!(detail.incident.outcome, Some(Outcome::Gone));
     assert_eq!(outcomes(&detail), [Some(AttemptOutcome::Interrupted)]);
+    // The end of the old one may be told before the new one is seen.
+    healer.sees("web", "running", "healthy").await;
     healer.alert("shop", "web").await;
     healer.refused("already_well").await;
     assert_eq!(engine.restarts("c2"), 0);
