@@ -7,6 +7,7 @@
 mod support;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use libtest_mimic::{Arguments, Trial};
@@ -44,9 +45,10 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// The beginning of this hour, and what is so many hours before it.
+/// The beginning of the hour in which this began, and what is so many hours before it.
 fn hour(back: i64) -> Timestamp {
-    let hour = Timestamp::now().as_second().div_euclid(3600) * 3600;
+    static BEGAN: OnceLock<Timestamp> = OnceLock::new();
+    let hour = BEGAN.get_or_init(Timestamp::now).as_second().div_euclid(3600) * 3600;
     Timestamp::from_second(hour - back * 3600).unwrap()
 }
 
