@@ -2,7 +2,7 @@
 //! while the healer is away. Needs NEXUS_TEST_DATABASE_URL with the URL of a superuser; without it the cases are reported as
 //! ignored, with the reason in their names.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod support;
 
