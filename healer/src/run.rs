@@ -190,6 +190,7 @@ impl Settings {
         };
         let remembered = direct::task::remembered(&journal).await.map_err(anyhow::Error::from)?;
         let (memory, directly) = watch::channel(Arc::new(remembered));
+        let (taken, taken_seen) = watch::channel(Arc::default());
         let mut direct = match (&asked, bot(&config)) {
             (Some(asked), Some(bot)) => {
                 let direct = Direct {
@@ -200,6 +201,7 @@ impl Settings {
                     journal: journal.clone(),
                     told: told_seen.clone(),
                     status: alertmanager_seen.clone(),
+                    taken: taken_seen,
                     metrics: Arc::clone(&metrics),
                     memory,
                 };
@@ -209,7 +211,8 @@ impl Settings {
         };
         let mut notifier = match &asked {
             Some(asked) => {
-                let notifier = Notifier::new(asked.clone(), told_seen, alertmanager, Arc::clone(&metrics), directly);
+                let notifier =
+                    Notifier::new(asked.clone(), told_seen, alertmanager, Arc::clone(&metrics), directly, taken);
                 Some(tokio::spawn(notifier.run()))
             }
             None => {

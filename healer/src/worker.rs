@@ -241,6 +241,8 @@ impl Worker {
         self.trouble = false;
         let now = self.clock.now();
         let snapshot = self.parts.watcher.snapshot();
+        // Also where nobody scrapes: who tells a person directly goes by it.
+        self.parts.metrics.docker_up.set(snapshot.up.into());
         self.images.note(&snapshot);
         self.ooms.note(&snapshot, &now);
         self.look_at_labels(&snapshot);
