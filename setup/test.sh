@@ -161,10 +161,15 @@ test_e2e() {
     on_host nexus-exporter side_by_side
 }
 
-# The healer's copier and the history against the Postgres of the stack, with data of its own that are gone afterwards.
+# The healer's copier and the history against the Postgres of the stack, with data of its own that are gone afterwards, and
+# with as much memory a process as compose.yml gives.
 copy_to_postgres() (
+    # shellcheck disable=SC2016 # the shell in the container expands them
+    bounded=$(sed -n "s/.*'\(ulimit -d [0-9]* \)&& exec.*/\1/p" "$root/compose.yml")'&& exec "$0" "$@"'
+    case $bounded in "ulimit -d "*) ;; *) die "compose.yml does not bound the memory of a process of Postgres" ;; esac
     password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-    container=$("${as_docker[@]}" docker run --detach --rm --publish 127.0.0.1::5432 --env "POSTGRES_PASSWORD=$password" "$(image_of postgres)")
+    container=$("${as_docker[@]}" docker run --detach --rm --publish 127.0.0.1::5432 --env "POSTGRES_PASSWORD=$password" \
+        --entrypoint sh "$(image_of postgres)" -c "$bounded" docker-entrypoint.sh postgres)
     # shellcheck disable=SC2064 # expanded now: it ends this subshell alone
     trap "${as_docker[*]} docker rm --force --volumes $container >/dev/null" EXIT
     deadline=$((SECONDS + 90))

@@ -31,7 +31,8 @@ pub async fn list(home: &Home, query: &Query) -> Result<Told<IncidentList>> {
     told(home, Part::healer_to_read(home)?.get("/api/v1/incidents", &asked).await, "/api/v1/incidents", &asked).await
 }
 
-/// The healer's answer; while it does not answer at all, that of its copy in Postgres, which the reporter reads.
+/// The healer's answer; while it does not answer at all, or has forgotten what is long over, that of its copy in Postgres, which the
+/// reporter reads.
 async fn told<T: DeserializeOwned>(
     home: &Home,
     asked: Result<T, HttpError>,
@@ -43,6 +44,10 @@ async fn told<T: DeserializeOwned>(
         Err(away @ (HttpError::Unreachable { .. } | HttpError::TimedOut { .. })) => {
             // Without a copy either, what is wrong is still that the healer is away.
             Part::reporter(home)?.get(path, query).await.map_err(|_| away.into())
+        }
+        Err(unknown) if unknown.status() == Some(404) => {
+            let Ok(reporter) = Part::reporter(home) else { return Err(unknown.into()) };
+            reporter.get(path, query).await.map_err(|_| unknown.into())
         }
         Err(error) => Err(error.into()),
     }

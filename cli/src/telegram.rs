@@ -157,15 +157,13 @@ fn pick(chats: &[Chat], asked: &mut Asked, tell: &impl Fn(&str)) -> Result<i64> 
     for (number, chat) in (1..).zip(chats) {
         tell(&format!("  {number}. {} ({}, {})", plain(&chat.name), plain(&chat.kind), chat.id));
     }
-    if let ([only], Asked::Nobody) = (chats, &asked) {
-        return Ok(only.id);
-    }
     for _ in 0..TRIES {
         let question = format!(
             "Which one gets the messages? [1{}] ",
             if chats.len() > 1 { format!("-{}", chats.len()) } else { String::new() }
         );
         let answer = asked.shown(&question)?.ok_or_else(|| {
+            // Not even the only one is taken: anybody may have written to the bot.
             mistake("there is no terminal to ask which chat is meant: run this again with --chat NUMBER".to_owned())
         })?;
         // Enter alone takes the only one.

@@ -258,8 +258,8 @@ async fn apply(home: &Home, asked: &Asked, now: Timestamp, paint: Paint) -> Resu
         before,
         done,
     };
-    let number = book.begin(record)?;
     print("Doing it …\n")?;
+    let number = book.begin(record)?;
     if let Err(error) = planned.apply().await {
         // What could not be taken back stays in the books as something to take back.
         let state = if act::is_as_before(&error) { State::Failed } else { State::Applying };

@@ -10,6 +10,7 @@ pub mod cases;
 pub mod command;
 pub mod dashboard;
 pub mod docker;
+pub mod events;
 pub mod html;
 pub mod project;
 pub mod promql;

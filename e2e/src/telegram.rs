@@ -5,6 +5,7 @@
 //! | `POST /bot<token>/sendMessage` | 200 and the message; 400 for another chat, bad HTML, an empty or a too long text |
 //! | the same, with a word that is cut off | 503 |
 //! | the same, with a word for which it stumbles | the statuses that it was told, one after the other, then as above |
+//! | the same, with a word for which it hangs up | none: the connection is closed, once for each time that it was told |
 //! | anything with another token | 401 |
 //! | anything else | 404 |
 
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
@@ -42,8 +43,8 @@ struct Bot {
     accepted: Mutex<Vec<Message>>,
     /// What the real one would have refused: each is a lost alert.
     refused: Mutex<Vec<String>>,
-    /// What it answers to messages with a word before it takes one.
-    stumbles: Mutex<Vec<(String, StatusCode)>>,
+    /// What it answers to messages with a word before it takes one; `None`: it hangs up.
+    stumbles: Mutex<Vec<(String, Option<StatusCode>)>>,
     /// Messages with these words don't get through.
     cut_off: Mutex<BTreeSet<String>>,
 }
@@ -87,7 +88,14 @@ impl Telegram {
     /// is sent, or is not well itself.
     pub fn stumble(&self, word: &str, statuses: &[StatusCode]) {
         if let Ok(mut stumbles) = self.bot.stumbles.lock() {
-            stumbles.extend(statuses.iter().map(|status| (word.to_owned(), *status)));
+            stumbles.extend(statuses.iter().map(|status| (word.to_owned(), Some(*status))));
+        }
+    }
+
+    /// From now on the next message with `word` is not answered: its connection is closed.
+    pub fn hang_up(&self, word: &str) {
+        if let Ok(mut stumbles) = self.bot.stumbles.lock() {
+            stumbles.push((word.to_owned(), None));
         }
     }
 
@@ -125,6 +133,7 @@ async fn answer(State(bot): State<Arc<Bot>>, method: Method, uri: Uri, body: Byt
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     if let Some(status) = bot.stumble(&body) {
+        let Some(status) = status else { return no_answer() };
         let description = status.canonical_reason().unwrap_or_default();
         let answer = json!({"ok": false, "error_code": status.as_u16(), "description": description,
             "parameters": {"retry_after": 1}});
@@ -149,13 +158,19 @@ async fn answer(State(bot): State<Arc<Bot>>, method: Method, uri: Uri, body: Byt
     (status, Json(answer)).into_response()
 }
 
+/// A body that fails before its first byte: the server closes the connection and has sent nothing, not even a head.
+fn no_answer() -> Response {
+    let body = futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("hangs up")) });
+    Body::from_stream(body).into_response()
+}
+
 impl Bot {
     fn is_cut_off(&self, body: &[u8]) -> bool {
         let text = String::from_utf8_lossy(body);
         self.cut_off.lock().is_ok_and(|words| words.iter().any(|word| text.contains(word.as_str())))
     }
 
-    fn stumble(&self, body: &[u8]) -> Option<StatusCode> {
+    fn stumble(&self, body: &[u8]) -> Option<Option<StatusCode>> {
         let text = String::from_utf8_lossy(body);
         let mut stumbles = self.stumbles.lock().ok()?;
         let next = stumbles.iter().position(|(word, _)| text.contains(word.as_str()))?;
@@ -196,6 +211,11 @@ impl Bot {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
 
     fn bot() -> Bot {
@@ -206,13 +226,33 @@ mod tests {
     #[test]
     fn it_stumbles_as_often_as_it_is_told() {
         let bot = bot();
-        let word = |status| ("web".to_owned(), status);
+        let word = |status| ("web".to_owned(), Some(status));
         *bot.stumbles.lock().unwrap() =
-            vec![word(StatusCode::TOO_MANY_REQUESTS), ("api".to_owned(), StatusCode::BAD_REQUEST)];
+            vec![word(StatusCode::TOO_MANY_REQUESTS), ("api".to_owned(), Some(StatusCode::BAD_REQUEST))];
         assert_eq!(bot.stumble(b"the db"), None);
-        assert_eq!(bot.stumble(b"the web"), Some(StatusCode::TOO_MANY_REQUESTS));
+        assert_eq!(bot.stumble(b"the web"), Some(Some(StatusCode::TOO_MANY_REQUESTS)));
         assert_eq!(bot.stumble(b"the web"), None);
-        assert_eq!(bot.stumble(b"the api"), Some(StatusCode::BAD_REQUEST));
+        assert_eq!(bot.stumble(b"the api"), Some(Some(StatusCode::BAD_REQUEST)));
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_up_sends_nothing_and_takes_the_next() {
+        let telegram = Telegram::start("1:a", -100).await.unwrap();
+        telegram.hang_up("web");
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, telegram.address.port())).await.unwrap();
+            let body = r#"{"chat_id":-100,"text":"the web"}"#;
+            let head = format!("POST /bot1:a/sendMessage HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", body.len());
+            stream.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // A connection that is reset is as good as one that is closed.
+            _ = stream.read_to_end(&mut answer).await;
+            answers.push(String::from_utf8(answer).unwrap());
+        }
+        assert_eq!(answers[0], "");
+        assert!(answers[1].starts_with("HTTP/1.1 200 "), "{}", answers[1]);
+        assert_eq!((telegram.messages("web").len(), telegram.will_stumble("web")), (1, 0));
     }
 
     fn judge(path: &str, body: &str) -> Result<String, u16> {

@@ -227,7 +227,8 @@ fn watch(stack: String) -> DockerView {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let docker = Arc::new(Docker::connect(Path::new(SOCKET), Duration::from_secs(10)));
-            let options = WatchOptions { list_every: Duration::from_secs(1), fresh_probes: true };
+            let options =
+                WatchOptions { list_every: Duration::from_secs(1), fresh_probes: true, ..WatchOptions::default() };
             let watcher = Watcher::spawn_with(Arc::clone(&docker), stack, options);
             let images = ImageWatcher::spawn(Arc::clone(&docker), watcher.subscribe());
             let second = Duration::from_secs(1);
@@ -313,7 +314,10 @@ fn a_real_container_is_seen() {
         move |body: &str| value(body, family, &[me, word]) == Some(1.0)
     };
 
-    let body = until("health=\"healthy\"", &is("docker_container_health{", "health=\"healthy\""));
+    // The age of its image is asked for beside the scrapes.
+    let is_healthy = is("docker_container_health{", "health=\"healthy\"");
+    let has_image = |body: &str| value(body, "docker_container_image_created_seconds{", &[&me]).is_some();
+    let body = until("health=\"healthy\" and the age of its image", &|body| is_healthy(body) && has_image(body));
     let of = |family: &str| value(&body, &format!("{family}{{"), &[&me, "project=\"live\"", "service=\"web\""]);
     assert_eq!(value(&body, "docker_up ", &[]), Some(1.0));
     assert_eq!(value(&body, "node_scrape_collector_success{", &[]), Some(1.0));

@@ -11,7 +11,7 @@
 
 pub mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use nexus_model::plain::{plain, plain_lines};
@@ -43,6 +43,9 @@ pub const ALERTMANAGER_DOWN: &str = "AlertmanagerDown";
 
 pub type Labels = BTreeMap<String, String>;
 
+/// Labels of alerts that Alertmanager has told: see [`crate::notify`].
+pub type Taken = BTreeSet<BTreeMap<&'static str, String>>;
+
 /// What a moment looks like.
 pub struct Moment<'a> {
     pub now: Timestamp,
@@ -55,6 +58,10 @@ pub struct Moment<'a> {
     pub docker_since: Option<Timestamp>,
     /// The healer's own alerts that are true.
     pub alerts: &'a [Alert],
+    /// Those that Alertmanager has had long enough to tell, before it went away.
+    pub taken: &'a Taken,
+    /// Long enough after the start that what is true has been seen.
+    pub is_settled: bool,
 }
 
 /// One that was told, and is true as far as is known.
@@ -88,13 +95,16 @@ impl Memory {
             return News::default();
         }
         let is_away = moment.away_since.is_some_and(|since| moment.now.duration_since(since) >= PATIENCE);
-        let all = alerts(moment);
-        let is_true = |told: &&Told| all.iter().any(|alert| owned(alert) == told.labels);
-        let ended = self.told.iter().filter(|told| !is_true(told)).cloned().collect();
+        let all = alerts(moment, Since::Due);
+        // What was told and holds has not ended, though a healer that was started anew has not seen it for long.
+        let holding = alerts(moment, Since::Ever);
+        let is_true = |told: &&Told| holding.iter().any(|alert| owned(alert) == told.labels);
+        let ended = self.told.iter().filter(|told| moment.is_settled && !is_true(told)).cloned().collect();
         let is_told =
             |alert: &Alert| self.told.iter().any(|told| told.labels == owned(alert) && is_fresh(told, moment.now));
         let begun = if is_away {
-            let new = all.iter().filter(|alert| !is_told(alert) && !is_covered(alert, &all) && !silenced(alert));
+            let is_known = |alert: &Alert| is_told(alert) || moment.taken.contains(&alert.labels);
+            let new = all.iter().filter(|alert| !is_known(alert) && !is_covered(alert, &all) && !silenced(alert));
             new.cloned().collect()
         } else {
             Vec::new()
@@ -130,12 +140,21 @@ fn owned(alert: &Alert) -> Labels {
     alert.labels.iter().map(|(label, value)| ((*label).to_owned(), value.clone())).collect()
 }
 
+/// How long something must have held.
+#[derive(Clone, Copy, PartialEq)]
+enum Since {
+    /// As long as a rule would wait before it told.
+    Due,
+    /// However short.
+    Ever,
+}
+
 /// All that a person must know: the healer's own alerts, and what rules would say if they were heard.
-fn alerts(moment: &Moment<'_>) -> Vec<Alert> {
+fn alerts(moment: &Moment<'_>, since: Since) -> Vec<Alert> {
     let is_critical = |alert: &&Alert| alert.labels.get("severity").is_some_and(|severity| severity == "critical");
     let own = moment.alerts.iter().filter(is_critical).cloned();
-    let lasting = |since: Option<Timestamp>, least: SignedDuration| {
-        since.filter(|since| moment.now.duration_since(*since) >= least)
+    let lasting = |began: Option<Timestamp>, least: SignedDuration| {
+        began.filter(|began| since == Since::Ever || moment.now.duration_since(*began) >= least)
     };
     let of_host = |name: &str, since: Timestamp, summary: String, description: &str, action: &str| Alert {
         labels: BTreeMap::from([

@@ -23,6 +23,9 @@ use crate::{
 const RENEW: Duration = Duration::from_secs(60);
 /// How long Alertmanager believes a post.
 const ALIVE: SignedDuration = SignedDuration::from_mins(5);
+/// What it has believed for so long it has told: its routes wait for a quarter of a minute (`group_wait`), or for a minute after
+/// another message of the same service.
+const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Pause after a failed post: doubled from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);
@@ -39,6 +42,10 @@ pub struct Notifier {
     directly: watch::Receiver<Arc<direct::Memory>>,
     /// What Alertmanager was last told, and still believes: to be ended when it is no longer true.
     standing: BTreeMap<BTreeMap<&'static str, String>, Alert>,
+    /// Since when it has believed what is true, but for what was told directly.
+    since: BTreeMap<BTreeMap<&'static str, String>, Timestamp>,
+    /// What it has told.
+    taken: watch::Sender<Arc<direct::Taken>>,
 }
 
 impl Notifier {
@@ -48,8 +55,10 @@ impl Notifier {
         status: watch::Sender<PartStatus>,
         metrics: Arc<Metrics>,
         directly: watch::Receiver<Arc<direct::Memory>>,
+        taken: watch::Sender<Arc<direct::Taken>>,
     ) -> Self {
-        Self { alertmanager, told, status, metrics, directly, standing: BTreeMap::new() }
+        let (standing, since) = Default::default();
+        Self { alertmanager, told, status, metrics, directly, standing, since, taken }
     }
 
     /// Runs until the worker, who says what is true, is gone.
@@ -80,6 +89,10 @@ impl Notifier {
     async fn post(&mut self, told: &[Alert], now: Timestamp) -> Result<(), AlertmanagerError> {
         let true_now: BTreeMap<_, _> =
             told.iter().map(|alert| self.marked(alert, now)).map(|alert| (alert.labels.clone(), alert)).collect();
+        // What is over by now and comes again is news, whether Alertmanager answers or not.
+        self.since.retain(|labels, _| true_now.contains_key(labels));
+        let taken = self.taken.borrow().iter().filter(|labels| true_now.contains_key(*labels)).cloned().collect();
+        self.taken.send_replace(Arc::new(taken));
         let over = self.standing.iter().filter(|(labels, _)| !true_now.contains_key(*labels));
         let over: Vec<Value> = over.map(|(_, alert)| wire(alert, now, SignedDuration::ZERO)).collect();
         let body: Vec<Value> = true_now.values().map(|alert| wire(alert, now, ALIVE)).chain(over).collect();
@@ -89,6 +102,7 @@ impl Notifier {
             self.alertmanager.post(&body).await?;
         }
         self.standing = true_now;
+        self.believed(now);
         // Also when there was nothing to say: so the status is true, and silences are known should Alertmanager go away.
         self.alertmanager.read_silences().await?;
         if self.status.borrow().state != "up" {
@@ -97,6 +111,16 @@ impl Notifier {
         self.metrics.alertmanager_up.set(1);
         self.status.send_replace(PartStatus { state: "up".to_owned(), reason: None });
         Ok(())
+    }
+
+    /// Alertmanager has taken what stands.
+    fn believed(&mut self, now: Timestamp) {
+        for labels in self.standing.keys().filter(|labels| !labels.contains_key(direct::TOLD)) {
+            self.since.entry(labels.clone()).or_insert(now);
+        }
+        let is_told = |since: &Timestamp| now.duration_since(*since) >= TOLD_AFTER;
+        let told = self.since.iter().filter(|(_, since)| is_told(since)).map(|(labels, _)| labels.clone());
+        self.taken.send_replace(Arc::new(told.collect()));
     }
 
     /// With the label that keeps Alertmanager from telling it a second time.
@@ -178,7 +202,8 @@ mod tests {
         let metrics = Arc::new(Metrics::new(Parts { postgres: false, alertmanager: true }));
         let (memory, directly) = watch::channel(Arc::default());
         let alertmanager = Alertmanager::new(&url).unwrap();
-        let mut notifier = Notifier::new(alertmanager, receiver, status, Arc::clone(&metrics), directly);
+        let (taken, told_by_it) = watch::channel(Arc::default());
+        let mut notifier = Notifier::new(alertmanager, receiver, status, Arc::clone(&metrics), directly, taken);
         let now = Timestamp::from_second(2_000).unwrap();
 
         notifier.post(&[], now).await.unwrap();
@@ -195,6 +220,17 @@ mod tests {
         memory.send_replace(Arc::new(told));
         notifier.post(&[alert("HealingOnHold")], now).await.unwrap();
         assert_eq!(posts.lock().unwrap().pop().unwrap()[0]["labels"]["told"], "directly");
+
+        // What Alertmanager has told itself, and what it has only just been told.
+        let later = now + TOLD_AFTER;
+        let (first, second) = (alert("HealingFailed"), alert("HealerGaveUp"));
+        notifier.post(&[first.clone(), alert("HealingOnHold")], now).await.unwrap();
+        assert!(told_by_it.borrow().is_empty());
+        notifier.post(&[first.clone(), second, alert("HealingOnHold")], later).await.unwrap();
+        assert_eq!(**told_by_it.borrow(), direct::Taken::from([first.labels]));
+        notifier.post(&[alert("HealerGaveUp")], later).await.unwrap();
+        assert!(told_by_it.borrow().is_empty(), "what is over and begins again is news");
+        posts.lock().unwrap().truncate(4);
 
         let posts = posts.lock().unwrap();
         let told: Vec<Vec<(&str, &str)>> = posts

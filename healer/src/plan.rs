@@ -44,6 +44,11 @@ pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTree
             Err(why) => {
                 plan.reason = Some(why);
                 plan.text = format!("nothing: {}", why.words());
+                if why == Refusal::StoppedByUnknown {
+                    plan.text.push_str(
+                        ", and it can't be told by whom: it stays so until you start it (docker compose up -d)",
+                    );
+                }
                 return plan;
             }
         },
@@ -125,11 +130,14 @@ fn name(facts: &Facts, container_id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use nexus_docker::Health;
+    use nexus_docker::{Health, StopCause};
     use nexus_model::AttemptOutcome;
 
     use super::*;
-    use crate::testing::{at, attempt, case, container, key, permitted, seen};
+    use crate::{
+        facts::ContainerFacts,
+        testing::{at, attempt, case, container, exited, key, permitted, seen},
+    };
 
     fn told(case: Option<&Case>, facts: &Facts, seconds: i64) -> Plan {
         plan(&key(), case, facts, BTreeMap::new(), &at(seconds))
@@ -151,6 +159,10 @@ mod tests {
             facts.containers = vec![seen(container)];
         };
         let (opened, none) = (case(), None);
+        let unknown = |facts: &mut Facts| {
+            facts.containers = vec![ContainerFacts { stop: StopCause::Unknown, ..seen(exited(1)) }];
+        };
+        check(none, &unknown, Step::Nothing, Some(Refusal::StoppedByUnknown), "until you start it");
         check(
             none,
             &|_| (),

@@ -3,8 +3,8 @@
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use nexus_docker::{Docker, Watcher};
-use nexus_model::api::PartStatus;
+use nexus_docker::{Docker, Earlier, WatchOptions, Watcher};
+use nexus_model::{Now, api::PartStatus};
 use nexus_telegram::Bot;
 use nexus_web::{Limits, Secret, Tokens};
 use tokio::{
@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     direct::{self, task::Direct},
     evidence::{Places, chain},
-    journal::Journal,
+    journal::{Change, Journal, Memo, memo_body},
     metrics::{Metrics, Parts},
     notify::{Notifier, Told},
     policy::Policy,
@@ -160,7 +160,9 @@ impl Settings {
             Reload::new(config.policy_file.clone(), begin, journal.clone(), Arc::clone(&metrics));
         let mut reload = Some(tokio::spawn(reload.run()));
         let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_DEADLINE));
-        let watcher = Watcher::spawn(Arc::clone(&docker), config.stack.clone());
+        let lost = journal.read(|store| store.memo::<Now>(Memo::DockerLost)).await.map_err(anyhow::Error::from)?;
+        let options = WatchOptions { earlier: earlier(lost.as_ref(), &Clock::new().now()), ..WatchOptions::default() };
+        let watcher = Watcher::spawn_with(Arc::clone(&docker), config.stack.clone(), options);
         let switches = journal.read(|store| store.switches()).await.map_err(anyhow::Error::from)?;
         let (switches, switches_seen) = watch::channel(Arc::new(switches));
         let pauses = journal.read(|store| store.pauses()).await.map_err(anyhow::Error::from)?;
@@ -188,6 +190,7 @@ impl Settings {
         };
         let remembered = direct::task::remembered(&journal).await.map_err(anyhow::Error::from)?;
         let (memory, directly) = watch::channel(Arc::new(remembered));
+        let (taken, taken_seen) = watch::channel(Arc::default());
         let mut direct = match (&asked, bot(&config)) {
             (Some(asked), Some(bot)) => {
                 let direct = Direct {
@@ -198,6 +201,7 @@ impl Settings {
                     journal: journal.clone(),
                     told: told_seen.clone(),
                     status: alertmanager_seen.clone(),
+                    taken: taken_seen,
                     metrics: Arc::clone(&metrics),
                     memory,
                 };
@@ -207,7 +211,8 @@ impl Settings {
         };
         let mut notifier = match &asked {
             Some(asked) => {
-                let notifier = Notifier::new(asked.clone(), told_seen, alertmanager, Arc::clone(&metrics), directly);
+                let notifier =
+                    Notifier::new(asked.clone(), told_seen, alertmanager, Arc::clone(&metrics), directly, taken);
                 Some(tokio::spawn(notifier.run()))
             }
             None => {
@@ -294,6 +299,7 @@ impl Settings {
             relief: relief_seen,
             copies_wanted,
             probe_host: config.probe_host().map(str::to_owned),
+            docker_was_lost: lost.is_some(),
         });
         let worker = worker.await.map_err(anyhow::Error::from)?;
         let (stop_worker, worker_stops) = oneshot::channel::<()>();
@@ -305,7 +311,7 @@ impl Settings {
             host: host.clone(),
             stack: config.stack.clone(),
             journal: journal.clone(),
-            watcher,
+            watcher: watcher.clone(),
             policy: policy_seen,
             policy_status,
             metrics,
@@ -349,6 +355,7 @@ impl Settings {
             _ = stop_worker.send(());
             _ = worker.await;
         }
+        note_if_lost(&watcher, &journal).await;
         if broken != Some("relief") {
             _ = stop_relief.send(());
             _ = relief.await;
@@ -371,6 +378,29 @@ impl Settings {
             Some(part) => Err(Failure::Other(anyhow!("the {part} broke down; see the log above"))),
             None => Ok(()),
         }
+    }
+}
+
+/// What the healer before this one knows of a Docker that has gone and come back meanwhile.
+fn earlier(lost: Option<&Now>, now: &Now) -> Earlier {
+    match lost {
+        Some(lost) if lost.boot_id == now.boot_id => Earlier::UntilItWent(lost.wall),
+        _ => Earlier::Nobody,
+    }
+}
+
+/// A Docker that was killed ends the healer with all the others on its return. That it has been watched until it went is noted then, for
+/// the next healer: whatever stop it had been asked for is in the journal. Without this note the next one can't know.
+async fn note_if_lost(watcher: &Watcher, journal: &Journal) {
+    if !watcher.has_lost_it() {
+        return;
+    }
+    let noted = match memo_body(&Clock::new().now()) {
+        Ok(body) => journal.commit(vec![Change::Memo { memo: Memo::DockerLost, body: Some(body) }]).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = noted {
+        tracing::error!(reason = %chain(&error), "that docker went away can't be written down");
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use nexus_docker::{SIGNAL_WORKS_WITHIN, Snapshot, Status, StopCause};
 
 use crate::{
-    facts::{Stopper, Stops},
+    facts::{Stopper, Stops, stop_of},
     journal::Change,
 };
 
@@ -60,6 +60,19 @@ pub fn news(snapshot: &Snapshot, known: &Stops, now: Timestamp) -> Vec<Change> {
     changes
 }
 
+/// Names of the containers that are expected to run, and have stopped while nobody watched.
+pub fn of_unknown(snapshot: &Snapshot, known: &Stops) -> Vec<String> {
+    let all = snapshot.containers.values().filter(|watched| {
+        let container = &watched.container;
+        container.key().is_some()
+            && !container.is_one_off()
+            && container.expected_to_run()
+            && matches!(container.status, Status::Exited | Status::Dead)
+            && stop_of(watched, known) == StopCause::Unknown
+    });
+    all.map(|watched| watched.container.name.clone()).collect()
+}
+
 /// What was written down is true.
 pub fn note(known: &mut Stops, changes: Vec<Change>) {
     for change in changes {
@@ -78,13 +91,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use jiff::SignedDuration;
-    use nexus_docker::{Container, Watched};
+    use nexus_docker::{Container, RestartPolicy, Watched};
 
     use super::*;
-    use crate::{
-        facts::stop_of,
-        testing::{at, container, exited},
-    };
+    use crate::testing::{at, container, exited};
 
     fn snapshot(container: Container, stop: StopCause) -> Snapshot {
         let id = container.id.clone();
@@ -120,6 +130,24 @@ mod tests {
             look(&mut known, container(), StopCause::Unknown, 1);
             assert_eq!(look(&mut known, stopped(), after, 5), after);
         }
+    }
+
+    #[test]
+    fn those_that_nobody_knows_of_are_named() {
+        let check = |container: Container, stop: StopCause, known: &Stops, named: bool| {
+            let name = container.name.clone();
+            let expected = if named { vec![name] } else { Vec::new() };
+            assert_eq!(of_unknown(&snapshot(container, stop), known), expected, "{stop:?}");
+        };
+        let none = Stops::new();
+        check(exited(1), StopCause::Unknown, &none, true);
+        check(exited(1), StopCause::Itself, &none, false);
+        check(exited(1), StopCause::Requested { at: at(0).wall }, &none, false);
+        check(container(), StopCause::Unknown, &none, false);
+        check(Container { restart_policy: RestartPolicy::No, ..exited(1) }, StopCause::Unknown, &none, false);
+        let stopped = exited(1);
+        let known = Stops::from([(stopped.id.clone(), (stopped.started_at, Stopper::Requested))]);
+        check(stopped, StopCause::Unknown, &known, false);
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct Parts {
     pub copies_wanted: bool,
     /// Where ports that the host publishes are asked.
     pub probe_host: Option<String>,
+    /// The healer before this one has noted that it watched Docker until it went.
+    pub docker_was_lost: bool,
 }
 
 pub struct Worker {
@@ -140,6 +142,10 @@ pub struct Worker {
     too_much_to_see: bool,
     wrong_labels: labels::WrongLabels,
     probes: Asking,
+    /// That note is in the journal.
+    docker_was_lost: bool,
+    /// Those that stopped while nobody watched have been named.
+    has_named_unknown: bool,
 }
 
 impl Worker {
@@ -188,6 +194,8 @@ impl Worker {
             too_much_to_see: false,
             wrong_labels: labels::WrongLabels::new(),
             probes: Asking::resume(reached.unwrap_or_default()),
+            docker_was_lost: parts.docker_was_lost,
+            has_named_unknown: false,
             parts,
         };
         worker.show();
@@ -233,6 +241,8 @@ impl Worker {
         self.trouble = false;
         let now = self.clock.now();
         let snapshot = self.parts.watcher.snapshot();
+        // Also where nobody scrapes: who tells a person directly goes by it.
+        self.parts.metrics.docker_up.set(snapshot.up.into());
         self.images.note(&snapshot);
         self.ooms.note(&snapshot, &now);
         self.look_at_labels(&snapshot);
@@ -534,8 +544,25 @@ impl Worker {
             return;
         }
         let changes = stops::news(snapshot, &self.stops, self.clock.now().wall);
-        if !changes.is_empty() && self.commit(changes.clone()).await {
+        if !changes.is_empty() {
+            if !self.commit(changes.clone()).await {
+                return;
+            }
             stops::note(&mut self.stops, changes);
+        }
+        // Its word has been taken, and Docker is watched again: what comes is another's to note.
+        if self.docker_was_lost {
+            self.docker_was_lost = !self.commit(vec![Change::Memo { memo: Memo::DockerLost, body: None }]).await;
+        }
+        if !self.has_named_unknown {
+            self.has_named_unknown = true;
+            let names = stops::of_unknown(snapshot, &self.stops);
+            if !names.is_empty() {
+                tracing::warn!(
+                    containers = names.join(", "),
+                    "they stopped while nobody watched, and it can't be told by whom: they are left as they are"
+                );
+            }
         }
     }
 

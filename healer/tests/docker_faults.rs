@@ -173,6 +173,8 @@ async fn a_container_that_is_created_anew_while_the_old_one_is_restarted_is_left
     let detail = healer.incident("web", "the end of the incident", closed).await;
     assert_eq!(detail.incident.outcome, Some(Outcome::Gone));
     assert_eq!(outcomes(&detail), [Some(AttemptOutcome::Interrupted)]);
+    // The end of the old one may be told before the new one is seen.
+    healer.sees("web", "running", "healthy").await;
     healer.alert("shop", "web").await;
     healer.refused("already_well").await;
     assert_eq!(engine.restarts("c2"), 0);
@@ -250,6 +252,65 @@ async fn what_an_engine_ended_on_its_return_is_started_again() {
     healer.refused("stopped_by_human").await;
     healer.refused("not_expected_to_run").await;
     assert_eq!((engine.all_restarts().len(), engine.restarts("c1")), (1, 1));
+}
+
+/// The healer lives in a container, too, and is ended with the others.
+#[tokio::test]
+async fn what_an_engine_ended_together_with_the_healer_is_started_by_the_next_one() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web"));
+    let mut healer = Healer::started(&engine).await;
+    healer.sees("web", "running", "healthy").await;
+    engine.leave();
+    engine.stop("c1");
+    docker_status(&healer, "down").await;
+    healer.stop();
+    engine.come_back();
+    healer.start().await;
+    healer.sees("web", "exited", "unhealthy").await;
+    healer.alert("shop", "web").await;
+    let detail = healer.incident("web", "the end of the incident", closed).await;
+    assert_eq!(outcomes(&detail), [Some(AttemptOutcome::Helped)]);
+    // The note is good for one return: what comes is another's.
+    let (status, _) = healer.stop();
+    assert!(status.success());
+    engine.leave();
+    engine.stop("c1");
+    engine.come_back();
+    healer.start().await;
+    healer.sees("web", "exited", "unhealthy").await;
+    healer.alert("shop", "web").await;
+    healer.refused("stopped_by_unknown").await;
+    assert_eq!(engine.restarts("c1"), 1);
+}
+
+/// Somebody may have been at it: a stop that was under way when the engine was killed looks the same afterwards.
+#[tokio::test]
+async fn what_an_engine_ended_on_its_return_while_no_healer_had_watched_it_is_left_alone_and_named() {
+    for killed in [false, true] {
+        let engine = Engine::start();
+        engine.set("c1", Fake::service("shop", "web"));
+        let mut healer = Healer::started(&engine).await;
+        healer.sees("web", "running", "healthy").await;
+        if killed {
+            healer.kill();
+        } else {
+            healer.stop();
+        }
+        engine.leave();
+        engine.stop("c1");
+        engine.come_back();
+        healer.start().await;
+        healer.sees("web", "exited", "unhealthy").await;
+        healer.alert("shop", "web").await;
+        healer.refused("stopped_by_unknown").await;
+        assert_eq!(engine.all_restarts(), []);
+        let log = healer.log();
+        let named = log.lines().find(|line| line.contains("they stopped while nobody watched"));
+        assert!(named.is_some_and(|line| line.contains("shop-web-1")), "{log}");
+        let (_, why) = healer.api("GET", "/api/v1/services/shop/web", "").await;
+        assert!(why.contains("stays so until you start it"), "{why}");
+    }
 }
 
 #[tokio::test]

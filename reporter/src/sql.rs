@@ -11,7 +11,8 @@
 //! (`temp_file_limit`), and gives no row that is longer than [`Bounds::row_bytes`]; what is beyond [`Bounds::rows`] or
 //! [`Bounds::bytes`] is cut, and the answer says so. Two questions are answered at a time.
 //!
-//! What this does not do: bound the memory of Postgres for one question. That is what its container's limit is for.
+//! What this does not do: bound the memory of Postgres for one question. compose.yml does, for each of its processes
+//! (RLIMIT_DATA); here what Postgres says then is put into words.
 
 use std::time::{Duration, Instant};
 
@@ -240,6 +241,11 @@ fn told(error: tokio_postgres::Error) -> SqlError {
     }
     if *said.code() == SqlState::QUERY_CANCELED {
         return SqlError::Wrong("it took too long and was ended: ask for less, such as a shorter time".to_owned());
+    }
+    if *said.code() == SqlState::OUT_OF_MEMORY {
+        return SqlError::Wrong(
+            "it took more memory than a question may and was ended: ask for less, or aggregate in steps".to_owned(),
+        );
     }
     let mut sentence = said.message().to_owned();
     for more in [said.detail(), said.hint()].into_iter().flatten() {

@@ -2,11 +2,12 @@
 //! while the healer is away. Needs NEXUS_TEST_DATABASE_URL with the URL of a superuser; without it the cases are reported as
 //! ignored, with the reason in their names.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod support;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use libtest_mimic::{Arguments, Trial};
@@ -44,9 +45,10 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// The beginning of this hour, and what is so many hours before it.
+/// The beginning of the hour in which this began, and what is so many hours before it.
 fn hour(back: i64) -> Timestamp {
-    let hour = Timestamp::now().as_second().div_euclid(3600) * 3600;
+    static BEGAN: OnceLock<Timestamp> = OnceLock::new();
+    let hour = BEGAN.get_or_init(Timestamp::now).as_second().div_euclid(3600) * 3600;
     Timestamp::from_second(hour - back * 3600).unwrap()
 }
 
@@ -276,8 +278,16 @@ async fn while_the_healer_is_away_its_copy_tells(url: &str) {
         let page = site.client.get(format!("{}{path}", site.base)).send().await.unwrap().text().await.unwrap();
         assert!(page.contains("this is its copy in Postgres") && page.contains("exited with code 1"), "{page}");
     }
+    // One that does not know of them, since they are long over.
+    let forgetful = Fake::start().await;
+    let after = Site::with_healer(&database, "http://127.0.0.1:1", &forgetful.url).await;
+    let detail = after.good(&format!("/api/v1/incidents/{CLOSED}"), &[]).await;
+    assert_eq!(detail["incident"]["problem"], "unhealthy");
+    assert!(detail["note"].as_str().unwrap().starts_with("the healer has forgotten it; this is its copy"), "{detail}");
+    after.bad(&format!("/api/v1/incidents/{nobody}"), &[], 404, "404").await;
     database.wire.cut(true);
     site.bad("/api/v1/incidents", &[], 502, "and its copy can't be read").await;
+    after.bad(&format!("/api/v1/incidents/{CLOSED}"), &[], 404, "404").await;
     database.drop().await;
 }
 

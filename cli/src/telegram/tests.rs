@@ -123,9 +123,9 @@ async fn a_token_that_is_typed_leads_to_a_message_and_to_the_settings() {
 }
 
 #[tokio::test]
-async fn without_a_terminal_the_file_and_the_only_chat_do() {
+async fn without_a_terminal_the_file_and_a_number_do() {
     let late = [updates(&[]), (502, json!({})), updates(&[wrote(7, "private", "Ada")])];
-    let ended = play(&Standin::with(&late).serve().await, Some(TOKEN), None, options()).await;
+    let ended = play(&Standin::with(&late).serve().await, Some(TOKEN), Some(&[""]), options()).await;
     ended.result.unwrap();
     assert!(ended.env.contains("NEXUS_TELEGRAM_CHAT_ID=7\n"), "{}", ended.env);
     let standin = Standin::with(&[]);
@@ -151,13 +151,14 @@ async fn what_goes_wrong_is_told_and_changes_nothing() {
     check(one(), None, None, "write it into secrets/telegram_bot_token").await;
     check(one(), None, Some(&["x", "y", "z"]), "no token was given").await;
     check(one(), Some("99999999:AAbbCCddEEffGGhhIIjjKK"), None, "telegram does not know this token").await;
+    check(one(), Some(TOKEN), None, "--chat NUMBER").await;
     check(two(), Some(TOKEN), None, "--chat NUMBER").await;
     check(two(), Some(TOKEN), Some(&["0", "3", "Ada"]), "no chat was chosen").await;
     check(Standin::with(&[]), Some(TOKEN), None, "nobody has written to the bot within 1 s").await;
     let conflict = json!({"ok": false, "description": "Conflict: can't use getUpdates while webhook is active"});
     check(Standin::with(&[(409, conflict)]), Some(TOKEN), None, "while webhook is active").await;
     let refused = (403, json!({"ok": false, "description": "Forbidden: bot was kicked"}));
-    check(Standin { send: refused, ..one() }, Some(TOKEN), None, "403: Forbidden: bot was kicked").await;
+    check(Standin { send: refused, ..one() }, Some(TOKEN), Some(&["1"]), "403: Forbidden: bot was kicked").await;
     let ended = play("http://127.0.0.1:1", Some(TOKEN), None, options()).await;
     assert!(format!("{:#}", ended.result.unwrap_err()).contains("telegram can't be reached"));
 }

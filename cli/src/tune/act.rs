@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::compose::{self, Done, Plan, Undo};
-use super::engine::{Caller, containers, of_service, project, wait_until_well};
+use super::engine::{Caller, containers, files_in_env, of_service, project, wait_until_well};
 use super::overrides::{Services, Settings};
 use crate::files::{Access, read_text, write_atomically};
 use crate::home::TEXT_LIMIT;
@@ -15,14 +16,17 @@ use crate::secrets::is_root;
 
 const MIB: u64 = 1_048_576;
 
-/// Ends with an error when Ctrl-C is pressed, so that what was begun is taken back.
+/// Ends with an error when Ctrl-C is pressed, the terminal goes away (a lost SSH session) or somebody ends it, so that what was begun is
+/// taken back. From then on none of them ends it: taking back goes to its end.
 pub async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let listen = |kind| signal(kind).context("cannot listen for signals");
+    let (mut interrupt, mut hangup, mut terminate) =
+        (listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?, listen(SignalKind::terminate())?);
     tokio::select! {
         done = work => done,
-        signal = tokio::signal::ctrl_c() => match signal {
-            Ok(()) => bail!("interrupted"),
-            Err(error) => Err(error).context("cannot listen for Ctrl-C"),
-        },
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = hangup.recv() => bail!("its terminal went away"),
+        _ = terminate.recv() => bail!("it was told to end"),
     }
 }
 
@@ -146,6 +150,26 @@ pub struct Undoing<'a> {
 
 /// Takes one back. Tells what its owner has to know beyond "undone".
 pub async fn undo(done: &Done, how: &Undoing<'_>) -> Result<Option<String>> {
+    let told = back(done, how).await?;
+    let sentences: Vec<String> = told.into_iter().chain(still_named(done)).collect();
+    Ok((!sentences.is_empty()).then(|| sentences.join(". ")))
+}
+
+/// An .env that names a file which is gone, so that Compose would refuse the whole project.
+fn still_named(done: &Done) -> Option<String> {
+    if done.file.exists() {
+        return None;
+    }
+    let envs = files_in_env(&done.working_dir, &done.env_files).unwrap_or_default();
+    let (env, _) = envs.iter().find(|(_, value)| compose::is_named(value, &done.working_dir, &done.file))?;
+    Some(format!(
+        "Take {} out of COMPOSE_FILE in {} now: it is gone, and docker compose does nothing there as long as it is named",
+        done.file.display(),
+        env.display()
+    ))
+}
+
+async fn back(done: &Done, how: &Undoing<'_>) -> Result<Option<String>> {
     let now = read_text(&done.file, TEXT_LIMIT)?;
     let services = done.service_names();
     let after = match compose::undo(&done.file, how.standing, how.rest, now.as_deref()) {
@@ -222,6 +246,26 @@ mod tests {
         assert!(is_as_before(&untouched(failed())) && !is_as_before(&failed()));
         let left = taken_back(failed(), async { bail!("that too") }).await;
         assert!(!is_as_before(&left) && format!("{left:#}").contains("(that too)"), "{left:#}");
+    }
+
+    #[test]
+    fn an_env_that_still_names_what_is_gone_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (env, file) = (folder.path().join(".env"), folder.path().join("compose.nexus.yml"));
+        let done = Done {
+            project: "p".into(),
+            working_dir: folder.path().into(),
+            env_files: vec![env.clone()],
+            files: vec![folder.path().join("prod.yml")],
+            file: file.clone(),
+            automatic: false,
+            services: Services::new(),
+        };
+        assert_eq!(still_named(&done), None);
+        std::fs::write(&env, "COMPOSE_FILE=prod.yml:compose.nexus.yml\n").unwrap();
+        assert!(still_named(&done).is_some_and(|told| told.contains(".env now")));
+        std::fs::write(&file, "services: {}\n").unwrap();
+        assert_eq!(still_named(&done), None);
     }
 
     #[test]

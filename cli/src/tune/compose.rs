@@ -29,8 +29,10 @@ pub struct Facts {
     pub env_files: Vec<PathBuf>,
     /// Those of them that are not there, or are no files.
     pub missing: Vec<PathBuf>,
-    /// What there is of [`SECOND`] and [`OWN`] in the folder, with its text.
+    /// What there is of [`SECOND`] and [`OWN`] in the folder, with its text; a link has none, since it is the owner's.
     pub found: BTreeMap<PathBuf, String>,
+    /// Its .env says which files Compose reads, so that it looks for none itself.
+    pub files_in_env: bool,
     /// The services in question.
     pub services: BTreeMap<String, Service>,
     /// What Compose would do now without any change of ours; `Err` tells what.
@@ -199,7 +201,8 @@ fn place(facts: &Facts, first: &Path, standing: &[&Done]) -> Result<(PathBuf, bo
         path.parent() == Some(folder)
             && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.contains(&name))
     };
-    let found_by_itself = folder == facts.working_dir
+    let found_by_itself = !facts.files_in_env
+        && folder == facts.working_dir
         && named(first, &FIRST)
         && facts.files.iter().skip(1).all(|path| named(path, &SECOND));
     let seconds: Vec<&PathBuf> = facts.found.keys().filter(|path| named(path, &SECOND)).collect();
@@ -241,6 +244,22 @@ fn notes(facts: &Facts, done: &Done) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// What an .env says for COMPOSE_FILE, which Compose reads there too.
+pub fn compose_file(env: &str) -> Option<&str> {
+    env.lines().filter_map(value_of_compose_file).next_back().filter(|value| !value.is_empty())
+}
+
+fn value_of_compose_file(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+    (name.trim() == "COMPOSE_FILE").then(|| value.trim().trim_matches(['"', '\'']))
+}
+
+/// Whether such a value names a file, by its path or from the folder of the project.
+pub fn is_named(value: &str, working_dir: &Path, file: &Path) -> bool {
+    value.split(':').any(|name| working_dir.join(name.strip_prefix("./").unwrap_or(name)) == file)
 }
 
 /// How something is taken back.

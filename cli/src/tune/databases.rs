@@ -8,6 +8,7 @@ use super::engine::{LONG_PATIENCE, Said, docker, docker_well, wait_until_well};
 use super::ledger::{PostgresDone, RedisDone};
 use super::postgres::{self, Blocks};
 use super::redis;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,7 +80,9 @@ impl<'a> Psql<'a> {
 
     /// Sets, has it read, restarts where that is needed, and sees that it answers again.
     async fn set(&self, statements: &[String], restart: bool, done: &PostgresDone) -> Result<postgres::Facts> {
-        self.well(statements).await?;
+        if !statements.is_empty() {
+            self.well(statements).await?;
+        }
         self.well(&[postgres::RELOAD]).await?;
         if restart {
             docker_well(&["restart", "--time", STOP_SECONDS, self.container], None, LONG_PATIENCE).await?;
@@ -87,8 +90,8 @@ impl<'a> Psql<'a> {
         }
         self.until_it_answers(LONG_PATIENCE).await?;
         let complaints = self.well(&[postgres::COMPLAINTS]).await?;
-        if let Some(complaint) = complaints.lines().next() {
-            bail!("PostgreSQL does not take it: {}", complaint.replace('\t', " "));
+        if let Some(complaint) = postgres::complaint(&complaints, statements, restart) {
+            bail!("PostgreSQL does not take it: {complaint}");
         }
         self.facts().await
     }
@@ -135,7 +138,10 @@ pub async fn apply_postgres(container: &str, done: &PostgresDone) -> Result<()> 
         Err(error) => {
             let back = async {
                 if psql.until_it_answers(Duration::from_secs(5)).await.is_ok() {
-                    let (statements, _) = postgres::undo(&done.sets, &psql.facts().await?);
+                    let now = psql.facts().await?;
+                    let (statements, _) = postgres::undo(&done.sets, &now);
+                    // Whom it serves need not wait for a restart that changes nothing.
+                    let restart = restart && postgres::buffers_are_set(&done.sets, &now);
                     return psql.set(&statements, restart, done).await.map(drop);
                 }
                 docker_well(&["cp", "--archive", "-", &format!("{container}:{folder}")], Some(&saved), PATIENCE)
@@ -150,9 +156,11 @@ pub async fn apply_postgres(container: &str, done: &PostgresDone) -> Result<()> 
 
 pub async fn undo_postgres(container: &str, done: &PostgresDone) -> Result<Option<String>> {
     let psql = Psql::open(container).await?;
-    let (statements, changed) = postgres::undo(&done.sets, &psql.facts().await?);
-    let restart = statements.iter().any(|statement| statement.contains("shared_buffers"));
-    if !statements.is_empty() {
+    let now = psql.facts().await?;
+    let (statements, changed) = postgres::undo(&done.sets, &now);
+    let restart = statements.iter().any(|statement| statement.contains("shared_buffers"))
+        || postgres::waits_for_restart(&done.sets, &now);
+    if restart || !statements.is_empty() {
         psql.set(&statements, restart, done).await?;
     }
     Ok((!changed.is_empty()).then(|| format!("changed since by somebody else, and left so: {}", changed.join(", "))))
@@ -208,11 +216,13 @@ impl<'a> RedisCli<'a> {
         Ok(())
     }
 
-    async fn set(&self, values: &redis::Values, keep: bool) -> Result<()> {
+    /// `rewritten` becomes true when its own file may have changed.
+    async fn set(&self, values: &redis::Values, keep: bool, rewritten: &Cell<bool>) -> Result<()> {
         for [name, value] in &values.arguments() {
             self.ok(&["CONFIG", "SET", name, value]).await?;
         }
         if keep {
+            rewritten.set(true);
             let kept = self.ok(&["CONFIG", "REWRITE"]).await;
             kept.context("it can't write into its own file of settings, where you can add the two lines yourself")?;
         }
@@ -228,16 +238,27 @@ use crate::text::plain;
 
 pub async fn apply_redis(container: &str, done: &RedisDone) -> Result<()> {
     let cli = RedisCli::open(container).await.map_err(untouched)?;
-    match interruptible(cli.set(&done.after, done.kept)).await {
+    let rewritten = Cell::new(false);
+    match interruptible(cli.set(&done.after, done.kept, &rewritten)).await {
         Ok(()) => Ok(()),
-        Err(error) => Err(taken_back(error, cli.set(&done.before, false)).await),
+        Err(error) => {
+            let back = async {
+                cli.set(&done.before, false, &rewritten).await?;
+                if rewritten.get() {
+                    // Where it can't write into its file the bound is not there either.
+                    let _ = cli.ok(&["CONFIG", "REWRITE"]).await;
+                }
+                Ok(())
+            };
+            Err(taken_back(error, back).await)
+        }
     }
 }
 
 pub async fn undo_redis(container: &str, done: &RedisDone) -> Result<Option<String>> {
     let cli = RedisCli::open(container).await?;
     match redis::undo(&done.before, &done.after, &cli.facts().await?) {
-        redis::Undo::Set => cli.set(&done.before, done.kept).await.map(|()| None),
+        redis::Undo::Set => cli.set(&done.before, done.kept, &Cell::new(false)).await.map(|()| None),
         redis::Undo::Gone => Ok(Some("Redis had forgotten it already".into())),
         redis::Undo::Changed => {
             bail!("maxmemory or its policy was changed since by somebody else: they stay as they are")

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::compose::{Container, Facts, OWN, Resolved, SECOND, Service, called_with, stays};
+use super::compose::{Container, Facts, OWN, Resolved, SECOND, Service, called_with, compose_file, stays};
 use crate::files::read_text;
 use crate::home::TEXT_LIMIT;
 
@@ -350,10 +350,13 @@ pub async fn project(project: &str, services: &BTreeSet<&str>, ours: &[&Path]) -
     }
     for name in SECOND.iter().chain([&OWN]) {
         let path = folder.join(name);
-        if let Some(text) = read_text(&path, TEXT_LIMIT)? {
+        if path.is_symlink() {
+            facts.found.insert(path, String::new());
+        } else if let Some(text) = read_text(&path, TEXT_LIMIT)? {
             facts.found.insert(path, text);
         }
     }
+    facts.files_in_env = !files_in_env(&facts.working_dir, &facts.env_files)?.is_empty();
     let caller = Caller { project, working_dir: &facts.working_dir, env_files: &facts.env_files, files: &facts.files };
     let resolved = caller.resolved().await?;
     for (name, service) in &mut facts.services {
@@ -365,6 +368,19 @@ pub async fn project(project: &str, services: &BTreeSet<&str>, ours: &[&Path]) -
     let services: Vec<&str> = services.iter().copied().collect();
     facts.as_it_runs = Some(caller.stays(&services, &names).await?);
     Ok(facts)
+}
+
+/// Which of a project's .env files say what files Compose reads, each with what it says.
+pub fn files_in_env(working_dir: &Path, env_files: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
+    let mut all: Vec<PathBuf> = [working_dir.join(".env")].into_iter().chain(env_files.iter().cloned()).collect();
+    all.dedup();
+    let mut found = Vec::new();
+    for path in all {
+        if let Some(value) = read_text(&path, TEXT_LIMIT)?.as_deref().and_then(compose_file) {
+            found.push((path, value.to_owned()));
+        }
+    }
+    Ok(found)
 }
 
 /// Names of containers that live in what is another's.

@@ -1,5 +1,6 @@
 //! Swap in memory on this machine: a file and systemd.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -26,8 +27,14 @@ impl Host {
 
     pub fn facts(&self) -> Result<Facts> {
         let there = |path: &str| self.root.join(path).exists();
-        let text = |path: &str| read_text(&self.root.join(path), TEXT_LIMIT);
-        let swaps = text("proc/swaps")?.unwrap_or_default();
+        let text = |path: &str| {
+            let file = self.root.join(path);
+            if file.is_symlink() {
+                bail!("/{path} is a link, which would not be one any more");
+            }
+            read_text(&file, TEXT_LIMIT)
+        };
+        let swaps = read_text(&self.root.join("proc/swaps"), TEXT_LIMIT)?.unwrap_or_default();
         Ok(Facts {
             root: is_root(),
             systemd: there("run/systemd/system"),
@@ -67,7 +74,13 @@ impl Host {
     fn put(&self, done: &Done, text: Option<&str>) -> Result<()> {
         let file = self.file(done)?;
         match text {
-            Some(text) => write_atomically(&file, text.as_bytes(), Access { mode: 0o644, owner: None }),
+            Some(text) => {
+                // It stays as readable as it was.
+                let found = std::fs::metadata(&file).ok();
+                let mode = found.as_ref().map_or(0o644, |it| it.mode() & 0o7777);
+                let owner = found.filter(|_| is_root()).map(|it| (it.uid(), it.gid()));
+                write_atomically(&file, text.as_bytes(), Access { mode, owner })
+            }
             None if file.exists() => Ok(std::fs::remove_file(&file)?),
             None => Ok(()),
         }
@@ -149,8 +162,10 @@ mod tests {
         let host = host(folder.path(), true);
         let file = folder.path().join(GENERATOR_FILE);
         std::fs::write(&file, "# mine").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
         let done = planned(&host);
         host.apply(&done).await.unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o7777, 0o640);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), done.after);
         assert!(zram::plan(&host.facts().unwrap()).unwrap_err().contains("already"));
         if is_root() {
@@ -162,6 +177,14 @@ mod tests {
         } else {
             assert!(host.undo(&done).await.unwrap_err().to_string().contains("needs root"));
         }
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = host(folder.path(), true);
+        std::os::unix::fs::symlink("/dev/null", folder.path().join(GENERATOR_FILE)).unwrap();
+        assert!(host.facts().unwrap_err().to_string().contains("is a link"));
     }
 
     #[tokio::test]

@@ -21,9 +21,8 @@ pub const QUESTIONS: [&str; 3] = [
     "SELECT 'file', name, setting FROM pg_file_settings WHERE sourcefile LIKE '%/postgresql.auto.conf' ORDER BY seqno",
     "SELECT 'blocks', coalesce(sum(blks_hit), 0), coalesce(sum(blks_read), 0) FROM pg_stat_database",
 ];
-/// After a reload: what it could not read.
-pub const COMPLAINTS: &str = "SELECT 'complaint', name, coalesce(error, '') FROM pg_file_settings WHERE error IS NOT NULL \
-                              AND error NOT LIKE '%without restarting%'";
+/// After a reload: what it could not take.
+pub const COMPLAINTS: &str = "SELECT 'complaint', name, error FROM pg_file_settings WHERE error IS NOT NULL";
 pub const RELOAD: &str = "SELECT pg_reload_conf()";
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -187,6 +186,30 @@ pub fn undo(sets: &[Set], now: &Facts) -> (Vec<String>, Vec<String>) {
     (statements, changed)
 }
 
+/// Whether the buffers are in effect as they were set.
+pub fn buffers_are_set(sets: &[Set], now: &Facts) -> bool {
+    let mut buffers = sets.iter().filter(|set| set.needs_restart());
+    buffers.any(|set| now.shown(&set.name).as_deref() == Some(set.after.as_str()))
+}
+
+/// Whether the buffers have their former setting again and wait for a restart: Nexus was ended before it.
+pub fn waits_for_restart(sets: &[Set], now: &Facts) -> bool {
+    let is_former = |set: &Set| now.file.get(&set.name) == set.former.as_ref();
+    buffers_are_set(sets, now) && sets.iter().filter(|set| set.needs_restart()).all(is_former)
+}
+
+/// What PostgreSQL says against what was just set. What is wrong with other settings was so before, and `shared_buffers` that somebody
+/// else has set waits for a restart, which is no mistake.
+pub fn complaint(said: &str, statements: &[String], restarted: bool) -> Option<String> {
+    let is_set = |name: &str| statements.iter().any(|statement| statement.split_whitespace().nth(3) == Some(name));
+    said.lines().find_map(|line| match line.split('\t').collect::<Vec<_>>().as_slice() {
+        ["complaint", name, error] if is_set(name) && (restarted || *name != BUFFERS) => {
+            Some(format!("{name}: {error}"))
+        }
+        _ => None,
+    })
+}
+
 /// Which of them are not in effect as they were set.
 pub fn not_in_effect<'a>(sets: &'a [Set], now: &Facts) -> Vec<&'a str> {
     let in_effect = |set: &&Set| now.shown(&set.name).as_deref() == Some(set.after.as_str());
@@ -295,9 +318,31 @@ mod tests {
         now.file.remove("effective_cache_size");
         let (back, changed) = undo(&sets, &now);
         assert_eq!((back.len(), changed), (2, vec!["shared_buffers".to_owned()]));
+        // Taken back in its file, and not in effect.
+        assert!(!waits_for_restart(&sets, &facts) && !waits_for_restart(&sets, &now));
+        let mut running = Facts::read(&FRESH.replace("16384\t8kB", "65536\t8kB"));
+        assert!(waits_for_restart(&sets, &running));
+        running.file.insert("shared_buffers".into(), "512MB".into());
+        assert!(!waits_for_restart(&sets, &running));
         // A record that somebody wrote into makes no statement.
         let foreign = Set { name: "archive_command = 'x'; --".into(), ..sets[0].clone() };
         assert!(statements(std::slice::from_ref(&foreign)).is_empty() && undo(&[foreign], &now).0.is_empty());
+    }
+
+    #[test]
+    fn only_what_was_set_is_complained_of() {
+        let set =
+            ["ALTER SYSTEM SET maintenance_work_mem = '64MB'".to_owned(), "ALTER SYSTEM RESET shared_buffers".into()];
+        let check = |said: &str, restarted: bool, expected: Option<&str>| {
+            assert_eq!(complaint(said, &set, restarted).as_deref(), expected, "{said}");
+        };
+        check("", true, None);
+        check("complaint\tarchive_mode\tsetting could not be applied\n", true, None);
+        check("complaint\twork_mem\tno\n", true, None);
+        check("complaint\tx\ty\ncomplaint\tmaintenance_work_mem\tno\n", false, Some("maintenance_work_mem: no"));
+        // Waits for a restart, or could not be had even so.
+        check("complaint\tshared_buffers\tsetting could not be applied\n", false, None);
+        check("complaint\tshared_buffers\tno\n", true, Some("shared_buffers: no"));
     }
 
     #[test]

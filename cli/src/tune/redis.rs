@@ -139,10 +139,15 @@ pub enum Undo {
 pub fn undo(before: &Values, after: &Values, now: &Facts) -> Undo {
     let holds =
         |values: &Values| now.maxmemory == Some(values.maxmemory) && now.policy.as_ref() == Some(&values.policy);
+    // Each of the two is one of ours: Nexus was ended between them.
+    let half = [before.maxmemory, after.maxmemory].map(Some).contains(&now.maxmemory)
+        && [&before.policy, &after.policy].map(Some).contains(&now.policy.as_ref());
     if holds(after) {
         Undo::Set
     } else if holds(before) {
         Undo::Gone
+    } else if half {
+        Undo::Set
     } else {
         Undo::Changed
     }
@@ -213,7 +218,11 @@ mod tests {
         };
         check(Some(140 * MIB), CAREFUL, Undo::Set);
         check(Some(0), "noeviction", Undo::Gone);
+        // Ended after the first of the two.
+        check(Some(0), CAREFUL, Undo::Set);
+        check(Some(140 * MIB), "noeviction", Undo::Set);
         check(Some(200 * MIB), CAREFUL, Undo::Changed);
+        check(Some(140 * MIB), "allkeys-lfu", Undo::Changed);
         check(None, CAREFUL, Undo::Changed);
     }
 }

@@ -30,10 +30,14 @@ pub async fn a_message_from_a_script_arrives_once(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
+/// A process of Postgres that lives as long as nothing makes it begin anew.
+const BACKGROUND: &str = "SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+
 /// With the client of the protocol's own Python SDK; left out where that can't be had.
 pub async fn a_client_of_the_protocol_reads_and_acts(stack: &Stack) -> Result<()> {
     let _healer = stack.healer_stays.read().await;
     let _postgres = stack.postgres_stays.read().await;
+    let background = stack.sql_value(BACKGROUND).await?;
     let project = Project::up(stack, "agent", &[Service::new("web").heal("true")]).await?;
     let one = json!({"project": project.name, "service": "web"});
     let read = agent::ask(
@@ -54,13 +58,14 @@ pub async fn a_client_of_the_protocol_reads_and_acts(stack: &Stack) -> Result<()
             ),
             ("schema", json!({"table": "incidents"})),
             ("query", json!({"sql": "SELECT lo_create(0) AS it"})),
+            ("query", json!({"sql": "SELECT repeat('x', 1000000000) AS it"})),
         ],
     )
     .await?;
     ensure!(read.server == "nexus" && !read.tools.contains(&"heal_now".to_owned()), "{:?}", read.tools);
     let errors: Vec<bool> = read.answers.iter().map(|answer| answer.error).collect();
     ensure!(
-        errors == [false, false, false, false, false, false, false, true, false, false, true],
+        errors == [false, false, false, false, false, false, false, true, false, false, true, true],
         "{:?}",
         read.answers
     );
@@ -70,6 +75,9 @@ pub async fn a_client_of_the_protocol_reads_and_acts(stack: &Stack) -> Result<()
     let asked: Value = serde_json::from_str(read.answers[8].texts.last().context("no answer")?)?;
     ensure!(asked["rows"] == json!([["nexus_reader", "on"]]), "{asked}");
     ensure!(read.answers[10].texts[0].contains("permission denied"), "{:?}", read.answers[10]);
+    ensure!(read.answers[11].texts[0].contains("more memory than a question may"), "{:?}", read.answers[11]);
+    // Had it been ended by the kernel, Postgres would have thrown everyone out and begun anew.
+    ensure!(stack.sql_value(BACKGROUND).await? == background, "postgres has begun anew");
 
     let before = project.container("web").await?;
     let acted = agent::ask(

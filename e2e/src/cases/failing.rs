@@ -14,9 +14,10 @@ const BASE_DELAY: i64 = 2_000;
 pub async fn a_hopeless_service_is_retried_slower_and_slower_told_about_and_given_up(stack: &Stack) -> Result<()> {
     // A name that would break HTML which is not escaped can't be had, but the output of a health check can.
     let project = Project::up(stack, "hopeless", &[Service::new("web").heal("true").always_ill()]).await?;
-    // Telegram is too busy, minds the message, and is not well itself: it is told all the same, and once.
+    // Telegram is too busy, minds the message, is not well itself, and does not answer: it is told all the same, and once.
     let stumbles = [StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE];
     stack.telegram.stumble(&project.name, &stumbles);
+    stack.telegram.hang_up(&project.name);
     let incident = eventually("the healer opens an incident", seconds(60), async || {
         Ok(stack.incidents(&project.name).await?.into_iter().next())
     })

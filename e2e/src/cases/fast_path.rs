@@ -1,12 +1,12 @@
 //! How long it takes from Docker's word to the restart, and that neither Prometheus nor Alertmanager is needed for it.
 
-use anyhow::{Context, Result, ensure};
-use jiff::{SignedDuration, Timestamp};
+use anyhow::{Result, ensure};
+use jiff::SignedDuration;
 use nexus_model::api::IncidentDetail;
 use nexus_model::{IncidentState, Outcome};
 
-use crate::command::docker;
 use crate::docker::Container;
+use crate::events::Events;
 use crate::project::{Project, Service};
 use crate::stack::Stack;
 use crate::wait::{eventually, seconds};
@@ -57,7 +57,7 @@ pub async fn without_alertmanager_a_service_is_healed_after_ten_seconds(stack: &
 
 /// Makes the service ill; gives the time from Docker's word to Docker's first signal, and the closed incident.
 async fn healed(stack: &Stack, project: &Project<'_>, before: &Container) -> Result<(SignedDuration, IncidentDetail)> {
-    let since = Timestamp::now();
+    let mut events = Events::of(&before.id)?;
     project.make_ill("web").await?;
     project.restarted("web", before).await?;
     let closed = eventually("the incident is closed", seconds(60), async || {
@@ -68,24 +68,6 @@ async fn healed(stack: &Stack, project: &Project<'_>, before: &Container) -> Res
     ensure!(closed.outcome == Some(Outcome::Recovered), "{closed:?}");
     let detail = stack.incident(closed.id).await?;
     ensure!(!detail.evidence.is_empty(), "there is no evidence");
-    let (since, until) = (since.to_string(), Timestamp::now().to_string());
-    let container = format!("container={}", before.id);
-    let events = docker([
-        "events",
-        "--since",
-        &since,
-        "--until",
-        &until,
-        "--filter",
-        &container,
-        "--format",
-        "{{.TimeNano}} {{.Action}}",
-    ])
-    .await?;
-    let at = |action: &str| -> Result<Timestamp> {
-        let line = events.lines().find_map(|line| line.strip_suffix(action)?.strip_suffix(' '));
-        let nanoseconds = line.with_context(|| format!("Docker told of no {action}: {events}"))?;
-        Ok(Timestamp::from_nanosecond(nanoseconds.parse()?)?)
-    };
-    Ok((at("kill")?.duration_since(at("health_status: unhealthy")?), detail))
+    let ill = events.first("health_status: unhealthy").await?;
+    Ok((events.first("kill").await?.duration_since(ill), detail))
 }

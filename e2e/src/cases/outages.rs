@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use nexus_model::{IncidentState, Outcome};
 
-use crate::command::{clean, docker, run};
+use crate::command::{clean, run};
+use crate::events::Events;
 use crate::project::{Project, Service};
 use crate::stack::Stack;
 use crate::wait::{eventually, seconds};
@@ -57,8 +58,8 @@ pub async fn a_killed_healer_neither_forgets_nor_restarts_twice(stack: &Stack) -
     // Deaf for SIGTERM: the restart takes as long as the grace period, time enough to kill the healer meanwhile.
     let project = Project::up(stack, "killed-healer", &[Service::new("web").heal("true").stubborn(8)]).await?;
     let before = project.container("web").await?;
-    let since = jiff::Timestamp::now();
     let alone = stack.healer_stays.write().await;
+    let mut events = Events::of(&before.id)?;
     project.make_ill("web").await?;
     let incident = eventually("the intent to restart is on record", seconds(90), async || {
         let all = stack.incidents(&project.name).await?;
@@ -90,21 +91,8 @@ pub async fn a_killed_healer_neither_forgets_nor_restarts_twice(stack: &Stack) -
     ensure!(after.started_at != before.started_at, "it was never restarted");
 
     // Docker's own count of starts.
-    let events = docker([
-        "events",
-        "--since",
-        &since.to_string(),
-        "--until",
-        &jiff::Timestamp::now().to_string(),
-        "--filter",
-        &format!("container={}", before.id),
-        "--filter",
-        "event=start",
-        "--format",
-        "{{.Action}}",
-    ])
-    .await?;
-    ensure!(events.lines().count() == 1, "it was started {} times", events.lines().count());
+    let starts = events.count("start").await?;
+    ensure!(starts == 1, "it was started {starts} times");
     ensure!(stack.incidents(&project.name).await?.len() == 1, "there is a second incident");
     let rows = format!("SELECT count(*) FROM attempts WHERE incident_id = '{}'", incident.id);
     eventually("one attempt is in Postgres", seconds(90), async || {

@@ -77,9 +77,8 @@ pub async fn at_night_only_what_is_critical_is_told() -> Result<()> {
     drop(night);
 
     // The next morning: the same, with the quiet elsewhere in the day.
-    let morning = telling
-        .alertmanager_yml()?
-        .replace(&window_yaml(&window), "times: [{start_time: \"00:00\", end_time: \"00:01\"}]");
+    let elsewhere = around(Timestamp::now() + SignedDuration::from_hours(12));
+    let morning = telling.alertmanager_yml()?.replace(&window_yaml(&window), &window_yaml(&elsewhere));
     ensure!(!morning.contains(window.split('-').next().unwrap_or_default()), "the windows are still there: {morning}");
     let morning = telling.alertmanager(&fast(&morning)).await?;
     telling.post(&morning, &alerts[1..4]).await?;
@@ -93,9 +92,35 @@ pub async fn at_night_only_what_is_critical_is_told() -> Result<()> {
 /// As the command line renders it.
 fn window_yaml(window: &str) -> String {
     let (from, to) = window.split_once('-').unwrap_or_default();
-    let (first, then) = if from < to { (to, (from, to)) } else { ("24:00", ("00:00", to)) };
+    let (first, then) = match to {
+        "00:00" => ("24:00", (from, "24:00")),
+        _ if from < to => (to, (from, to)),
+        _ => ("24:00", ("00:00", to)),
+    };
     format!(
         "times: [{{start_time: \"{from}\", end_time: \"{first}\"}}, {{start_time: \"{}\", end_time: \"{}\"}}]",
         then.0, then.1
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_found_at_any_time_of_the_day() {
+        let check = |now: &str, window: &str, expected: &str| {
+            let found = around(now.parse().unwrap());
+            assert_eq!((found.as_str(), window_yaml(&found).as_str()), (window, expected));
+        };
+        let times = |one: (&str, &str), two: (&str, &str)| {
+            let range = |(from, to)| format!("{{start_time: \"{from}\", end_time: \"{to}\"}}");
+            format!("times: [{}, {}]", range(one), range(two))
+        };
+        let two = |range| times(range, range);
+        check("2026-03-02T12:00:00Z", "11:45-13:00", &two(("11:45", "13:00")));
+        check("2026-03-02T23:00:00Z", "22:45-00:00", &two(("22:45", "24:00")));
+        check("2026-03-02T23:30:00Z", "23:15-00:30", &times(("23:15", "24:00"), ("00:00", "00:30")));
+        check("2026-03-02T00:15:00Z", "00:00-01:15", &two(("00:00", "01:15")));
+    }
 }

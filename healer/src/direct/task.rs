@@ -7,7 +7,7 @@ use nexus_model::api::PartStatus;
 use nexus_telegram::Bot;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Links, Memory, Moment, html};
+use super::{Links, Memory, Moment, PATIENCE, Taken, html};
 use crate::{
     alertmanager::{Alertmanager, Labels},
     evidence::chain,
@@ -19,6 +19,8 @@ use crate::{
 
 /// How often it is looked; what comes up in between is one message.
 const LOOK: Duration = Duration::from_secs(5);
+/// For the journal, which a disk that hangs holds up.
+const JOURNAL_DEADLINE: Duration = Duration::from_secs(2);
 /// After a failed try: doubled from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_LAST: Duration = Duration::from_secs(300);
@@ -35,6 +37,8 @@ pub struct Direct {
     pub told: watch::Receiver<notify::Told>,
     /// Whether Alertmanager answers.
     pub status: watch::Receiver<PartStatus>,
+    /// What Alertmanager has told.
+    pub taken: watch::Receiver<Arc<Taken>>,
     pub metrics: Arc<Metrics>,
     /// What was told directly, for the one who posts to Alertmanager.
     pub memory: watch::Sender<Arc<Memory>>,
@@ -60,6 +64,7 @@ pub async fn remembered(journal: &Journal) -> Result<Memory, JournalError> {
 /// What lasts between two looks.
 #[derive(Default)]
 struct Looks {
+    began: Option<Instant>,
     away: Since,
     journal: Since,
     docker: Since,
@@ -83,13 +88,19 @@ impl Direct {
 
     async fn look(&mut self, looks: &mut Looks, now: Timestamp, instant: Instant) {
         let alerts = notify::Told::clone(&self.told.borrow_and_update());
+        let taken = Arc::clone(&self.taken.borrow());
+        let began = *looks.began.get_or_insert(instant);
+        // Not by the metric, which is only as new as the last scrape.
+        let writable = tokio::time::timeout(JOURNAL_DEADLINE, self.journal.probe()).await.is_ok_and(|it| it.is_ok());
         let moment = Moment {
             now,
             host: &self.host,
             away_since: looks.away.follow(self.status.borrow().state == "down", now),
-            journal_since: looks.journal.follow(self.metrics.journal_writable.get() == 0, now),
+            journal_since: looks.journal.follow(!writable, now),
             docker_since: looks.docker.follow(self.metrics.docker_up.get() == 0, now),
             alerts: &alerts,
+            taken: &taken,
+            is_settled: instant.duration_since(began) >= PATIENCE.unsigned_abs(),
         };
         if looks.not_before.is_some_and(|not_before| instant < not_before) {
             return;
@@ -198,7 +209,6 @@ mod tests {
         let (_told, told) = watch::channel(Arc::new(vec![failed()]));
         let (status, seen) = watch::channel(PartStatus { state: "down".into(), reason: None });
         let metrics = Arc::new(Metrics::new(Parts { postgres: false, alertmanager: true }));
-        metrics.journal_writable.set(1);
         metrics.docker_up.set(1);
         let (memory, directly) = watch::channel(Arc::default());
         let mut direct = Direct {
@@ -209,6 +219,7 @@ mod tests {
             journal: journal.clone(),
             told,
             status: seen,
+            taken: watch::channel(Arc::default()).1,
             metrics: Arc::clone(&metrics),
             memory,
         };

@@ -17,8 +17,19 @@ fn alert(name: &str, service: &str) -> Alert {
     Alert { labels, annotations, since: at(0) }
 }
 
+static NOTHING: Taken = Taken::new();
+
 fn moment(now: i64, alerts: &[Alert]) -> Moment<'_> {
-    Moment { now: at(now), host: "pi", away_since: Some(at(0)), journal_since: None, docker_since: None, alerts }
+    Moment {
+        now: at(now),
+        host: "pi",
+        away_since: Some(at(0)),
+        journal_since: None,
+        docker_since: None,
+        alerts,
+        taken: &NOTHING,
+        is_settled: true,
+    }
 }
 
 fn names(news: &News) -> Vec<&str> {
@@ -121,6 +132,38 @@ fn what_was_told_is_known_after_a_restart() {
     let again: Memory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
     assert_eq!(again, memory);
     assert_eq!(again.news(&moment(70, &alerts), |_| false), News::default());
+}
+
+#[test]
+fn a_healer_that_was_just_started_does_not_take_what_it_has_not_seen_yet_for_ended() {
+    let mut memory = Memory::default();
+    let alerts = [alert("HealingFailed", "web")];
+    let told = |now, alerts| Moment { journal_since: Some(at(0)), docker_since: Some(at(0)), ..moment(now, alerts) };
+    assert_eq!(tell(&mut memory, &told(600, &alerts)).0.len(), 4);
+    // It knows neither its incidents nor for how long the rest has been so.
+    let started = Moment { is_settled: false, away_since: Some(at(700)), ..moment(700, &[]) };
+    assert_eq!(memory.news(&started, |_| false), News::default());
+    let since = Some(at(700));
+    let seen = Moment { away_since: since, journal_since: since, docker_since: since, ..moment(730, &alerts) };
+    assert_eq!(memory.news(&seen, |_| false), News::default());
+    // Two of them have ended indeed.
+    let seen = Moment { away_since: since, ..moment(830, &alerts) };
+    let ended: Vec<_> =
+        memory.news(&seen, |_| false).ended.iter().map(|told| told.labels["alertname"].clone()).collect();
+    assert_eq!(ended, ["JournalUnwritable", "DockerDown"]);
+}
+
+#[test]
+fn what_alertmanager_told_before_it_went_away_is_not_told_again() {
+    let alerts = [alert("HealingOnHold", ""), alert("HealingFailed", "web")];
+    let taken = Taken::from([alerts[0].labels.clone()]);
+    let away = Moment { taken: &taken, ..moment(60, &alerts[..1]) };
+    let mut memory = Memory::default();
+    assert_eq!(tell(&mut memory, &away), (vec![], 0));
+    // Nor is it kept from Alertmanager, which would say that it has ended.
+    assert!(!memory.marks(&alerts[0], at(60)));
+    let more = Moment { taken: &Taken::from([alerts[1].labels.clone()]), ..moment(60, &alerts) };
+    assert_eq!(tell(&mut memory, &more).0, ["HealingOnHold"]);
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub enum Memo {
     Silences,
     /// The containers whose probes have been reached from here: see [`crate::probe::Probes`].
     Reached,
+    /// When the healer ended without having found Docker again, which it had watched until it went: see [`crate::run`].
+    DockerLost,
     /// What was told to Telegram directly: see [`crate::direct`].
     Told,
 }
@@ -30,6 +32,7 @@ impl Memo {
             Memo::Policy => "policy",
             Memo::Silences => "silences",
             Memo::Reached => "reached",
+            Memo::DockerLost => "docker_lost",
             Memo::Told => "told",
         }
     }

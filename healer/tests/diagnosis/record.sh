@@ -378,6 +378,60 @@ if want network-removed; then
     keep held_out network_missing network-removed created "its network was removed"
 fi
 
+# ---- a run that Docker has lost -----------------------------------------------------------------------------------
+# In a daemon of its own, as root: it is killed while the container runs, and comes back with what it had written down before the
+# start, as when it is killed in the moment after one. `docker start` runs into the run that goes on.
+lost_run() (
+    own=$work/own
+    mkdir -p "$own"
+    echo '{}' >"$own/daemon.json"
+    come_back() {
+        rm -f "$own/pid" "$own/exec/containerd/containerd.pid"
+        unshare --net dockerd --host="unix://$own/docker.sock" --data-root="$own/data" --exec-root="$own/exec" \
+            --pidfile="$own/pid" --config-file="$own/daemon.json" --cgroup-parent=/$project --bridge=none --iptables=false \
+            --ip-forward=false --ip-masq=false --ip6tables=false >>"$own/log" 2>&1 &
+        daemon=$!
+        for _ in $(seq 300); do docker --host "unix://$own/docker.sock" version >/dev/null 2>&1 && return; sleep 0.2; done
+        echo "the daemon does not answer" >&2
+    }
+    # Its shims outlive it, know it by its folder, and their children are its containers.
+    # shellcheck disable=SC2317 # the trap calls it
+    bury() {
+        kill "$daemon"
+        wait "$daemon"
+        local line pid
+        for line in /proc/[0-9]*/cmdline; do
+            grep -qs "$own/" "$line" || continue
+            pid=${line//[!0-9]/}
+            # shellcheck disable=SC2046 # a list of ids
+            kill -9 $(cat "/proc/$pid/task/$pid/children") "$pid"
+        done
+        awk -v own="$own/" 'index($2, own) == 1 { print $2 }' /proc/self/mounts | xargs -r umount --lazy
+    } 2>/dev/null
+    trap bury EXIT
+    come_back
+    docker save nexus/debian:trixie | docker --host "unix://$own/docker.sock" load >/dev/null
+    export DOCKER_HOST=unix://$own/docker.sock NEXUS_DOCKER_SOCKET=$own/docker.sock
+    make lost-run --network none nexus/debian:trixie sh -c 'echo working; sleep 999'
+    id=$(docker inspect -f '{{.Id}}' diag-lost-run) || return
+    works() { for _ in $(seq 100); do [ "$(docker logs diag-lost-run | grep -c working)" = "$1" ] && break; sleep 0.1; done; }
+    start lost-run
+    works 1
+    docker stop --time 0 diag-lost-run >/dev/null
+    cp "$own/data/containers/$id/config.v2.json" "$work/before"
+    start lost-run
+    works 2
+    kill -9 "$daemon"
+    wait "$daemon" 2>/dev/null
+    # Its containerd ends with it.
+    for _ in $(seq 100); do [ -e "/proc/$(cat "$own/exec/containerd/containerd.pid")" ] || break; sleep 0.1; done
+    cp "$work/before" "$own/data/containers/$id/config.v2.json"
+    come_back
+    start lost-run
+    keep rules lost_run lost-run exited "docker was killed in the moment after a start, and has lost the run that goes on"
+)
+if want lost-run; then lost_run; fi
+
 # ---- a new image --------------------------------------------------------------------------------------------------
 # changed SET NAME ABOUT COMMAND: the service had another image before, and Docker restarts it.
 changed() {

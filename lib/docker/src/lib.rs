@@ -21,4 +21,4 @@ pub use disk::{DiskReport, DiskSchedule, DiskUsage, DiskWalk, DiskWatcher, Usage
 pub use events::EventCounts;
 pub use images::{ImageTimes, ImageWatcher};
 pub use track::{SIGNAL_WORKS_WITHIN, StopCause};
-pub use watcher::{Snapshot, WatchOptions, Watched, Watcher};
+pub use watcher::{Earlier, Snapshot, WatchOptions, Watched, Watcher};

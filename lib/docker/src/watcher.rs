@@ -12,11 +12,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nexus_model::labels::DEFAULT_STACK;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,6 +34,9 @@ const RECONNECT_LAST: Duration = Duration::from_secs(5);
 /// How long after connecting an event may be one that was seen before the cut. Later ones are all new, whatever their time:
 /// the engine's clock may have been set back.
 const REPLAY_LASTS: Duration = Duration::from_secs(5);
+
+/// An engine tells of a signal after it has sent it, and of that to others maybe first.
+const TOLD_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// Docker tells events out of order by milliseconds.
 const CLOCK_STEP_NANOS: i64 = 1_000_000_000;
@@ -67,11 +70,24 @@ pub struct WatchOptions {
     pub list_every: Duration,
     /// Whether failing streaks and last probes are to be no older than the list.
     pub fresh_probes: bool,
+    pub earlier: Earlier,
+}
+
+/// Who has watched an engine that went away and came back before this watcher began. What it ended on its return it may have been asked
+/// to stop just before it went, and then it is that somebody's stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// It does not matter: nobody acts on what is told.
+    NotAsked,
+    /// Nobody, as far as is known.
+    Nobody,
+    /// Somebody who watched until the engine went, knows what it had been asked for until then, and ended at that time.
+    UntilItWent(Timestamp),
 }
 
 impl Default for WatchOptions {
     fn default() -> Self {
-        WatchOptions { list_every: Duration::from_secs(60), fresh_probes: false }
+        WatchOptions { list_every: Duration::from_secs(60), fresh_probes: false, earlier: Earlier::NotAsked }
     }
 }
 
@@ -91,6 +107,7 @@ pub struct Watched {
 pub struct Watcher {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     events_seen: Arc<AtomicU64>,
+    has_lost_it: Arc<AtomicBool>,
     _task: Arc<AbortOnDrop>,
 }
 
@@ -114,8 +131,9 @@ impl Watcher {
         let (sender, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let events_seen = Arc::new(AtomicU64::new(0));
         let state = State::new(docker, stack, options, sender);
+        let has_lost_it = Arc::clone(&state.has_lost_it);
         let task = tokio::spawn(state.run(Arc::clone(&events_seen)));
-        Watcher { snapshots, events_seen, _task: Arc::new(AbortOnDrop(task)) }
+        Watcher { snapshots, events_seen, has_lost_it, _task: Arc::new(AbortOnDrop(task)) }
     }
 
     /// What is known now.
@@ -131,6 +149,12 @@ impl Watcher {
     /// Events taken from the engine so far.
     pub fn events_seen(&self) -> u64 {
         self.events_seen.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has watched the engine until the engine, or the way to it, went away, and has not found it again. Moves with the
+    /// connection itself: an engine that goes is told in the snapshot only when the next connection has failed.
+    pub fn has_lost_it(&self) -> bool {
+        self.has_lost_it.load(Ordering::Relaxed)
     }
 }
 
@@ -157,6 +181,7 @@ struct State {
     /// Event streams that were opened.
     connections: u64,
     listed_at: Option<Instant>,
+    has_lost_it: Arc<AtomicBool>,
     sender: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -178,6 +203,7 @@ impl State {
             events: EventCounts::default(),
             connections: 0,
             listed_at: None,
+            has_lost_it: Arc::default(),
             sender,
         }
     }
@@ -188,6 +214,7 @@ impl State {
             let mut was_up = false;
             let error = self.watch(&events_seen, &mut was_up).await;
             if was_up {
+                self.has_lost_it.store(true, Ordering::Relaxed);
                 pause = RECONNECT_FIRST;
             }
             let reason = match error {
@@ -234,6 +261,7 @@ impl State {
         self.resync().await?;
         self.connections += 1;
         let returned = !self.sender.borrow().up;
+        self.has_lost_it.store(false, Ordering::Relaxed);
         self.publish(None);
         *was_up = true;
         if returned {
@@ -286,15 +314,26 @@ impl State {
     fn look_back(&mut self, history: &History) {
         let last_seen = self.has_seen_events.then_some(self.last_event_nanos);
         let stop_signal = |id: &str| self.containers.get(id).and_then(|known| known.stop_signal.as_deref());
-        let ended = history.ended(last_seen, stop_signal);
+        let mut ended = history.ended(last_seen, stop_signal);
+        // An earlier watcher that this very engine ended with the others on its return has not watched another one meanwhile.
+        let has_been_watched = match self.options.earlier {
+            Earlier::NotAsked => true,
+            Earlier::Nobody => false,
+            Earlier::UntilItWent(ended_at) => history.containers.first().is_some_and(|event| {
+                i128::from(event.at_nanos) <= (ended_at.saturating_add(TOLD_WITHIN).unwrap_or(ended_at)).as_nanosecond()
+            }),
+        };
+        if self.connections == 0 && !has_been_watched {
+            ended.values_mut().for_each(|by| *by = EndedBy::Unclear);
+        }
         let unclear = ended.iter().filter(|(_, by)| **by == EndedBy::Unclear).map(|(id, _)| *id);
         let name = |id| self.containers.get(id).map_or(id, |known| known.name.as_str());
         let unclear: Vec<&str> = unclear.map(name).collect();
-        if !unclear.is_empty() {
+        // Nothing has a name yet at the first connection; what is found stopped then is its user's to tell.
+        if !unclear.is_empty() && self.connections > 0 {
             tracing::warn!(
                 containers = unclear.join(", "),
-                "they were ended while docker could not be watched, and it has forgotten too much since to tell by whom: they are left \
-                 as they are"
+                "they were ended while docker was not watched, and it can't be told by whom: they are left as they are"
             );
         }
         for (id, by) in ended {

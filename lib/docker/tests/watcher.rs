@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use nexus_docker::{
-    DiskReport, DiskSchedule, DiskWatcher, Docker, Health, ImageWatcher, Snapshot, Status, StopCause, Usage,
+    DiskReport, DiskSchedule, DiskWatcher, Docker, Earlier, Health, ImageWatcher, Snapshot, Status, StopCause, Usage,
     WatchOptions, Watcher,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -330,7 +331,9 @@ async fn what_an_engine_ends_on_its_return_nobody_has_asked_for() {
     until(&watcher, "the signal", |snapshot| matches!(snapshot.containers["b"].stop, StopCause::Requested { .. }))
         .await;
 
+    assert!(!watcher.has_lost_it());
     engine.leaves(&watcher).await;
+    assert!(watcher.has_lost_it());
     let stop = |id: &'static str| {
         engine.set(id, Fake { status: "exited", ..Fake::running("none") });
         engine.event(id, "kill", r#""signal":"15""#);
@@ -350,6 +353,7 @@ async fn what_an_engine_ends_on_its_return_nobody_has_asked_for() {
         snapshot.reconnects == 1 && matches!(snapshot.containers["d"].stop, StopCause::Requested { .. })
     };
     let after = until(&watcher, "its return", is_over).await;
+    assert!(!watcher.has_lost_it());
     let stop_of = |snapshot: &Snapshot, id: &str| snapshot.containers[id].stop;
     assert_eq!(stop_of(&after, "a"), StopCause::Engine);
     assert!(matches!(stop_of(&after, "b"), StopCause::Requested { .. }));
@@ -360,6 +364,20 @@ async fn what_an_engine_ends_on_its_return_nobody_has_asked_for() {
     let late = engine.watch(Duration::from_secs(5));
     let found = until(&late, "the list", |snapshot| snapshot.up).await;
     assert_eq!((stop_of(&found, "a"), stop_of(&found, "d")), (StopCause::Engine, StopCause::Unknown));
+    // Who acts on it has to know what the engine of before was asked for: by one who watched it until it went, and whom this one ended.
+    let now = Timestamp::now();
+    let long_ago = now - SignedDuration::from_hours(1);
+    for (earlier, expected) in [
+        (Earlier::Nobody, StopCause::Unknown),
+        (Earlier::UntilItWent(long_ago), StopCause::Unknown),
+        (Earlier::UntilItWent(now), StopCause::Engine),
+    ] {
+        let docker = Arc::new(Docker::connect(&engine.socket, Duration::from_secs(5)));
+        let options = WatchOptions { earlier, ..WatchOptions::default() };
+        let watcher = Watcher::spawn_with(docker, "nexus".to_owned(), options);
+        let found = until(&watcher, "the list", |snapshot| snapshot.up).await;
+        assert_eq!(stop_of(&found, "a"), expected, "{earlier:?}");
+    }
     *engine.is_old.lock().unwrap() = true;
     let later = engine.watch(Duration::from_secs(5));
     let found = until(&later, "the list", |snapshot| snapshot.up).await;
@@ -462,7 +480,7 @@ async fn probes_without_an_event_are_seen_at_the_list_by_who_asks_for_them() {
     engine.set("a", Fake::running("healthy"));
     engine.set("b", Fake::running("none"));
     engine.set("c", Fake { status: "exited", ..Fake::running("unhealthy") });
-    let options = WatchOptions { list_every: Duration::from_millis(20), fresh_probes: true };
+    let options = WatchOptions { list_every: Duration::from_millis(20), fresh_probes: true, ..WatchOptions::default() };
     let docker = Arc::new(engine.docker(Duration::from_secs(5)));
     let watcher = Watcher::spawn_with(docker, "nexus".to_owned(), options);
     until(&watcher, "the list", |snapshot| snapshot.up).await;
@@ -495,7 +513,7 @@ async fn a_probe_that_hangs_holds_up_no_event() {
     let engine = Engine::start();
     engine.set("a", Fake::running("healthy"));
     engine.set("b", Fake::running("healthy"));
-    let options = WatchOptions { list_every: Duration::from_millis(50), fresh_probes: true };
+    let options = WatchOptions { list_every: Duration::from_millis(50), fresh_probes: true, ..WatchOptions::default() };
     let docker = Arc::new(engine.docker(Duration::from_secs(1)));
     let watcher = Watcher::spawn_with(docker, "nexus".to_owned(), options);
     until(&watcher, "the list", |snapshot| snapshot.up).await;
@@ -511,7 +529,7 @@ async fn a_probe_that_hangs_holds_up_no_event() {
 async fn an_engine_that_hangs_is_down_until_it_answers_again() {
     let engine = Engine::start();
     engine.set("a", Fake::running("healthy"));
-    let options = WatchOptions { list_every: Duration::from_millis(20), fresh_probes: true };
+    let options = WatchOptions { list_every: Duration::from_millis(20), fresh_probes: true, ..WatchOptions::default() };
     let docker = Arc::new(engine.docker(Duration::from_secs(1)));
     let watcher = Watcher::spawn_with(docker, "nexus".to_owned(), options);
     until(&watcher, "the list", |snapshot| snapshot.up).await;

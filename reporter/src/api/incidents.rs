@@ -1,4 +1,5 @@
-//! The incidents: as the healer tells them, and while it can't be asked as its copy in Postgres says.
+//! The incidents: as the healer tells them, and while it can't be asked as its copy in Postgres says. The healer forgets what is long
+//! over, and its copy does not: so one of last year still has its page.
 
 use std::time::Duration;
 
@@ -71,16 +72,25 @@ impl App {
     }
 
     pub async fn incident(&self, id: Uuid) -> Result<Told<IncidentDetail>, Problem> {
-        let why = match self.of_the_healer(&format!("/api/v1/incidents/{id}"), &[]).await? {
-            Ok(detail) => return Ok(Told::by_the_healer(detail)),
-            Err(why) => why,
+        let (why, unknown) = match self.of_the_healer(&format!("/api/v1/incidents/{id}"), &[]).await {
+            Ok(Ok(detail)) => return Ok(Told::by_the_healer(detail)),
+            Ok(Err(why)) => (why, None),
+            Err(problem) if problem.0 == StatusCode::NOT_FOUND => {
+                ("the healer has forgotten it".to_owned(), Some(problem))
+            }
+            Err(problem) => return Err(problem),
         };
         let host = &self.sources.host;
         let read =
             async |client: &Client| Ok((incidents::detail(client, id).await?, incidents::written(client, host).await?));
-        let (detail, written) = self.of_the_copy(&why, read).await?;
         let missing = || Problem(StatusCode::NOT_FOUND, format!("there is no incident {id} in Postgres, and {why}"));
-        Ok(Told::by_the_copy(detail.ok_or_else(missing)?, &why, written))
+        match (self.of_the_copy(&why, read).await, unknown) {
+            (Ok((Some(detail), written)), _) => Ok(Told::by_the_copy(detail, &why, written)),
+            // In the healer's own words.
+            (_, Some(unknown)) => Err(unknown),
+            (Ok((None, _)), None) => Err(missing()),
+            (Err(problem), None) => Err(problem),
+        }
     }
 
     /// The healer's answer; inside, why there is none. What it says of the request itself is a problem of who asks.

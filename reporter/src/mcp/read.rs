@@ -200,11 +200,15 @@ impl Tools {
         let why = match self.healer() {
             Err(why) => why,
             Ok(healer) => {
-                let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                match healer.get(path, &query).await {
+                let asked: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                match healer.get(path, &asked).await {
                     Ok(told) => return Ok(Told::by_the_healer(told)),
                     // What is wrong with the question is wrong with it there too.
-                    Err(error) if matches!(error.status(), Some(400 | 404)) => return Err(error.to_string()),
+                    Err(error) if error.status() == Some(400) => return Err(error.to_string()),
+                    // It forgets what is long over, and its copy does not.
+                    Err(error) if error.status() == Some(404) => {
+                        return self.ask_reporter(path, query).await.map_err(|_| error.to_string());
+                    }
                     Err(error) => error.to_string(),
                 }
             }

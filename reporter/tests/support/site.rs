@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::database::Database;
 
+#[allow(clippy::panic, reason = "a test whose answer breaks the contract has failed")]
 #[path = "../../../lib/web/testing/contract.rs"]
 mod contract;
 
@@ -27,6 +28,9 @@ pub fn reader(database: &Database, password: &tempfile::NamedTempFile, bounds: B
     Reader::new(Own::reader(&database.url(), password.path().to_owned(), bounds.time).unwrap(), bounds)
 }
 
+/// Where nobody listens.
+const AWAY: &str = "http://127.0.0.1:1";
+
 /// A reporter whose parts are all away but Postgres, and Prometheus where one is given.
 pub struct Site {
     pub base: String,
@@ -37,14 +41,17 @@ pub struct Site {
 
 impl Site {
     pub async fn start(database: &Database, prometheus: &str) -> Site {
+        Site::with_healer(database, prometheus, AWAY).await
+    }
+
+    pub async fn with_healer(database: &Database, prometheus: &str, healer: &str) -> Site {
         _ = rustls::crypto::ring::default_provider().install_default();
         let password = password();
         let part = |name, base: &str| Part::new(name, base.to_owned(), Vec::new()).unwrap();
-        const AWAY: &str = "http://127.0.0.1:1";
         let sources = Sources {
             host: "pi".into(),
             stack: "nexus".into(),
-            healer: Ok(part(HEALER, AWAY)),
+            healer: Ok(part(HEALER, healer)),
             exporter: part("the exporter", AWAY),
             prometheus: part("Prometheus", prometheus),
             alertmanager: part("Alertmanager", AWAY),

@@ -42,6 +42,19 @@ fn beside_a_file_that_compose_finds_itself_it_is_one_that_it_reads_itself() {
 }
 
 #[test]
+fn an_env_that_names_the_files_is_read() {
+    let check = |env: &str, expected: Option<&str>| assert_eq!(compose_file(env), expected, "{env:?}");
+    check("", None);
+    check("#COMPOSE_FILE=a.yml\nCOMPOSE_FILE_X=b\nMY_COMPOSE_FILE=c\nCOMPOSE_FILE=\n", None);
+    check("A=1\nCOMPOSE_FILE=a.yml:b.yml\nB=2", Some("a.yml:b.yml"));
+    check("COMPOSE_FILE=a.yml\n export COMPOSE_FILE = \"/x/é b.yml\" \r\n", Some("/x/é b.yml"));
+    check("COMPOSE_FILE='a.yml'", Some("a.yml"));
+    let named = |value| is_named(value, Path::new("/p"), Path::new("/p/compose.nexus.yml"));
+    assert!(named("compose.yml:compose.nexus.yml") && named("./compose.nexus.yml") && named("/p/compose.nexus.yml"));
+    assert!(!named("compose.yml") && !named("/q/compose.nexus.yml"));
+}
+
+#[test]
 fn where_compose_would_not_read_it_it_is_one_of_its_own_and_that_is_said() {
     let check = |change: &dyn Fn(&mut Facts), file: &str, line: &str| {
         let mut facts = permitted();
@@ -51,6 +64,12 @@ fn where_compose_would_not_read_it_it_is_one_of_its_own_and_that_is_said() {
         assert!(plan.notes.iter().any(|note| note.ends_with(line)), "{:?}", plan.notes);
         assert!(!plan.done.files.contains(&plan.done.file));
     };
+    // An .env that names the files is told of nothing else.
+    check(
+        &|facts| facts.files_in_env = true,
+        "/home/pi/photos/compose.nexus.yml",
+        "COMPOSE_FILE=/home/pi/photos/compose.yml:/home/pi/photos/compose.nexus.yml'",
+    );
     // Started with -f, from another folder, or with an override file of the owner's, used or not.
     check(
         &|facts| facts.files = vec!["/home/pi/photos/prod.yml".into()],
