@@ -6,43 +6,23 @@
 
 mod support;
 
-use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use libtest_mimic::{Arguments, Trial};
 use nexus_reporter::{recall, report::facts::Vital};
 use serde_json::{Value, json};
 use support::{
-    database::{Database, VARIABLE},
+    database::{Database, cases},
     prometheus::{Fake, Mood, value},
     site::Site,
 };
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let url = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty());
-    let mut trials = Vec::new();
-    macro_rules! case {
-        ($name:ident) => {
-            let known = url.clone();
-            let name = stringify!($name);
-            let name = if url.is_some() { name.to_owned() } else { format!("{name} (set {VARIABLE})") };
-            let run = move || {
-                let url = known.unwrap_or_default();
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on($name(&url));
-                Ok(())
-            };
-            trials.push(Trial::test(name, run).with_ignored_flag(url.is_none()));
-        };
-    }
-    case!(the_last_hour_of_a_series_is_prometheus_s);
-    case!(a_service_has_a_history_with_its_incidents);
-    case!(while_the_healer_is_away_its_copy_tells);
-    case!(what_is_usual_is_recalled);
-    case!(a_comparison_knows_the_machine);
-    libtest_mimic::run(&arguments, trials).exit_code()
+cases! {
+    the_last_hour_of_a_series_is_prometheus_s,
+    a_service_has_a_history_with_its_incidents,
+    while_the_healer_is_away_its_copy_tells,
+    what_is_usual_is_recalled,
+    a_comparison_knows_the_machine,
 }
 
 /// The beginning of the hour in which this began, and what is so many hours before it.

@@ -13,10 +13,9 @@
 
 mod support;
 
-use std::{process::ExitCode, time::Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
-use libtest_mimic::{Arguments, Trial};
 use nexus_reporter::history::{
     generate::{self, Options, World},
     maintain,
@@ -24,7 +23,7 @@ use nexus_reporter::history::{
     store::{self, Subjects},
     window::{STEP, Window},
 };
-use support::database::{Database, VARIABLE};
+use support::database::{Database, cases};
 use tokio_postgres::Client;
 
 const LARGEST: f64 = 400.0;
@@ -32,18 +31,8 @@ const MOST_WRITTEN: f64 = 20.0;
 const DAYS: i64 = 2;
 const DAY: i64 = 86_400;
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let url = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty());
-    let known = url.clone();
-    let name = "a_year_and_a_day_stay_within_the_budget";
-    let name = if url.is_some() { name.to_owned() } else { format!("{name} (set {VARIABLE})") };
-    let run = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(a_year_and_a_day_stay_within_the_budget(&known.unwrap_or_default()));
-        Ok(())
-    };
-    libtest_mimic::run(&arguments, vec![Trial::test(name, run).with_ignored_flag(url.is_none())]).exit_code()
+cases! {
+    a_year_and_a_day_stay_within_the_budget,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

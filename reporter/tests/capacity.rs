@@ -5,47 +5,27 @@
 
 mod support;
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use libtest_mimic::{Arguments, Trial};
 use nexus_reporter::baseline::usual::Metric;
 use nexus_reporter::baseline::{self, Basis};
 use nexus_reporter::capacity::{self, Answer, Outlook, Resource};
 use nexus_reporter::history::generate::{self, Options};
 use nexus_reporter::history::retention::Keep;
 use nexus_reporter::usage::{self, UsageError};
-use support::database::{Database, VARIABLE};
+use support::database::{Database, cases};
 use tokio_postgres::Client;
 
 /// For a screen that is waited for. Unoptimised, decoding the rows takes several times as long.
 const LONGEST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 300 });
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let url = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty());
-    let mut trials = Vec::new();
-    macro_rules! case {
-        ($name:ident) => {
-            let known = url.clone();
-            let name = stringify!($name);
-            let name = if url.is_some() { name.to_owned() } else { format!("{name} (set {VARIABLE})") };
-            let run = move || {
-                let url = known.unwrap_or_default();
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on($name(&url));
-                Ok(())
-            };
-            trials.push(Trial::test(name, run).with_ignored_flag(url.is_none()));
-        };
-    }
-    case!(a_year_has_its_pattern_and_its_trend);
-    case!(a_generated_past_has_its_pattern_and_its_trend);
-    case!(hours_that_are_not_rolled_up_yet_count_too);
-    case!(who_is_not_known_is_told_who_is);
-    libtest_mimic::run(&arguments, trials).exit_code()
+cases! {
+    a_year_has_its_pattern_and_its_trend,
+    a_generated_past_has_its_pattern_and_its_trend,
+    hours_that_are_not_rolled_up_yet_count_too,
+    who_is_not_known_is_told_who_is,
 }
 
 /// Hours of `pi` from `from` to `to`: in Berlin, busy on Saturdays from 20 to 23 o'clock and every night at three, all a little

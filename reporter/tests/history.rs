@@ -6,10 +6,9 @@
 
 mod support;
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use libtest_mimic::{Arguments, Trial};
 use nexus_reporter::history::{
     columns::{HOSTS, MOUNTS, SERVICES},
     generate::{self, GenerateError, Options, World},
@@ -18,43 +17,25 @@ use nexus_reporter::history::{
     window::{self, LOOK_BACK},
 };
 use support::{
-    database::{Database, VARIABLE},
+    database::{Database, cases},
     eventually,
     prometheus::{Fake, Mood, STEP, value},
     reporter::Reporter,
 };
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let url = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty());
-    let mut trials = Vec::new();
-    macro_rules! case {
-        ($name:ident) => {
-            let known = url.clone();
-            let name = stringify!($name);
-            let name = if url.is_some() { name.to_owned() } else { format!("{name} (set {VARIABLE})") };
-            let run = move || {
-                let url = known.unwrap_or_default();
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on($name(&url));
-                Ok(())
-            };
-            trials.push(Trial::test(name, run).with_ignored_flag(url.is_none()));
-        };
-    }
-    case!(the_schema_is_what_the_columns_say);
-    case!(roles_have_the_rights_they_need_and_no_more);
-    case!(fifteen_days_are_fetched_and_then_what_is_new);
-    case!(what_was_missed_is_made_up_for);
-    case!(killed_anywhere_it_leaves_neither_hole_nor_duplicate);
-    case!(a_clock_that_was_wrong_does_no_lasting_harm);
-    case!(names_may_be_anything);
-    case!(prometheus_may_answer_anything);
-    case!(what_is_too_much_is_asked_for_in_pieces);
-    case!(hours_are_what_their_samples_say);
-    case!(retention_keeps_what_it_is_to_keep);
-    case!(a_made_up_past_needs_an_empty_database);
-    libtest_mimic::run(&arguments, trials).exit_code()
+cases! {
+    the_schema_is_what_the_columns_say,
+    roles_have_the_rights_they_need_and_no_more,
+    fifteen_days_are_fetched_and_then_what_is_new,
+    what_was_missed_is_made_up_for,
+    killed_anywhere_it_leaves_neither_hole_nor_duplicate,
+    a_clock_that_was_wrong_does_no_lasting_harm,
+    names_may_be_anything,
+    prometheus_may_answer_anything,
+    what_is_too_much_is_asked_for_in_pieces,
+    hours_are_what_their_samples_say,
+    retention_keeps_what_it_is_to_keep,
+    a_made_up_past_needs_an_empty_database,
 }
 
 fn now() -> i64 {

@@ -5,42 +5,20 @@
 
 mod support;
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
 use nexus_reporter::sql::{Bounds, SqlError};
 use serde_json::{Value, json};
 use support::{
-    database::{Database, VARIABLE},
+    database::{Database, cases},
     site::{Site, password, reader},
 };
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let url = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty());
-    let mut trials = Vec::new();
-    macro_rules! case {
-        ($name:ident) => {
-            let known = url.clone();
-            let name = stringify!($name);
-            let name = if url.is_some() { name.to_owned() } else { format!("{name} (set {VARIABLE})") };
-            let run = move || {
-                let url = known.unwrap_or_default();
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on($name(&url));
-                Ok(())
-            };
-            trials.push(Trial::test(name, run).with_ignored_flag(url.is_none()));
-        };
-    }
-    case!(a_question_only_reads);
-    case!(a_question_costs_no_more_than_it_may);
-    case!(a_question_takes_no_more_memory_than_it_may);
-    case!(what_can_be_asked_about_is_told);
-    libtest_mimic::run(&arguments, trials).exit_code()
+cases! {
+    a_question_only_reads,
+    a_question_costs_no_more_than_it_may,
+    a_question_takes_no_more_memory_than_it_may,
+    what_can_be_asked_about_is_told,
 }
 
 const SMALL: Bounds = Bounds { time: Duration::from_millis(1500), rows: 10, bytes: 4096, row_bytes: 1024 };

@@ -2,16 +2,51 @@
 
 use std::{
     net::SocketAddr,
+    process::ExitCode,
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use libtest_mimic::{Arguments, Trial};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
 use tokio_postgres::{Client, Config, NoTls, config::Host};
 
-pub const VARIABLE: &str = "NEXUS_TEST_DATABASE_URL";
+const VARIABLE: &str = "NEXUS_TEST_DATABASE_URL";
+
+/// Its name, and what is done with the server's URL.
+pub type Case = (&'static str, fn(&str));
+
+/// The `main` of a test program whose cases need a database: each is an async function that is given the server's URL.
+macro_rules! cases {
+    ($($name:ident),+ $(,)?) => {
+        fn main() -> std::process::ExitCode {
+            let cases: &[crate::support::database::Case] = &[$((stringify!($name), |url| crate::support::database::complete($name(url)))),+];
+            crate::support::database::run(cases)
+        }
+    };
+}
+pub(crate) use cases;
+
+/// Without a URL the cases are reported as ignored, with the reason in their names.
+pub fn run(cases: &[Case]) -> ExitCode {
+    let url = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty());
+    let trials = cases.iter().map(|&(name, case)| {
+        let name = if url.is_some() { name.to_owned() } else { format!("{name} (set {VARIABLE})") };
+        let known = url.clone().unwrap_or_default();
+        let run = move || {
+            case(&known);
+            Ok(())
+        };
+        Trial::test(name, run).with_ignored_flag(url.is_none())
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+pub fn complete(case: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(case);
+}
 
 /// A database of its own for each case, and a way to it that can be cut.
 pub struct Database {
