@@ -305,6 +305,7 @@ async fn what_an_engine_ended_on_its_return_while_no_healer_had_watched_it_is_le
         healer.alert("shop", "web").await;
         healer.refused("stopped_by_unknown").await;
         assert_eq!(engine.all_restarts(), []);
+        healer.says("they stopped while nobody watched").await;
         let log = healer.log();
         let named = log.lines().find(|line| line.contains("they stopped while nobody watched"));
         assert!(named.is_some_and(|line| line.contains("shop-web-1")), "{log}");

@@ -140,7 +140,7 @@ async fn with_alertmanager_out_of_reach_the_healer_prompts_itself_after_ten_seco
     assert_eq!((detail.incident.alert.as_str(), detail.attempts.len()), ("HealerAlone", 1));
     let said = "alertmanager brought no alert within 10 s: looked at without one";
     assert!(detail.events[0].detail.ends_with(said), "{:?}", detail.events[0]);
-    assert!(healer.log().contains("the healer takes its own alert as the prompt"), "{}", healer.log());
+    healer.says("the healer takes its own alert as the prompt").await;
     // Also what is only watched is looked at; what is switched off, and Nexus itself, is not.
     healer.incident("web2", "watching", |it| it.incident.state == IncidentState::Watching).await;
     assert_eq!(own_prompts(&healer, "unreachable").await, Some(2.0));
@@ -173,7 +173,7 @@ async fn a_silence_stands_also_when_alertmanager_has_gone() {
     healer.tells(&alertmanager);
     healer.start().await;
     healer.sees("web2", "running", "healthy").await;
-    eventually("the silences are known", async || healer.log().contains("alertmanager answers").then_some(())).await;
+    healer.says("alertmanager answers").await;
     alertmanager.leave();
     engine.change("c1", |it| it.health = Some("unhealthy"));
     engine.change("c2", |it| it.health = Some("unhealthy"));

@@ -54,7 +54,7 @@ async fn a_changed_policy_is_in_force_in_seconds_and_a_broken_one_changes_nothin
     .await;
     let (_, status) = healer.api("GET", "/api/v1/status", "").await;
     assert!(status.contains("line 3: healing.attemps: there is no such key; attempts is meant"), "{status}");
-    assert!(healer.log().contains("the one of before stays in force"));
+    healer.says("the one of before stays in force").await;
     mode_becomes(&healer, "app", Mode::Heal).await;
 
     // As an editor does it: another file in the place of the old one.
@@ -94,7 +94,7 @@ async fn a_start_that_finds_a_broken_policy_goes_on_with_the_one_of_before_and_s
         let (_, status) = healer.api("GET", "/api/v1/status", "").await;
         let expected = if broken.is_some() { "healer.yml, line 1: default" } else { "No such file" };
         assert!(status.contains(expected), "{status}");
-        assert!(healer.log().contains("the one that was in force last"), "{}", healer.log());
+        healer.says("the one that was in force last").await;
     }
     // It heals.
     engine.set("c1", Fake::service("blog", "app").without_label("nexus.heal").ill());
@@ -115,7 +115,7 @@ async fn sighup_reads_the_policy_at_once_and_ends_nothing() {
     let healer = Healer::started(&engine).await;
     healer.sees("app", "running", "healthy").await;
     healer.hangup();
-    eventually("the answer to SIGHUP", async || healer.log().contains("it has not changed").then_some(())).await;
+    healer.says("it has not changed").await;
     healer.policy(&format!("{POLICY}default: heal\n"));
     healer.hangup();
     mode_becomes(&healer, "app", Mode::Heal).await;

@@ -210,6 +210,11 @@ impl Healer {
         self.running.as_ref().unwrap().log.lock().unwrap().clone()
     }
 
+    /// Waits for words in its log: they come by a pipe, after what they are about can be seen already.
+    pub async fn says(&self, words: &str) {
+        eventually(words, async || self.log().contains(words).then_some(())).await;
+    }
+
     /// Resident memory in KiB: (private, shared with files).
     pub fn resident(&self) -> (u64, u64) {
         let pid = self.running.as_ref().unwrap().child.id();
