@@ -20,7 +20,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
                 "Remove images that no container uses",
                 Some("docker image ls"),
                 "docker image prune --all",
-                "an image that is wanted again is pulled or built again",
+                "an image that is wanted again is pulled or built again; Nexus' builder too, at the next upgrade",
             ),
             "build_cache" => ("Empty the build cache", None, "docker builder prune", "the next build takes longer"),
             // Data: only what has no name goes, and only after a look.
