@@ -578,6 +578,40 @@ fn numbers_in_tables_have_a_unit() {
     });
 }
 
+/// What is down is worked out once, by the recording rule that the alert stands on.
+#[test]
+fn down_means_the_same_everywhere() {
+    let mut found = 0;
+    for (file, dashboard) in dashboards() {
+        for (name, panel) in shown(&dashboard) {
+            let expressions: Vec<&str> = list(&panel["targets"]).iter().map(|target| text(&target["expr"])).collect();
+            assert!(
+                !expressions.iter().any(|it| it.contains("docker_container_stopped_on_purpose")),
+                "{file}: {name} works out by itself what is down"
+            );
+            if text(&panel["title"]) == "Down" {
+                found += 1;
+                assert!(expressions.iter().all(|it| it.contains("container:docker_down:max")), "{file}: {name}");
+            }
+        }
+    }
+    assert_eq!(found, 2, "panels called Down");
+}
+
+#[test]
+fn a_full_disk_is_full_and_not_in_no_time() {
+    let all = dashboards();
+    let (_, capacity) = all.iter().find(|(name, _)| name == "capacity.json").unwrap();
+    let panels = shown(capacity);
+    let (_, disks) = panels.iter().find(|(_, panel)| text(&panel["title"]) == "Disks").unwrap();
+    let overrides = list(&disks["fieldConfig"]["overrides"]);
+    let full_in = overrides.iter().find(|it| it["matcher"]["options"] == "Full in").unwrap();
+    let mappings = list(&full_in["properties"]).iter().find(|it| it["id"] == "mappings").unwrap();
+    assert_eq!(mappings["value"][0]["options"]["0"]["text"], "full");
+    // The query gives that 0 for a disk that is full, however it has grown.
+    assert!(text(&disks["targets"][0]["rawSql"]).contains("THEN 0\n"), "{}", disks["targets"][0]);
+}
+
 /// Grafana joins the answers of a table's queries by all labels they share, the metric's own name among them: with it, each query
 /// would have lines of its own.
 #[test]

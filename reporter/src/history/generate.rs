@@ -196,10 +196,10 @@ impl World {
         for (name, value) in values {
             put(&HOSTS, name, |column| batch.hosts.put(key.clone(), column, at as f64, value));
         }
-        // Images pile up until they are pruned each month; the data disk fills steadily: 250 MB and 60 MB a day.
+        // Images pile up until they are pruned each month; both disks fill steadily, and after a year a quarter of each is left.
         let pile = (tide.days.max(0.0) % 30.0) * 40.0 * MIB;
         for (mountpoint, size, used, files) in [
-            ("/", 29.0 * GIB, 11.0 * GIB + 60.0 * MIB * tide.days + pile, 1.9e6),
+            ("/", 29.0 * GIB, 11.0 * GIB + 15.0 * MIB * tide.days + pile, 1.9e6),
             ("/boot/firmware", 510.0 * MIB, 74.0 * MIB, 0.0),
             ("/mnt/data", 230.0 * GIB, 60.0 * GIB + 250.0 * MIB * tide.days, 15e6),
         ] {
@@ -341,6 +341,28 @@ mod tests {
     fn subjects_have_names_of_their_own() {
         let names: std::collections::BTreeSet<_> = (0..100).map(World::service_name).collect();
         assert_eq!(names.len(), 100);
+    }
+
+    #[test]
+    fn disks_fill_and_after_a_year_none_is_full() {
+        let world = world();
+        // As df counts, and as the alerts do.
+        let used = |days: i64| -> Vec<(String, f64)> {
+            let at = world.begin + days * DAY;
+            let batch = world.batch(Window { first: at, last: at });
+            let rows = batch.mounts.rows().map(|(key, mut rows)| {
+                let row = rows.next().unwrap();
+                let of = |name: &str| row.get(MOUNTS.place(name).unwrap()).unwrap();
+                (key.mountpoint.clone(), of("used_bytes") / (of("used_bytes") + of("available_bytes")))
+            });
+            rows.collect()
+        };
+        let (first, last) = (used(1), used(365));
+        assert_eq!(first.len(), 6);
+        for ((mountpoint, first), (_, last)) in first.iter().zip(&last) {
+            assert!(*last < 0.8, "{mountpoint} is {last} full");
+            assert!(mountpoint == "/boot/firmware" || *last > first + 0.1, "{mountpoint} went from {first} to {last}");
+        }
     }
 
     #[test]
