@@ -367,7 +367,7 @@ async fn note_if_lost(watcher: &Watcher, journal: &Journal) {
 
 /// Who tells a person while Alertmanager is away. Without it healing goes on as it is, so a wrong setting is no reason not to start.
 fn bot(config: &Config) -> Option<Bot> {
-    match config.bot() {
+    match config.telegram.bot() {
         Ok(Some(bot)) => Some(bot),
         Ok(None) => {
             tracing::info!("telegram is not set up: while alertmanager is away nobody is told of anything");
