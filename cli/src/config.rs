@@ -197,6 +197,12 @@ fn write_when_changed(path: &Path, text: &str) -> Result<bool> {
     for folder in [path.parent().and_then(Path::parent), path.parent()].into_iter().flatten() {
         make_folder(folder, Access { mode: 0o755, owner })?;
     }
+    // Docker makes an empty folder of root's in the place of a mounted file that is gone when it starts the containers of
+    // before. The folder is taken away, a full one stays and is complained about.
+    if path.is_dir() {
+        fs::remove_dir(path)
+            .with_context(|| format!("cannot put a file in the place of the folder {}", path.display()))?;
+    }
     if read_text(path, TEXT_LIMIT)?.as_deref() == Some(text) {
         return Ok(false);
     }
@@ -319,6 +325,20 @@ mod tests {
         assert!(read("prometheus/targets/loft.yml").ends_with("\nhost: \"loft\"\n"));
         assert!(!folder.path().join("rendered/prometheus/targets/den.yml").exists());
         assert!(folder.path().join("rendered/prometheus/targets/other-pi.yml").exists());
+    }
+
+    #[test]
+    fn an_empty_folder_where_docker_missed_a_file_is_replaced_and_a_full_one_is_not() {
+        let folder = checkout();
+        let home = Home::for_test(folder.path(), "NEXUS_HOST=den\n");
+        let path = folder.path().join("rendered/alertmanager/alertmanager.yml");
+        fs::create_dir_all(&path).unwrap();
+        render_all(&home).unwrap();
+        assert!(path.is_file());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir_all(path.join("kept")).unwrap();
+        assert!(render_all(&home).unwrap_err().to_string().contains("in the place of the folder"));
+        assert!(path.join("kept").exists());
     }
 
     #[test]
