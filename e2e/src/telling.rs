@@ -112,6 +112,17 @@ impl Telling {
         self.start("alertmanager", &image("NEXUS_IMAGE_ALERTMANAGER")?, port, &mounts, &arguments).await
     }
 
+    /// Gives one that runs another configuration.
+    pub async fn reconfigure(&self, alertmanager: &Server, configuration: &str) -> Result<()> {
+        let path = self.folder.path().join("alertmanager/alertmanager.yml");
+        std::fs::write(&path, configuration).with_context(|| format!("cannot write {}", path.display()))?;
+        let answer = self.http.post(format!("{}/-/reload", alertmanager.url)).send().await?;
+        if !answer.status().is_success() {
+            bail!("Alertmanager does not take it: {}", answer.text().await.unwrap_or_default());
+        }
+        Ok(())
+    }
+
     /// A Prometheus with what lies in a folder of [`Telling::readable`].
     pub async fn prometheus(&self, folder: &Path, more: &[String]) -> Result<Server> {
         let port = free_port()?;

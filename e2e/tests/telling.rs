@@ -22,6 +22,7 @@ const CASES: &[Case] = &[
     ("at_night_only_what_is_critical_is_told", Duration::from_secs(300), || {
         Box::pin(quiet::at_night_only_what_is_critical_is_told())
     }),
+    ("what_ends_at_night_is_not_told", Duration::from_secs(900), || Box::pin(quiet::what_ends_at_night_is_not_told())),
 ];
 
 /// A measurement, for docs/performance.md: with `--ignored`, and in `./nexus test soak`.
