@@ -47,6 +47,8 @@ struct Bot {
     stumbles: Mutex<Vec<(String, Option<StatusCode>)>>,
     /// Messages with these words don't get through.
     cut_off: Mutex<BTreeSet<String>>,
+    /// The words of those that did not.
+    held_back: Mutex<Vec<String>>,
 }
 
 /// A running server.
@@ -66,6 +68,7 @@ impl Telegram {
             refused: Mutex::default(),
             stumbles: Mutex::default(),
             cut_off: Mutex::default(),
+            held_back: Mutex::default(),
         });
         let listener =
             tokio::net::TcpListener::bind(("0.0.0.0", 0)).await.context("cannot listen for Telegram messages")?;
@@ -108,6 +111,11 @@ impl Telegram {
                 words.remove(word);
             }
         }
+    }
+
+    /// How many messages with a word did not get through.
+    pub fn held_back(&self, word: &str) -> usize {
+        self.bot.held_back.lock().map(|all| all.iter().filter(|other| *other == word).count()).unwrap_or_default()
     }
 
     /// How often it is still to stumble over a word.
@@ -167,7 +175,12 @@ fn no_answer() -> Response {
 impl Bot {
     fn is_cut_off(&self, body: &[u8]) -> bool {
         let text = String::from_utf8_lossy(body);
-        self.cut_off.lock().is_ok_and(|words| words.iter().any(|word| text.contains(word.as_str())))
+        let found = self.cut_off.lock().ok().and_then(|words| words.iter().find(|word| text.contains(*word)).cloned());
+        let Some(word) = found else { return false };
+        if let Ok(mut held_back) = self.held_back.lock() {
+            held_back.push(word);
+        }
+        true
     }
 
     fn stumble(&self, body: &[u8]) -> Option<Option<StatusCode>> {
@@ -219,8 +232,8 @@ mod tests {
     use super::*;
 
     fn bot() -> Bot {
-        let (accepted, refused, stumbles, cut_off) = Default::default();
-        Bot { token: "1:a".into(), chat_id: -100, accepted, refused, stumbles, cut_off }
+        let (accepted, refused, stumbles, cut_off, held_back) = Default::default();
+        Bot { token: "1:a".into(), chat_id: -100, accepted, refused, stumbles, cut_off, held_back }
     }
 
     #[test]
@@ -233,6 +246,14 @@ mod tests {
         assert_eq!(bot.stumble(b"the web"), Some(Some(StatusCode::TOO_MANY_REQUESTS)));
         assert_eq!(bot.stumble(b"the web"), None);
         assert_eq!(bot.stumble(b"the api"), Some(Some(StatusCode::BAD_REQUEST)));
+    }
+
+    #[test]
+    fn what_is_cut_off_is_counted() {
+        let bot = bot();
+        bot.cut_off.lock().unwrap().insert("web".into());
+        assert!(bot.is_cut_off(b"the web") && !bot.is_cut_off(b"the api"));
+        assert_eq!(*bot.held_back.lock().unwrap(), ["web"]);
     }
 
     #[tokio::test]

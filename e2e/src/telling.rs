@@ -7,6 +7,7 @@
 pub mod cost;
 pub mod incidents;
 pub mod messages;
+pub mod played;
 pub mod quiet;
 pub mod random;
 pub mod scale;
