@@ -15,6 +15,7 @@ mod proxy;
 mod queries;
 mod tune;
 mod webhook;
+mod without_alertmanager;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -75,6 +76,5 @@ cases! {
 cases! {
     ALONE:
     fast_path::without_prometheus_a_service_is_healed_at_once,
-    fast_path::without_alertmanager_a_service_is_healed_after_ten_seconds,
-    agents::without_alertmanager_a_message_goes_to_telegram_directly,
+    without_alertmanager::healing_goes_on_and_what_matters_is_told_once,
 }

@@ -32,14 +32,10 @@ pub async fn without_prometheus_a_service_is_healed_at_once(stack: &Stack) -> Re
     project.down().await
 }
 
-pub async fn without_alertmanager_a_service_is_healed_after_ten_seconds(stack: &Stack) -> Result<()> {
-    let project = Project::up(stack, "no-alertmanager", &[Service::new("web").heal("true")]).await?;
-    let before = project.container("web").await?;
+/// What holds while Alertmanager is stopped.
+pub async fn healed_after_ten_seconds(stack: &Stack, project: &Project<'_>, before: &Container) -> Result<()> {
     let own = stack.healer_metric("nexus_healer_own_prompts_total{cause=\"unreachable\"}").await?;
-    stack.compose(&["stop", "alertmanager"]).await?;
-    let healed = healed(stack, &project, &before).await;
-    stack.compose(&["start", "alertmanager"]).await?;
-    let (took, detail) = healed?;
+    let (took, detail) = healed(stack, project, before).await?;
     ensure!(detail.incident.alert == "HealerAlone", "the prompt was {}", detail.incident.alert);
     ensure!(
         detail.events.iter().any(|event| event.detail.contains("alertmanager brought no alert")),
@@ -52,7 +48,7 @@ pub async fn without_alertmanager_a_service_is_healed_after_ten_seconds(stack: &
     eprintln!("from unhealthy to the restart without Alertmanager: {took:#}");
     let now = stack.healer_metric("nexus_healer_own_prompts_total{cause=\"unreachable\"}").await?;
     ensure!(now == own + 1.0, "own prompts: {own} before, {now} after");
-    project.down().await
+    Ok(())
 }
 
 /// Makes the service ill; gives the time from Docker's word to Docker's first signal, and the closed incident.
