@@ -17,7 +17,7 @@ use crate::heal::{Target, source_words};
 use crate::home::Home;
 use crate::http::{Part, segment};
 use crate::incidents;
-use crate::text::{Paint, ago, duration, local, plain, shorten, table};
+use crate::text::{Paint, ago, count, duration, local, plain, shorten, table};
 
 /// How long `heal now --wait` looks on: longer than a stop time-out and a slow start take.
 const WAIT: Duration = Duration::from_secs(15 * 60);
@@ -126,7 +126,8 @@ pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String 
         line("needs", format!("{}/{}, which is not well: {}", obstacle.project, obstacle.service, obstacle.problem));
     }
     for budget in detail.budgets.iter().filter(|budget| budget.spent > 0) {
-        line("budget", format!("{} of {} restarts of {} are spent", budget.spent, budget.of, budget.container));
+        let of = count(budget.of, "restart");
+        line("budget", format!("{}: {} of {of} spent", budget.container, budget.spent));
     }
     if let Some(pause) = &detail.pause {
         line("paused", pause_words(pause, now));
@@ -380,7 +381,7 @@ mod tests {
             "photos/web is blocked: waits for photos/db (exited\u{fffd}[2J with code 1)\n",
             "container   photos-web-1: running, health unhealthy\n",
             "mode        heal (label nexus.heal)\n",
-            "budget      2 of 6 restarts of photos-web-1 are spent\n",
+            "budget      photos-web-1: 2 of 6 restarts spent\n",
             "next        wait until photos/db is well\n",
             "to act      ./nexus heal now photos/web\n",
         ] {

@@ -8,7 +8,7 @@ use nexus_model::plain::plain;
 use crate::baseline::peaks::weekday;
 use crate::baseline::{Baseline, Basis, Metric, MetricBaseline, ServiceUsage};
 use crate::render::markdown::escape as markdown;
-use crate::report::format::{bytes, percent};
+use crate::report::format::{bytes, count, percent};
 
 /// From empty to full; ASCII, so that every terminal and mail shows it.
 const SHADES: &[u8; 10] = b".:-=+*oO#@";
@@ -33,8 +33,8 @@ fn heading(baseline: &Baseline) -> String {
         None => "too few days yet for what is usual: it takes a week",
     };
     format!(
-        "{} hours from {} to {}, {} ({basis})",
-        baseline.hours,
+        "{} from {} to {}, {} ({basis})",
+        count(baseline.hours, "hour"),
         date(baseline.from),
         date(baseline.to),
         baseline.time_zone

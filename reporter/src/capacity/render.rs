@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use nexus_model::plain::plain;
 
 use crate::capacity::carry::MOST_SERVICES;
-use crate::capacity::{Answer, Capacity, Carries, Outlook, Resource};
+use crate::capacity::{Answer, Capacity, Carries, Load, Outlook, Resource};
 use crate::render::markdown::escape as markdown;
-use crate::report::format::{bytes, percent};
+use crate::report::format::{bytes, count, percent};
 
 /// For a terminal.
 pub fn text(capacity: &Capacity) -> String {
@@ -22,7 +22,7 @@ pub fn text(capacity: &Capacity) -> String {
         }
     }
     let Some(load) = &capacity.load else { return out };
-    _ = writeln!(out, "\nMore services like the {} that run here{}", load.services, each(capacity));
+    _ = writeln!(out, "\nMore services like {}{}", present(load), each(capacity));
     let width = capacity.carries.iter().map(|carries| carries.machine.title.chars().count()).max().unwrap_or_default();
     let names = capacity.carries.iter().map(|carries| carries.machine.name.len()).max().unwrap_or_default();
     for carries in &capacity.carries {
@@ -53,7 +53,7 @@ pub fn markdown_page(capacity: &Capacity) -> String {
         }
     }
     let Some(load) = &capacity.load else { return out };
-    _ = writeln!(out, "\n## More services like the {} that run here{}\n", load.services, each(capacity));
+    _ = writeln!(out, "\n## More services like {}{}\n", present(load), each(capacity));
     out.push_str("| Machine | The present load takes | More services |\n|---|---|---|\n");
     for carries in &capacity.carries {
         let [uses, verdict] = verdict(carries);
@@ -74,7 +74,7 @@ pub fn markdown_page(capacity: &Capacity) -> String {
 
 fn history(capacity: &Capacity) -> String {
     match capacity.last_day {
-        Some(last) => format!("{} days of history, the last {last}", capacity.days),
+        Some(last) => format!("{} of history, the last {last}", count(capacity.days, "day")),
         None => "nothing is recorded yet".to_owned(),
     }
 }
@@ -116,6 +116,7 @@ pub fn said(outlook: &Outlook) -> String {
         Resource::Memory | Resource::Disk => format!("{} a day", bytes(per_day.abs())),
     };
     match &outlook.answer {
+        Answer::TooLittleHistory { days: 1, needed } => format!("1 day is too little for a trend: it takes {needed}"),
         Answer::TooLittleHistory { days, needed } => format!("{days} days are too few for a trend: it takes {needed}"),
         Answer::Reached => "has run out".to_owned(),
         Answer::NoTrend => "no trend".to_owned(),
@@ -126,6 +127,13 @@ pub fn said(outlook: &Outlook) -> String {
             let grows = a_day(*per_day);
             format!("runs out on {on} ({interval_percent} %: {earliest} {until}), grows by {grows}")
         }
+    }
+}
+
+fn present(load: &Load) -> String {
+    match load.services {
+        1 => "the one that runs here".to_owned(),
+        services => format!("the {services} that run here"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A memory limit that fits: higher where processes are killed for memory or soon will be, lower where most of it is never used.
 
 use super::super::facts::Facts;
-use super::super::format::{bytes, compose_mib, percent, round_up_mib};
+use super::super::format::{bytes, compose_mib, count, percent, round_up_mib, times};
 use super::{Change, Kind, Recommendation, Urgency, compose, killed, memory, services, shell, up};
 
 /// Lowering wants a whole week: work of the weekend counts too.
@@ -38,8 +38,8 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         let raise = wanted > limit;
         let mut evidence = Vec::new();
         if killed > 0.0 {
-            let times = if killed < 2.0 { "once".to_owned() } else { format!("{killed:.0} times") };
-            evidence.push(format!("the kernel killed a process of it for memory {times} in {}", days(memory.days)));
+            let often = times(killed);
+            evidence.push(format!("the kernel killed a process of it for memory {often} in {}", days(memory.days)));
         }
         if let Some(p99) = memory.p99 {
             let part = percent(p99 / limit);
@@ -78,8 +78,8 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
 fn days(days: f64) -> String {
     match days * 24.0 {
         hours if hours < 1.5 => "the last hour".to_owned(),
-        hours if hours < 48.0 => format!("{hours:.0} hours"),
-        _ => format!("{days:.0} days"),
+        hours if hours < 48.0 => count(format_args!("{hours:.0}"), "hour"),
+        _ => count(format_args!("{days:.0}"), "day"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::facts::{Container, Facts, ServiceName};
-use super::super::format::{bytes, compose_mib, percent, round_up_mib};
+use super::super::format::{bytes, compose_mib, count, percent, round_up_mib};
 use super::{Change, Kind, Memory, Recommendation, Urgency, compose, memory, services, shell, up};
 
 /// A limit from less than a day would be a guess, and one that is too small does harm.
@@ -44,9 +44,9 @@ fn of_project(facts: &Facts, project: String, services: &[(ServiceName, &Contain
         let part =
             total.map_or_else(String::new, |total| format!(", {} of the machine", percent(memory.working_set / total)));
         format!(
-            "{service}: no limit; at most {}{part}, over {:.0} days",
+            "{service}: no limit; at most {}{part}, over {}",
             bytes(memory.working_set),
-            memory.days.max(1.0)
+            count(format_args!("{:.0}", memory.days.max(1.0)), "day")
         )
     });
     let lines = services
