@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use nexus_reporter::report::{Question, Report, judge};
 use nexus_reporter::sources::{HistorySource, Sources, gather};
 
+use crate::docker;
 use crate::failure::mistake;
 use crate::home::Home;
 use crate::http::Part;
@@ -93,6 +94,7 @@ pub fn sources(home: &Home) -> Result<Sources> {
         reporter: Some(Part::reporter(home)?.into_inner()),
         history: HistorySource::Service(Part::reporter(home)?.into_inner()),
         procfs: PathBuf::from("/proc"),
+        docker_wants_sudo: docker::wants_sudo(),
     })
 }
 

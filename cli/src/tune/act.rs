@@ -172,18 +172,19 @@ fn still_named(done: &Done) -> Option<String> {
 async fn back(done: &Done, how: &Undoing<'_>) -> Result<Option<String>> {
     let now = read_text(&done.file, TEXT_LIMIT)?;
     let services = done.service_names();
+    let docker = crate::docker::word();
     let after = match compose::undo(&done.file, how.standing, how.rest, now.as_deref()) {
         Undo::Write(after) => after,
         Undo::Gone => {
             return Ok(Some(format!(
-                "{} was gone already; what still runs with it loses it at the next docker compose up -d in {}",
+                "{} was gone already; what still runs with it loses it at the next {docker} compose up -d in {}",
                 done.file.display(),
                 done.working_dir.display()
             )));
         }
         Undo::Changed => bail!(
             "{} was changed since Nexus wrote it, so it stays as it is: take out of it what you don't want for {}, then run \
-             docker compose up -d in {}",
+             {docker} compose up -d in {}",
             done.file.display(),
             services.join(", "),
             done.working_dir.display()
@@ -209,7 +210,7 @@ async fn back(done: &Done, how: &Undoing<'_>) -> Result<Option<String>> {
     if let Some(why_not) = why_not {
         put(&done.file, beside, after.as_deref())?;
         return Ok(Some(format!(
-            "only {} was changed, the containers were not: {why_not}. Run docker compose up -d in {} when it suits you",
+            "only {} was changed, the containers were not: {why_not}. Run {docker} compose up -d in {} when it suits you",
             done.file.display(),
             done.working_dir.display()
         )));

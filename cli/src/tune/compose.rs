@@ -35,6 +35,8 @@ pub struct Facts {
     pub files_in_env: bool,
     /// The services in question.
     pub services: BTreeMap<String, Service>,
+    /// How its owner calls docker.
+    pub docker: &'static str,
     /// What Compose would do now without any change of ours; `Err` tells what.
     pub as_it_runs: Option<Result<(), String>>,
 }
@@ -168,7 +170,8 @@ pub fn plan(facts: &Facts, wanted: &Services, standing: &[&Done]) -> Result<Plan
         Some(Err(other)) => {
             return Err(format!(
                 "its files, its .env or its image are no longer what it was started with, so that more would change ({other}): run \
-                 docker compose up -d there first"
+                 {} compose up -d there first",
+                facts.docker
             ));
         }
         None => return Err("what Compose would do could not be asked".into()),

@@ -307,7 +307,7 @@ impl Caller<'_> {
 /// What is to be known of some services of a project before anything is planned. `ours`: what Nexus has ever written for it.
 pub async fn project(project: &str, services: &BTreeSet<&str>, ours: &[&Path]) -> Result<Facts> {
     let all = containers().await?;
-    let mut facts = Facts { project: project.to_owned(), ..Facts::default() };
+    let mut facts = Facts { project: project.to_owned(), docker: crate::docker::word(), ..Facts::default() };
     let mut names: Vec<&str> = Vec::new();
     let mut labelled: Vec<&Inspected> = Vec::new();
     for name in services {

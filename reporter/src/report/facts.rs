@@ -24,6 +24,8 @@ pub struct Facts {
     pub host: String,
     /// The Compose project that Nexus itself is.
     pub stack: String,
+    /// Who reads this may ask Docker only with sudo.
+    pub docker_wants_sudo: bool,
     pub healer: Answer<HealerStatus>,
     /// `None` when the healer could not be asked.
     pub services: Option<Vec<ServiceView>>,

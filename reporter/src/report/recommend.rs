@@ -44,7 +44,8 @@ pub struct Recommendation {
     pub check: Option<String>,
     /// Lines for compose.override.yml in the folder of the project.
     pub compose: Option<String>,
-    /// To be typed in order, in the folder of the project where there is one.
+    /// To be typed in order, in the folder of the project where there is one. `nexus` puts sudo before docker where who asks may not
+    /// ask Docker; the service's page and API can't know that, and leave it to who reads.
     pub commands: Vec<String>,
     /// The same for a program: what `nexus tune apply` does. Empty where only the owner can.
     pub changes: Vec<Change>,
@@ -170,9 +171,25 @@ pub fn recommendations(facts: &Facts) -> Vec<Recommendation> {
         healing_off::recommend,
     ];
     let mut all: Vec<Recommendation> = kinds.iter().flat_map(|recommend| recommend(facts)).collect();
+    if facts.docker_wants_sudo {
+        all.iter_mut().for_each(with_sudo);
+    }
     let gain = |it: &Recommendation| it.gain_bytes.unwrap_or_default();
     all.sort_by(|a, b| (a.urgency, a.kind).cmp(&(b.urgency, b.kind)).then(gain(b).total_cmp(&gain(a))));
     all
+}
+
+/// For who may ask Docker only so.
+pub fn with_sudo(it: &mut Recommendation) {
+    for command in it.commands.iter_mut().chain(&mut it.check) {
+        if is_of_docker(command) {
+            command.insert_str(0, "sudo ");
+        }
+    }
+}
+
+pub fn is_of_docker(command: &str) -> bool {
+    command.starts_with("docker ")
 }
 
 /// The running containers of the owner's Compose services. Nexus looks after its own.
@@ -326,6 +343,23 @@ mod tests {
                 assert!(it.commands.iter().any(|command| command.contains(service)), "{it:?}");
             }
         }
+    }
+
+    #[test]
+    fn who_may_not_ask_docker_reads_commands_with_sudo() {
+        let mut facts = worst("photos");
+        let commands = |facts: &Facts| -> Vec<String> {
+            recommendations(facts).into_iter().flat_map(|it| it.check.into_iter().chain(it.commands)).collect()
+        };
+        let plain = commands(&facts);
+        assert!(plain.iter().any(|command| is_of_docker(command)), "{plain:?}");
+        facts.docker_wants_sudo = true;
+        let mine = commands(&facts);
+        assert!(!mine.iter().any(|command| is_of_docker(command)), "{mine:?}");
+        // Once, and nothing else is changed.
+        let without = |command: &String| command.replace("sudo docker ", "docker ");
+        assert_eq!(mine.iter().map(without).collect::<Vec<_>>(), plain);
+        assert!(!mine.iter().any(|command| command.starts_with("sudo sudo")), "{mine:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ fn permitted() -> Facts {
         working_dir: "/home/pi/photos".into(),
         files: vec!["/home/pi/photos/compose.yml".into()],
         services: [("web".to_owned(), service)].into(),
+        docker: "docker",
         as_it_runs: Some(Ok(())),
         ..Facts::default()
     }

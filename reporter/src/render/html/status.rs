@@ -9,6 +9,7 @@ use crate::{
     report::{
         FilesystemReport, Healed, IncidentReport, Recommendation, Report, ServiceReport, Verdict, VitalReport,
         format::{bytes, count, percent},
+        recommend::is_of_docker,
     },
 };
 
@@ -262,6 +263,9 @@ fn recommended(recommendation: &Recommendation) -> Markup {
             @if !recommendation.commands.is_empty() {
                 p { "Then:" }
                 pre tabindex="0" { @for command in &recommendation.commands { (plain(command)) "\n" } }
+            }
+            @if recommendation.check.iter().chain(&recommendation.commands).any(|command| is_of_docker(command)) {
+                p class="soft" { "docker with sudo, if your user is not in the group docker." }
             }
         }
     }
