@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use nexus_model::plain::plain;
 
-use crate::capacity::carry::MOST_SERVICES;
+use crate::capacity::carry::{FEWEST_LOAD_DAYS, MOST_SERVICES};
 use crate::capacity::{Answer, Capacity, Carries, Load, Outlook, Resource};
 use crate::render::markdown::escape as markdown;
 use crate::report::format::{bytes, count, percent};
@@ -23,10 +23,13 @@ pub fn text(capacity: &Capacity) -> String {
     }
     let Some(load) = &capacity.load else { return out };
     _ = writeln!(out, "\nMore services like {}{}", present(load), each(capacity));
+    if let Some(guess) = guess(capacity) {
+        _ = writeln!(out, "  {guess}");
+    }
     let width = capacity.carries.iter().map(|carries| carries.machine.title.chars().count()).max().unwrap_or_default();
     let names = capacity.carries.iter().map(|carries| carries.machine.name.len()).max().unwrap_or_default();
     for carries in &capacity.carries {
-        let [uses, verdict] = verdict(carries);
+        let [uses, verdict] = verdict(carries, load.is_guess());
         _ = writeln!(out, "  {:names$}  {:width$}  {uses}; {verdict}", carries.machine.name, carries.machine.title);
     }
     if let Some(minimum) = &capacity.minimum {
@@ -54,9 +57,12 @@ pub fn markdown_page(capacity: &Capacity) -> String {
     }
     let Some(load) = &capacity.load else { return out };
     _ = writeln!(out, "\n## More services like {}{}\n", present(load), each(capacity));
+    if let Some(guess) = guess(capacity) {
+        _ = writeln!(out, "{guess}.\n");
+    }
     out.push_str("| Machine | The present load takes | More services |\n|---|---|---|\n");
     for carries in &capacity.carries {
-        let [uses, verdict] = verdict(carries);
+        let [uses, verdict] = verdict(carries, load.is_guess());
         _ = writeln!(out, "| {} | {uses} | {verdict} |", markdown(&carries.machine.title));
     }
     if let Some(minimum) = &capacity.minimum {
@@ -75,6 +81,7 @@ pub fn markdown_page(capacity: &Capacity) -> String {
 fn history(capacity: &Capacity) -> String {
     match capacity.last_day {
         Some(last) => format!("{} of history, the last {last}", count(capacity.days, "day")),
+        None if capacity.load.is_some() => "less than a day of history".to_owned(),
         None => "nothing is recorded yet".to_owned(),
     }
 }
@@ -130,6 +137,16 @@ pub fn said(outlook: &Outlook) -> String {
     }
 }
 
+/// Why nothing of it is sure yet.
+fn guess(capacity: &Capacity) -> Option<String> {
+    let load = capacity.load.as_ref().filter(|load| load.is_guess())?;
+    let known = match load.days {
+        0 => "less than a day of history".to_owned(),
+        days => format!("{} of history", count(days, "day")),
+    };
+    Some(format!("a first guess: {known}, and the least machine is told after {FEWEST_LOAD_DAYS}"))
+}
+
 fn present(load: &Load) -> String {
     match load.services {
         1 => "the one that runs here".to_owned(),
@@ -149,7 +166,7 @@ fn each(capacity: &Capacity) -> String {
 }
 
 /// How full it would be, and what else it would carry.
-fn verdict(carries: &Carries) -> [String; 2] {
+fn verdict(carries: &Carries, is_guess: bool) -> [String; 2] {
     let rooms: Vec<String> =
         carries.rooms.iter().map(|room| format!("{} {}", room.resource.name(), percent(room.used))).collect();
     let binds = carries.binds.map_or("nothing", Resource::name);
@@ -160,7 +177,8 @@ fn verdict(carries: &Carries) -> [String; 2] {
         (true, Some(0)) => format!("no more, {binds} is short"),
         (true, Some(more)) => format!("{more} more, then {binds} is short"),
     };
-    [rooms.join(", "), verdict]
+    let perhaps = if is_guess { "perhaps " } else { "" };
+    [rooms.join(", "), format!("{perhaps}{verdict}")]
 }
 
 fn speed(capacity: &Capacity) -> String {
