@@ -17,6 +17,7 @@ pub mod swap;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -241,13 +242,40 @@ fn memory(facts: &Facts, service: &ServiceName) -> Option<Memory> {
     })
 }
 
-/// How many processes of the service the kernel killed for memory, as far back as is known. A counter that begins within that time
-/// began at zero, whatever it had counted when it was first looked at.
-fn killed(facts: &Facts, service: &ServiceName) -> f64 {
+/// Processes of a service that the kernel killed for memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Kills {
+    count: f64,
+    /// Only those since then count: the limit was raised, which has answered all before.
+    raised: Option<Timestamp>,
+}
+
+/// As far back as is known. A counter that begins within that time began at zero, whatever it had counted when it was first looked at.
+fn killed(facts: &Facts, (service, container): (&ServiceName, &Container)) -> Kills {
     const ALL_THAT_IS_KNOWN: f64 = 14.9;
-    let Some(series) = facts.measured.service_oom.get(service) else { return 0.0 };
-    let before = series.0.first().filter(|_| series.days() < ALL_THAT_IS_KNOWN).map_or(0.0, |(_, count)| *count);
-    before + series.increase()
+    let Some(series) = facts.measured.service_oom.get(service) else { return Kills::default() };
+    let limits = facts.measured.service_limit.get(service);
+    let raised = container.memory_limit.and_then(|limit| raised(limits?, limit, facts.at));
+    let Some(since) = raised else {
+        let before = series.0.first().filter(|_| series.days() < ALL_THAT_IS_KNOWN).map_or(0.0, |(_, count)| *count);
+        return Kills { count: before + series.increase(), raised };
+    };
+    // The counter of a container that was made anew for it begins at zero; that of one whose limit was changed goes on.
+    let before = series.0.iter().rev().find(|(at, _)| *at < since).map_or(0.0, |(_, count)| *count);
+    let first = series.0.iter().find(|(at, _)| *at >= since).map_or(0.0, |(_, count)| *count);
+    let anew = if first < before { first } else { 0.0 };
+    let after = Series(series.0.iter().filter(|(at, _)| *at >= since).copied().collect());
+    Kills { count: anew + after.increase(), raised }
+}
+
+/// Since when a limit holds that is higher than the one before; `None` where it was not raised. No limit is higher than any.
+fn raised(limits: &Series, now: f64, at: Timestamp) -> Option<Timestamp> {
+    let height = |limit: f64| if limit > 0.0 { limit } else { f64::INFINITY };
+    let (before, _) = limits.0.iter().enumerate().rfind(|(_, (_, limit))| height(*limit) != height(now))?;
+    // After the newest value, where it was raised just now.
+    let since = limits.0.get(before + 1).map_or(at, |(at, _)| *at);
+    let (_, lower) = limits.0.get(before)?;
+    (height(*lower) < height(now)).then_some(since)
 }
 
 /// The name of an image without registry, tag and digest.
