@@ -64,7 +64,8 @@ compose() {
         cd "$root" || exit
         rendered=$(setting NEXUS_RENDERED_DIR ./rendered)
         secrets=$(setting NEXUS_SECRETS_DIR ./secrets)
-        "${as_docker[@]}" env \
+        # COMPOSE_FILE: an owner may have exported it for a project of their own.
+        "${as_docker[@]}" env -u COMPOSE_FILE \
             "NEXUS_HASH_HAPROXY=$(content_of images/haproxy/haproxy.cfg)" \
             "NEXUS_HASH_HEALER=$("${as_root[@]}" stat -c %i "$(setting NEXUS_POLICY_DIR ./policy)")$(identity_of "$secrets/healer")" \
             "NEXUS_HASH_REPORTER=$(identity_of "$secrets/reporter")" \

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::compose::{self, Done, Plan, Undo};
-use super::engine::{Caller, containers, files_in_env, of_service, project, wait_until_well};
+use super::compose::{self, Done, NamedIn, Plan, Undo};
+use super::engine::{Caller, containers, named_files, of_service, project, wait_until_well};
 use super::overrides::{Services, Settings};
 use crate::files::{Access, read_text, write_atomically};
 use crate::home::TEXT_LIMIT;
@@ -160,12 +160,15 @@ fn still_named(done: &Done) -> Option<String> {
     if done.file.exists() {
         return None;
     }
-    let envs = files_in_env(&done.working_dir, &done.env_files).unwrap_or_default();
-    let (env, _) = envs.iter().find(|(_, value)| compose::is_named(value, &done.working_dir, &done.file))?;
+    let all = named_files(&done.working_dir, &done.env_files, std::env::var("COMPOSE_FILE").ok()).unwrap_or_default();
+    let named = all.iter().find(|named| named.names(&done.working_dir, &done.file))?;
+    let place = match &named.place {
+        NamedIn::Shell => "your shell".to_owned(),
+        NamedIn::Env(path) => path.display().to_string(),
+    };
     Some(format!(
-        "Take {} out of COMPOSE_FILE in {} now: it is gone, and docker compose does nothing there as long as it is named",
-        done.file.display(),
-        env.display()
+        "Take {} out of COMPOSE_FILE in {place} now: it is gone, and docker compose does nothing there as long as it is named",
+        done.file.display()
     ))
 }
 
