@@ -76,6 +76,11 @@ pub async fn find(healer: &Part, id: &str) -> Result<uuid::Uuid> {
 
 fn pick(known: &[Incident], ending: &str) -> Result<uuid::Uuid> {
     let ending = ending.to_ascii_lowercase();
+    if !ending.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        return Err(mistake(format!(
+            "{ending} is no id of an incident: ./nexus incidents lists them, with --project and --service those of one"
+        )));
+    }
     let mut matching =
         known.iter().filter(|incident| incident.id.to_string().ends_with(&ending)).map(|incident| incident.id);
     match (ending.len() >= 4, matching.next(), matching.next()) {
