@@ -45,7 +45,7 @@ render() {
         /^ *# @@end@@$/ { inside = 0; next }
         !inside || keep
     ' | sed -e 's|@@TELEGRAM_CHAT_ID@@|-1001234567890|' -e 's|@@TELEGRAM_API_URL@@|https://api.telegram.org|' -e "s|@@BASE_URL@@|$3|g" -e "s|@@PAGE_URL@@|$4|g" \
-        -e 's|@@STACK@@|nexus|' -e 's|@@WATCHDOG_URL@@|https://hc-ping.com/0195b0c4|' -e 's|@@TIMEZONE@@|Europe/Berlin|' -e 's|@@QUIET_FROM@@|22:00|' -e 's|@@QUIET_TO@@|24:00|' \
+        -e 's|@@STACK@@|nexus|' -e 's|@@TIMEZONE@@|Europe/Berlin|' -e 's|@@QUIET_FROM@@|22:00|' -e 's|@@QUIET_TO@@|24:00|' \
         -e 's|@@QUIET_THEN_FROM@@|00:00|' -e 's|@@QUIET_THEN_TO@@|07:00|' -e 's|@@BACKUP_\(THEN_\)*FROM@@|03:00|g' -e 's|@@BACKUP_\(THEN_\)*TO@@|04:00|g'
 }
 
@@ -166,6 +166,25 @@ else
         is=$(verdict $number)
         if [ "${line%%:*}" = "$is" ]; then ok "$line"; else not_ok "$line (is $is)" "$tmp/inhibited"; fi
     done <"$tmp/inhibition"
+fi
+
+# --- the dead man's switch: its address is read from the secret, and from nothing else
+if grep -q 'http.*watchdog\|watchdog.*http' "$tmp/quiet/alertmanager.yml" || ! grep -q '^ *- url_file: /run/secrets/watchdog_url$' "$tmp/quiet/alertmanager.yml"; then
+    not_ok "the address of the watchdog is in a file of its own" "$tmp/quiet/alertmanager.yml"
+else
+    outside=$((port + 1))
+    printf 'http://127.0.0.1:%s/ping/0195b0c4\n' "$outside" >"$tmp/watchdog_url"
+    sed "s|/run/secrets/watchdog_url|$tmp/watchdog_url|" "$tmp/quiet/alertmanager.yml" >"$tmp/quiet/watched.yml"
+    # Says nothing, so it is asked again: what is asked first is looked at.
+    busybox nc -l -p "$outside" >"$tmp/pinged" 2>&1 &
+    listener=$!
+    alertmanager --config.file="$tmp/quiet/watched.yml" --storage.path="$tmp/watched" --web.listen-address="127.0.0.1:$((port + 2))" \
+        --cluster.listen-address= --log.level=error >"$tmp/watching" 2>&1 &
+    watching=$!
+    fires() { amtool --alertmanager.url="http://127.0.0.1:$((port + 2))" alert add alertname=Watchdog severity=none >"$tmp/out" 2>&1; }
+    pinged() { grep -q '^POST /ping/0195b0c4 ' "$tmp/pinged"; }
+    if within 20 fires && within 20 pinged; then ok "the watchdog reaches the address in its file"; else not_ok "the watchdog reaches the address in its file" "$tmp/watching"; fi
+    kill "$watching" "$listener" 2>/dev/null
 fi
 
 # --- what comes as one message: GET /api/v2/alerts/groups has a line like this for each group

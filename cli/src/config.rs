@@ -105,7 +105,7 @@ pub fn telegram(home: &Home) -> Result<Option<String>> {
     }
 }
 
-/// Renders both templates. Returns the files that changed; a file whose content is right is not touched.
+/// Renders both templates, and the secret that comes from a setting. Returns what changed; a file whose content is right is not touched.
 pub fn render_all(home: &Home) -> Result<Vec<String>> {
     for key in KEYS {
         if let Some(complaint) = keys::complaint(key.kind, home.get(key.name)) {
@@ -117,12 +117,12 @@ pub fn render_all(home: &Home) -> Result<Vec<String>> {
     let backup = window(home, "NEXUS_BACKUP_WINDOW")?;
     let [quiet_first, quiet_then] = ranges(quiet);
     let [backup_first, backup_then] = ranges(backup);
+    let watchdog = home.get("NEXUS_WATCHDOG_URL");
     let values = Values {
         keys: BTreeMap::from([
             ("STACK", home.get("NEXUS_STACK").to_owned()),
             ("TIMEZONE", home.get("NEXUS_TIMEZONE").to_owned()),
             ("PAGE_URL", home.get("NEXUS_PAGE_URL").trim_end_matches('/').to_owned()),
-            ("WATCHDOG_URL", home.get("NEXUS_WATCHDOG_URL").to_owned()),
             ("QUIET_FROM", quiet_first.0),
             ("QUIET_TO", quiet_first.1),
             ("QUIET_THEN_FROM", quiet_then.0),
@@ -138,7 +138,7 @@ pub fn render_all(home: &Home) -> Result<Vec<String>> {
         ]),
         conditions: BTreeMap::from([
             ("telegram", chat.is_some()),
-            ("watchdog", !home.get("NEXUS_WATCHDOG_URL").is_empty()),
+            ("watchdog", !watchdog.is_empty()),
             ("quiet", quiet.is_some()),
             ("backup", backup.is_some()),
         ]),
@@ -146,6 +146,10 @@ pub fn render_all(home: &Home) -> Result<Vec<String>> {
     let targets = home.rendered().join("prometheus/targets");
     let own = targets.join(format!("{}.yml", home.get("NEXUS_HOST")));
     let mut changed = Vec::new();
+    // Before what names it.
+    if secrets::place_watchdog(&home.secrets(), watchdog, secrets::invoking_user(), secrets::is_root())? {
+        changed.push("the address of the dead man's switch".to_owned());
+    }
     for (template, path) in [
         ("alertmanager/alertmanager.yml.tmpl", &home.rendered().join("alertmanager/alertmanager.yml")),
         ("prometheus/targets.yml.tmpl", &own),
@@ -192,6 +196,12 @@ fn write_when_changed(path: &Path, text: &str) -> Result<bool> {
     let owner = secrets::is_root().then(secrets::invoking_user);
     for folder in [path.parent().and_then(Path::parent), path.parent()].into_iter().flatten() {
         make_folder(folder, Access { mode: 0o755, owner })?;
+    }
+    // Docker makes an empty folder of root's in the place of a mounted file that is gone when it starts the containers of
+    // before. The folder is taken away, a full one stays and is complained about.
+    if path.is_dir() {
+        fs::remove_dir(path)
+            .with_context(|| format!("cannot put a file in the place of the folder {}", path.display()))?;
     }
     if read_text(path, TEXT_LIMIT)?.as_deref() == Some(text) {
         return Ok(false);
@@ -318,6 +328,20 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_folder_where_docker_missed_a_file_is_replaced_and_a_full_one_is_not() {
+        let folder = checkout();
+        let home = Home::for_test(folder.path(), "NEXUS_HOST=den\n");
+        let path = folder.path().join("rendered/alertmanager/alertmanager.yml");
+        fs::create_dir_all(&path).unwrap();
+        render_all(&home).unwrap();
+        assert!(path.is_file());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir_all(path.join("kept")).unwrap();
+        assert!(render_all(&home).unwrap_err().to_string().contains("in the place of the folder"));
+        assert!(path.join("kept").exists());
+    }
+
+    #[test]
     fn windows_become_ranges_that_alertmanager_knows() {
         let check = |window: &str, expected: [(&str, &str); 2]| {
             let folder = checkout();
@@ -341,12 +365,6 @@ mod tests {
             fs::read_to_string(folder.path().join("rendered/alertmanager/alertmanager.yml")).unwrap()
         };
         let without = rendered("NEXUS_TIMEZONE=Europe/Berlin\n");
-        assert!(!without.contains("webhook_configs:\n      - url: \"http"), "{without}");
-        let watched = rendered("NEXUS_WATCHDOG_URL=https://hc-ping.com/1\n");
-        assert!(
-            watched.contains("- name: watchdog\n    webhook_configs:\n      - url: \"https://hc-ping.com/1\"\n"),
-            "{watched}"
-        );
         assert!(!without.contains("mute_time_intervals") && !without.contains("Europe/Berlin"), "{without}");
         let with = rendered("NEXUS_QUIET_HOURS=22:00-07:00\nNEXUS_TIMEZONE=Europe/Berlin\n");
         let times = r#"times: [{start_time: "22:00", end_time: "24:00"}, {start_time: "00:00", end_time: "07:00"}]"#;
@@ -363,6 +381,43 @@ mod tests {
             "NEXUS_BACKUP_WINDOW=03:00-03:00\n",
             &[".env: line 1: NEXUS_BACKUP_WINDOW is \"03:00-03:00\", but must end at another time than it begins"],
         );
+    }
+
+    #[test]
+    fn the_address_of_the_watchdog_stands_where_only_its_reader_looks() {
+        use std::os::unix::fs::MetadataExt;
+
+        let folder = checkout();
+        let template = include_str!("../../alertmanager/alertmanager.yml.tmpl");
+        fs::write(folder.path().join("alertmanager/alertmanager.yml.tmpl"), template).unwrap();
+        let rendered = |env: &str| {
+            let changed = render_all(&Home::for_test(folder.path(), env)).unwrap();
+            (changed, fs::read_to_string(folder.path().join("rendered/alertmanager/alertmanager.yml")).unwrap())
+        };
+        let told = "the address of the dead man's switch".to_owned();
+        let receiver = "      - url_file: /run/secrets/watchdog_url\n";
+        let (changed, without) = rendered("");
+        assert!(!without.contains("watchdog_url") && !changed.contains(&told), "{without}");
+        let env = "NEXUS_WATCHDOG_URL=https://hc-ping.com/hush\n";
+        let (changed, with) = rendered(env);
+        assert!(with.contains(receiver) && changed.contains(&told), "{with}");
+        assert!(changed.iter().all(|line| !line.contains("hush")), "{changed:?}");
+        assert_eq!(rendered(env).0, [""; 0]);
+        // Nothing that was written holds it, but what one user alone can read.
+        let (mut folders, mut holding) = (vec![folder.path().to_owned()], Vec::new());
+        while let Some(next) = folders.pop() {
+            for path in fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if fs::read_to_string(&path).unwrap().contains("hush") {
+                    holding.push((path.file_name().unwrap().to_owned(), fs::metadata(&path).unwrap().mode() & 0o777));
+                }
+            }
+        }
+        assert_eq!(holding, [("watchdog_url".into(), 0o600)]);
+        // Another address changes no other file; without one it is gone.
+        assert_eq!(rendered("NEXUS_WATCHDOG_URL=https://hc-ping.com/other\n").0, std::slice::from_ref(&told));
+        assert!(rendered("").0.contains(&told) && !folder.path().join("secrets/alertmanager/watchdog_url").exists());
     }
 
     #[test]

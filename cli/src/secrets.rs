@@ -106,6 +106,9 @@ const TELEGRAM_COPIES: [(Reader, &str); 3] = [
     (Reader::Healer, "healer/telegram_bot_token"),
     (Reader::Reporter, "reporter/telegram_bot_token"),
 ];
+/// Made from `.env`: who has the address of the dead man's switch can keep it quiet, so it is no part of a file that others read. There
+/// is none without an address.
+const WATCHDOG: (Reader, &str) = (Reader::Alertmanager, "alertmanager/watchdog_url");
 /// Made from the password of the page.
 const PAGE: (Reader, &str) = (Reader::Reporter, page::WEB);
 
@@ -167,6 +170,24 @@ pub fn make(folder: &Path, owner: (u32, u32), privileged: bool) -> Result<Vec<St
         }
     }
     Ok(made)
+}
+
+/// Writes the address of the dead man's switch for its reader, or takes it away where it is empty. Tells whether something changed.
+pub fn place_watchdog(folder: &Path, url: &str, owner: (u32, u32), privileged: bool) -> Result<bool> {
+    let (reader, file) = WATCHDOG;
+    let path = folder.join(file);
+    let access = Access { mode: 0o600, owner: privileged.then(|| reader.user(owner)) };
+    let found = read_text(&path, LIMIT)?;
+    if found.as_deref() == Some(url) {
+        restore(&path, access)?;
+        return Ok(false);
+    }
+    if !url.is_empty() {
+        write_atomically(&path, url.as_bytes(), access)?;
+    } else if found.is_some() {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(!url.is_empty() || found.is_some())
 }
 
 /// Whose the outer folder is. The exporter sees the whole file system as uid 0, though without root's power to overrule
@@ -232,11 +253,14 @@ pub fn complaints(folder: &Path, owner: (u32, u32)) -> Vec<String> {
     let mut all = Vec::new();
     let telegram = TELEGRAM_COPIES.map(|(reader, file)| (reader, file, true));
     let files = SECRETS.iter().flat_map(|secret| secret.copies).map(|&(reader, file)| (reader, file, false));
-    for (_, file, may_be_empty) in files.chain(telegram).chain([(PAGE.0, PAGE.1, false)]) {
+    let made = [PAGE, WATCHDOG].map(|(reader, file)| (reader, file, false));
+    for (_, file, may_be_empty) in files.chain(telegram).chain(made) {
         let path = folder.join(file);
         match fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                all.push(format!("{} is missing: run ./nexus up, which makes it", path.display()));
+                if file != WATCHDOG.1 {
+                    all.push(format!("{} is missing: run ./nexus up, which makes it", path.display()));
+                }
             }
             Err(error) => all.push(format!("{} can't be looked at: {error}", path.display())),
             Ok(found) if !found.is_file() => {
@@ -260,7 +284,7 @@ pub fn complaints(folder: &Path, owner: (u32, u32)) -> Vec<String> {
 }
 
 fn wrong_owners(folder: &Path, owner: (u32, u32)) -> Vec<String> {
-    let files = SECRETS.iter().flat_map(|secret| secret.copies).copied().chain(TELEGRAM_COPIES).chain([PAGE]);
+    let files = SECRETS.iter().flat_map(|secret| secret.copies).copied().chain(TELEGRAM_COPIES).chain([PAGE, WATCHDOG]);
     files
         // Whoever may read the rest as root needs no file of their own.
         .filter(|(reader, _)| *reader != Reader::Owner)
@@ -417,6 +441,27 @@ mod tests {
         fs::write(folder.path().join(TELEGRAM_SOURCE), "hush hush").unwrap();
         let error = telegram_token(folder.path()).unwrap_err().to_string();
         assert!(error.contains("BotFather") && !error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn the_address_of_the_watchdog_is_its_readers_alone_and_may_be_taken_back() {
+        let (folder, me) = made();
+        let path = folder.path().join(WATCHDOG.1);
+        let place = |url: &str| place_watchdog(folder.path(), url, me, is_root()).unwrap();
+        assert!(!place("") && !path.exists());
+        assert!(place("https://hc-ping.com/1") && !place("https://hc-ping.com/1") && place("https://hc-ping.com/2"));
+        assert_eq!(read(folder.path(), WATCHDOG.1), "https://hc-ping.com/2");
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!(found.mode() & 0o7777, 0o600);
+        assert_eq!(found.uid(), if is_root() { 65534 } else { me.0 });
+        // One that others can read is told, and put right.
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let all = complaints(folder.path(), me).join("\n");
+        assert!(all.contains("watchdog_url has mode 0644") && !all.contains("hc-ping"), "{all}");
+        place("https://hc-ping.com/2");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert!(place("") && !path.exists());
+        assert!(!complaints(folder.path(), me).join("\n").contains("watchdog"));
     }
 
     #[test]

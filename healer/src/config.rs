@@ -3,8 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use nexus_telegram::Bot;
-use nexus_web::{Secret, SecretError};
+use nexus_telegram::TelegramFlags;
 
 use crate::direct::Links;
 
@@ -109,27 +108,8 @@ pub struct Config {
     #[arg(long = "alertmanager.url", env = "NEXUS_ALERTMANAGER_URL", value_name = "URL")]
     pub alertmanager_url: Option<String>,
 
-    /// File with the token of the Telegram bot, for what a person must know while Alertmanager is away; may be empty
-    #[arg(long = "telegram.token-file", env = "NEXUS_TELEGRAM_TOKEN_FILE", value_name = "FILE")]
-    pub telegram_token_file: Option<PathBuf>,
-
-    /// Telegram chat that gets it
-    #[arg(
-        long = "telegram.chat-id",
-        env = "NEXUS_TELEGRAM_CHAT_ID",
-        value_name = "NUMBER",
-        allow_hyphen_values = true
-    )]
-    pub telegram_chat_id: Option<String>,
-
-    /// Telegram's API, but for tests
-    #[arg(
-        long = "telegram.api-url",
-        env = "NEXUS_TELEGRAM_API_URL",
-        value_name = "URL",
-        default_value = nexus_telegram::API
-    )]
-    pub telegram_api_url: String,
+    #[command(flatten)]
+    pub telegram: TelegramFlags,
 
     /// Where a phone reaches Grafana, for the links in these messages
     #[arg(long = "grafana.url", env = "NEXUS_BASE_URL", value_name = "URL")]
@@ -178,18 +158,6 @@ impl Config {
         self.probe_host.as_deref().map(str::trim).filter(|host| !host.is_empty())
     }
 
-    /// The bot that tells, unless Telegram is off: half of the settings is not enough.
-    pub fn bot(&self) -> Result<Option<Bot>, SecretError> {
-        let chat = self.telegram_chat_id.as_deref().map(str::trim).filter(|chat| !chat.is_empty());
-        let file = self.telegram_token_file.as_deref().filter(|path| !path.as_os_str().is_empty());
-        let (Some(chat), Some(file)) = (chat, file) else { return Ok(None) };
-        match Secret::read(file) {
-            Ok(token) => Ok(Some(Bot::new(&self.telegram_api_url, token.expose(), chat))),
-            Err(SecretError::Empty { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     pub fn links(&self) -> Links {
         let address = |url: &Option<String>| url.as_deref().unwrap_or_default().trim().trim_end_matches('/').to_owned();
         Links { base: address(&self.grafana_url), page: address(&self.page_url) }
@@ -209,24 +177,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
-    }
-
-    #[test]
-    fn telegram_is_on_when_all_of_it_is_set() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |text: &str| {
-            let path = folder.path().join("token");
-            std::fs::write(&path, text).unwrap();
-            path.display().to_string()
-        };
-        let bot = |chat: &str, file: &str| {
-            let arguments = ["nexus-healer", "--telegram.chat-id", chat, "--telegram.token-file", file];
-            CommandLine::try_parse_from(arguments).unwrap().config.bot()
-        };
-        assert!(bot("-100", &file("1:secret")).unwrap().is_some());
-        assert!(bot("-100", &file("")).unwrap().is_none() && bot("", &file("1:secret")).unwrap().is_none());
-        assert!(bot("-100", "/nowhere").is_err());
-        assert!(!format!("{:?}", bot("-100", &file("1:secret"))).contains("secret"));
     }
 
     #[test]

@@ -5,21 +5,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use nexus_healer::{
     config::{Command, CommandLine},
-    run::{self, Failure},
+    run,
 };
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
     let outcome = match line.command {
-        Some(Command::Healthcheck) => run::healthcheck(&line.config),
+        Some(Command::Healthcheck) => nexus_daemon::healthcheck(line.config.listen),
         Some(Command::Check) => run::check(&line.config),
         None => run::run(&line.config),
     };
-    let (code, error) = match outcome {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Configuration(error)) => (2, error),
-        Err(Failure::Other(error)) => (1, error),
-    };
-    eprintln!("nexus-healer: {error:#}");
-    ExitCode::from(code)
+    nexus_daemon::end("nexus-healer", outcome)
 }

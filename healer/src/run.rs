@@ -1,8 +1,9 @@
 //! Puts the healer together, runs it, and takes it apart in order: stop listening, drain, flush, close.
 
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
+use nexus_daemon::{Failure, runtime, wrong};
 use nexus_docker::{Docker, Earlier, WatchOptions, Watcher};
 use nexus_model::{Now, api::PartStatus};
 use nexus_telegram::Bot;
@@ -11,7 +12,6 @@ use tokio::{
     sync::{Mutex, Notify, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     alertmanager::Alertmanager,
@@ -40,31 +40,6 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
 /// Alerts about the machine that may wait to be looked at: there are two kinds of them.
 const HOST_PROMPTS: usize = 8;
 
-/// Why the process ends with an error.
-#[derive(Debug)]
-pub enum Failure {
-    /// What the owner wrote can't be used: exit code 2.
-    Configuration(anyhow::Error),
-    Other(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Failure::Other(error)
-    }
-}
-
-fn wrong(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::Configuration(error.into())
-}
-
-/// Asks the healer on the listen address whether it is ready.
-pub fn healthcheck(config: &Config) -> Result<(), Failure> {
-    let deadline = Duration::from_secs(5);
-    let outcome = runtime()?.block_on(nexus_web::healthcheck(config.listen, "/readyz", deadline));
-    outcome.map_err(|error| Failure::Other(error.into()))
-}
-
 /// Reads the policy in the file: `./nexus up` asks before it replaces a healer that runs by one that could not use it.
 pub fn check(config: &Config) -> Result<(), Failure> {
     Policy::read(&config.policy_file).map(drop).map_err(wrong)
@@ -72,26 +47,12 @@ pub fn check(config: &Config) -> Result<(), Failure> {
 
 /// Runs the healer until it is told to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
-    let filter: Targets = config
-        .log
-        .parse()
-        .map_err(|error| wrong(anyhow!("--log.level {:?} is not understood: {error}", config.log)))?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    nexus_daemon::log(&config.log)?;
     runtime()?.block_on(async {
         let settings = Settings::read(config)?;
         let listener = nexus_web::bind(config.listen).await.map_err(anyhow::Error::from)?;
         settings.serve(listener, nexus_web::shutdown_signal()).await
     })
-}
-
-/// One thread is enough for what a host can break at once, and keeps memory small.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.context("starting the runtime")?)
 }
 
 /// The configuration with its secrets read and checked; nothing is opened or bound yet. Which policy holds depends on the journal.
@@ -406,7 +367,7 @@ async fn note_if_lost(watcher: &Watcher, journal: &Journal) {
 
 /// Who tells a person while Alertmanager is away. Without it healing goes on as it is, so a wrong setting is no reason not to start.
 fn bot(config: &Config) -> Option<Bot> {
-    match config.bot() {
+    match config.telegram.bot() {
         Ok(Some(bot)) => Some(bot),
         Ok(None) => {
             tracing::info!("telegram is not set up: while alertmanager is away nobody is told of anything");

@@ -1,12 +1,12 @@
 //! Puts the reporter together, runs it, and takes it apart in order: stop listening, drain, give up what is under way, close.
 
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
+use nexus_daemon::{Failure, runtime, wrong};
 use nexus_web::Limits;
 use tokio::{sync::oneshot, task::JoinHandle};
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     config::{Config, Generate},
@@ -25,31 +25,6 @@ use crate::{
 
 /// For the collector to let go of Postgres.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
-
-/// Why the process ends with an error.
-#[derive(Debug)]
-pub enum Failure {
-    /// What the owner wrote can't be used: exit code 2.
-    Configuration(anyhow::Error),
-    Other(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Failure::Other(error)
-    }
-}
-
-fn wrong(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::Configuration(error.into())
-}
-
-/// Asks the reporter on the listen address whether it is ready.
-pub fn healthcheck(config: &Config) -> Result<(), Failure> {
-    let deadline = Duration::from_secs(5);
-    let outcome = runtime()?.block_on(nexus_web::healthcheck(config.listen, "/readyz", deadline));
-    outcome.map_err(|error| Failure::Other(error.into()))
-}
 
 /// Fills an empty database.
 pub fn generate(config: &Config, wanted: &Generate) -> Result<(), Failure> {
@@ -78,26 +53,12 @@ pub fn generate(config: &Config, wanted: &Generate) -> Result<(), Failure> {
 
 /// Runs the reporter until it is told to stop.
 pub fn run(config: &Config) -> Result<(), Failure> {
-    let filter: Targets = config
-        .log
-        .parse()
-        .map_err(|error| wrong(anyhow!("--log.level {:?} is not understood: {error}", config.log)))?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    nexus_daemon::log(&config.log)?;
     runtime()?.block_on(async {
         let settings = Settings::read(config)?;
         let listener = nexus_web::bind(config.listen).await.map_err(anyhow::Error::from)?;
         settings.serve(listener, nexus_web::shutdown_signal()).await
     })
-}
-
-/// One thread is enough for what a host asks, and keeps memory small.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.context("starting the runtime")?)
 }
 
 fn database(config: &Config) -> Result<Option<Database>, Failure> {

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use nexus_telegram::TelegramFlags;
 use nexus_web::{Gate, Secret, Tokens};
 
 use crate::{
     database::Database,
-    notify::{Bot, Notifier, Quiet, Telegram, Window},
+    notify::{Notifier, Quiet, Telegram, Window},
     server::{self, App},
     sources::{
         HistorySource, Sources,
@@ -55,27 +56,8 @@ pub struct SiteConfig {
     #[arg(long = "api.read-token-file", env = "NEXUS_REPORTER_API_READ_TOKEN_FILE", value_name = "FILE")]
     pub api_read_token_file: Option<PathBuf>,
 
-    /// File with the token of the Telegram bot, for messages while Alertmanager can't be reached; may be empty
-    #[arg(long = "telegram.token-file", env = "NEXUS_TELEGRAM_TOKEN_FILE", value_name = "FILE")]
-    pub telegram_token_file: Option<PathBuf>,
-
-    /// Telegram chat that gets them
-    #[arg(
-        long = "telegram.chat-id",
-        env = "NEXUS_TELEGRAM_CHAT_ID",
-        value_name = "NUMBER",
-        allow_hyphen_values = true
-    )]
-    pub telegram_chat_id: Option<String>,
-
-    /// Telegram's API, but for tests
-    #[arg(
-        long = "telegram.api-url",
-        env = "NEXUS_TELEGRAM_API_URL",
-        value_name = "URL",
-        default_value = "https://api.telegram.org"
-    )]
-    pub telegram_api_url: String,
+    #[command(flatten)]
+    pub telegram: TelegramFlags,
 
     /// When Alertmanager tells only what is critical, e.g. 22:00-07:00
     #[arg(long = "quiet-hours", env = "NEXUS_QUIET_HOURS", value_name = "FROM-TO")]
@@ -158,18 +140,16 @@ fn notifier(config: &SiteConfig) -> anyhow::Result<Option<Notifier>> {
         }
         None => None,
     };
-    Ok(Some(Notifier::new(url, config.host.clone(), telegram(config), quiet)?))
+    Ok(Some(Notifier::new(url, config.host.clone(), telegram(&config.telegram), quiet)?))
 }
 
-/// Half of it is not enough, and what can't be read is said when it is needed.
-fn telegram(config: &SiteConfig) -> Telegram {
-    let Some(chat) = given(&config.telegram_chat_id) else { return Telegram::Off };
-    let Some(file) = given_path(&config.telegram_token_file) else {
+/// A chat alone is a mistake, and what can't be read is said when it is needed.
+fn telegram(flags: &TelegramFlags) -> Telegram {
+    if flags.chat().is_some() && flags.token_file().is_none() {
         return Telegram::Unknown("no --telegram.token-file".to_owned());
-    };
-    match std::fs::read_to_string(file) {
-        Ok(token) if token.trim().is_empty() => Telegram::Off,
-        Ok(token) => Telegram::On(Bot::new(&config.telegram_api_url, token.trim(), chat)),
+    }
+    match flags.bot() {
+        Ok(bot) => bot.map_or(Telegram::Off, Telegram::On),
         Err(error) => Telegram::Unknown(format!("the bot's token can't be read: {error}")),
     }
 }
@@ -200,9 +180,11 @@ mod tests {
             alertmanager_url: Some("http://alertmanager:9093".into()),
             api_token_file: write("act", "act"),
             api_read_token_file: write("read", "read"),
-            telegram_token_file: write("bot", "1:a"),
-            telegram_chat_id: Some("-100".into()),
-            telegram_api_url: "https://api.telegram.org".into(),
+            telegram: TelegramFlags {
+                telegram_token_file: write("bot", "1:a"),
+                telegram_chat_id: Some("-100".into()),
+                ..TelegramFlags::default()
+            },
             ..SiteConfig::default()
         }
     }
@@ -247,17 +229,17 @@ mod tests {
     #[test]
     fn what_is_missing_of_telegram_is_off_or_said_later() {
         let folder = tempfile::tempdir().unwrap();
-        let of = |change: fn(&mut SiteConfig)| {
-            let mut config = config(folder.path());
-            change(&mut config);
-            telegram(&config)
+        let of = |change: fn(&mut TelegramFlags)| {
+            let mut flags = config(folder.path()).telegram;
+            change(&mut flags);
+            telegram(&flags)
         };
         assert!(matches!(of(|_| ()), Telegram::On(_)));
         assert!(matches!(of(|it| it.telegram_chat_id = Some(String::new())), Telegram::Off));
         assert!(matches!(of(|it| it.telegram_token_file = None), Telegram::Unknown(_)));
         assert!(matches!(of(|it| it.telegram_token_file = Some("/nowhere".into())), Telegram::Unknown(_)));
-        let config = config(folder.path());
+        let flags = config(folder.path()).telegram;
         std::fs::write(folder.path().join("bot"), "\n").unwrap();
-        assert!(matches!(telegram(&config), Telegram::Off));
+        assert!(matches!(telegram(&flags), Telegram::Off));
     }
 }

@@ -32,6 +32,8 @@ pub struct Container {
     pub state: &'static str,
     /// `none` without a health check.
     pub health: &'static str,
+    /// Of its project; empty without one.
+    pub needs: &'static str,
     pub restarts: f64,
     pub oom_events: f64,
     /// Anonymous memory, as a part of its limit.
@@ -75,7 +77,12 @@ impl Own {
 
 impl Container {
     pub fn new(project: &'static str, service: &'static str, health: &'static str) -> Container {
-        Container { project, service, state: "running", health, restarts: 0.0, oom_events: 0.0, memory: 0.4 }
+        let (restarts, oom_events, memory) = (0.0, 0.0, 0.4);
+        Container { project, service, state: "running", health, needs: "", restarts, oom_events, memory }
+    }
+
+    fn needing(self, needs: &'static str) -> Container {
+        Container { needs, ..self }
     }
 
     pub fn is(&mut self, state: &'static str, health: &'static str) {
@@ -98,8 +105,8 @@ impl State {
             containers: vec![
                 Container::new("shop", "db", "healthy"),
                 Container::new("shop", "cache", "none"),
-                Container::new("shop", "api", "healthy"),
-                Container::new("shop", "web", "healthy"),
+                Container::new("shop", "api", "healthy").needing("db"),
+                Container::new("shop", "web", "healthy").needing("db"),
                 Container::new("blog", "web", "healthy"),
                 Container::new(STACK, "docker-proxy", "healthy"),
                 Container::new(STACK, "exporter", "healthy"),
@@ -191,6 +198,10 @@ impl State {
                 );
             }
             out.put("docker_container_expected_running", &id, 1.0);
+            if !container.needs.is_empty() {
+                let needs = format!("{id},needed_project=\"{project}\",needed_service=\"{}\"", container.needs);
+                out.put("docker_container_depends_on", &needs, 1.0);
+            }
             out.put("docker_container_restarts_total", &id, container.restarts);
             out.put("container_oom_events_total", &id, container.oom_events);
             out.put("docker_container_oom_killed", &id, 0.0);

@@ -7,6 +7,7 @@
 //! `container_network_*` are absent, since the same traffic is counted for the host, or for the other container.
 
 mod log;
+mod needs;
 mod oom;
 mod state;
 mod usage;

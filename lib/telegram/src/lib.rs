@@ -5,14 +5,16 @@
 //!
 //! What this does not do: decide what is sent, when and how often, or split long texts.
 
+mod flags;
 mod setup;
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub use flags::TelegramFlags;
 pub use setup::{Chat, Me, Update};
 
 /// Where it is, but for tests.
@@ -25,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Tries of what may pass: time-outs and its own errors.
 const TRIES: u32 = 4;
+/// The most that is read of an answer. Telegram repeats the message that it took: 4096 characters, of which JSON makes six bytes each, and
+/// as many of what it answers to. What is longer is no answer of Telegram's, and a program of 15 MB must not keep it.
+const ANSWER_LIMIT: usize = 256 << 10;
 /// What is shown of Telegram's words.
 const DESCRIPTION_LIMIT: usize = 200;
 
@@ -41,6 +46,8 @@ pub enum TelegramError {
     Refused { status: u16, description: String },
     #[error("telegram is not well, it answers {status}: {description}")]
     Unwell { status: u16, description: String, after: Option<u64> },
+    #[error("the answer of telegram is longer than {} kB: something else may answer in its place", limit >> 10)]
+    TooLong { limit: usize },
     #[error("the answer of telegram can't be understood")]
     Nonsense(#[source] serde_json::Error),
 }
@@ -51,7 +58,7 @@ impl TelegramError {
         match self {
             TelegramError::TooMany { seconds } => Some(Duration::from_secs(*seconds)),
             TelegramError::Unwell { after, .. } => Some(after.map_or(pause, Duration::from_secs)),
-            TelegramError::Unreachable(_) => Some(pause),
+            TelegramError::Unreachable(_) | TelegramError::TooLong { .. } => Some(pause),
             TelegramError::Token | TelegramError::Refused { .. } | TelegramError::Nonsense(_) => None,
         }
     }
@@ -92,15 +99,15 @@ impl Api {
         Api { address: address.trim_end_matches('/').to_owned(), token: token.to_owned() }
     }
 
-    /// One try.
-    async fn call(&self, method: &str, body: &Value, deadline: Duration) -> Result<Value, TelegramError> {
+    /// One try, of whose answer so many bytes are read at most.
+    async fn call(&self, method: &str, body: &Value, deadline: Duration, limit: usize) -> Result<Value, TelegramError> {
         // Made for each call, since calls are hours apart. The way may lead through a proxy: the environment says so.
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(deadline).build();
         let client = client.map_err(|error| TelegramError::Unreachable(error.without_url()))?;
         let answer = client.post(format!("{}/bot{}/{method}", self.address, self.token)).json(body).send().await;
         let answer = answer.map_err(|error| TelegramError::Unreachable(error.without_url()))?;
         let status = answer.status();
-        let said: Answer = answer.json().await.unwrap_or_default();
+        let said: Answer = serde_json::from_slice(&read(answer, limit).await?).unwrap_or_default();
         if status.is_success() && said.ok {
             return Ok(said.result);
         }
@@ -117,6 +124,18 @@ impl Api {
             status => TelegramError::Refused { status: status.as_u16(), description },
         })
     }
+}
+
+/// The whole answer, or as much as has come of one that breaks off: what its status says holds all the same.
+async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, TelegramError> {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        if bytes.len() + chunk.len() > limit {
+            return Err(TelegramError::TooLong { limit });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }
 
 /// The bot, and the chat that it writes to.
@@ -140,7 +159,7 @@ impl Bot {
             "parse_mode": "HTML",
             "link_preview_options": {"is_disabled": true},
         });
-        self.api.call("sendMessage", &body, DEADLINE).await.map(drop)
+        self.api.call("sendMessage", &body, DEADLINE, ANSWER_LIMIT).await.map(drop)
     }
 
     /// `sendMessage`, again and again while it may help and Telegram does not ask for more patience than there is.

@@ -5,7 +5,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Api, DEADLINE, TelegramError};
+use crate::{ANSWER_LIMIT, Api, DEADLINE, TelegramError};
+
+/// The most that is read of what has happened: Telegram gives a hundred updates at most, each as long as a message may be. Twice of what
+/// that makes, since it also lists what is bold or a link.
+const UPDATES_LIMIT: usize = 10 << 20;
 
 /// The bot itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -34,7 +38,7 @@ pub struct Chat {
 impl Api {
     /// `getMe`: whether the token is right.
     pub async fn me(&self) -> Result<Me, TelegramError> {
-        let me = self.call("getMe", &json!({}), DEADLINE).await?;
+        let me = self.call("getMe", &json!({}), DEADLINE, ANSWER_LIMIT).await?;
         serde_json::from_value(me).map_err(TelegramError::Nonsense)
     }
 
@@ -45,7 +49,7 @@ impl Api {
             "timeout": wait.as_secs(),
             "allowed_updates": ["message", "channel_post", "my_chat_member"],
         });
-        let updates = self.call("getUpdates", &body, wait + DEADLINE).await?;
+        let updates = self.call("getUpdates", &body, wait + DEADLINE, UPDATES_LIMIT).await?;
         let updates: Vec<Value> = serde_json::from_value(updates).map_err(TelegramError::Nonsense)?;
         Ok(updates.iter().filter_map(update).collect())
     }

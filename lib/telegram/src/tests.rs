@@ -1,9 +1,11 @@
 //! Against a Telegram that is made up, over real sockets.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -56,6 +58,56 @@ async fn nothing_that_is_said_holds_the_token() {
         }
         assert!(!said.contains("bad"), "{said}");
     }
+}
+
+/// An answer with this head that goes on for ever. Counts what it has sent.
+async fn endless(status: &'static str) -> (String, Arc<AtomicUsize>) {
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // An answer that comes before the question is none.
+        stream.read_exact(&mut [0; 1]).await.unwrap();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Until it is no longer read.
+        let piece = [b' '; 1 << 16];
+        while stream.write_all(&piece).await.is_ok() {
+            counted.fetch_add(piece.len(), Ordering::Relaxed);
+        }
+    });
+    (address, sent)
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_not_kept() {
+    for status in ["200 OK", "400 Bad Request", "502 Bad Gateway"] {
+        let (address, sent) = endless(status).await;
+        let began = Instant::now();
+        let error = Bot::new(&address, "1:good", "1").send_once("x").await.unwrap_err();
+        assert!(matches!(error, TelegramError::TooLong { .. }), "{status}: {error}");
+        assert_eq!(error.again_after(PAUSE), Some(PAUSE));
+        assert!(error.to_string().contains("longer than 256 kB"), "{error}");
+        // Not what the deadline would end, and little more than the limit was taken: the sockets' buffers hold some megabytes.
+        assert!(began.elapsed() < DEADLINE, "{status}: {:?}", began.elapsed());
+        let sent = sent.load(Ordering::Relaxed);
+        assert!((ANSWER_LIMIT..64 << 20).contains(&sent), "{status}: {sent} bytes");
+    }
+}
+
+#[tokio::test]
+async fn the_largest_answer_of_telegram_is_read() {
+    // A character of which JSON makes six bytes.
+    let text = "\u{1}".repeat(4096);
+    let message = json!({"chat": {"id": 4, "type": "private"}, "text": text, "reply_to_message": {"text": text}});
+    let updates: Vec<Value> = (0..100).map(|id| json!({"update_id": id, "message": message})).collect();
+    let answer = (200, json!({"ok": true, "result": updates}));
+    assert!(answer.1.to_string().len() > 4 << 20);
+    let (address, _) = answering(&[answer]).await;
+    assert_eq!(Api::new(&address, "1:good").updates(0, Duration::ZERO).await.unwrap().len(), 100);
 }
 
 #[tokio::test]

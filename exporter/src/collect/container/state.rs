@@ -3,6 +3,7 @@
 use nexus_docker::{Health, Probe, Status, StopCause};
 
 use super::Reading;
+use super::needs::needs;
 use super::write::{Labelled, counter, each, gauge, seconds};
 use crate::exposition::Exposition;
 use crate::family::Family;
@@ -32,6 +33,14 @@ const INFO: Family = Family {
         "docker_container_info",
         "What the container was made of and how Docker runs it, value is always 1.",
         "inspect: Image, HostConfig.RestartPolicy.Name, HostConfig.LogConfig.Type",
+    )
+};
+const DEPENDS_ON: Family = Family {
+    labels: &["id", "name", "image", "project", "service", "needed_project", "needed_service"],
+    ..gauge(
+        "docker_container_depends_on",
+        "What its service needs: a series for each, value is always 1; absent without any.",
+        "inspect: Config.Labels, Compose's depends_on and the label nexus.depends_on",
     )
 };
 const IMAGE_CREATED: Family = gauge(
@@ -99,6 +108,7 @@ const STOPPED_ON_PURPOSE: Family = gauge(
 pub const FAMILIES: &[Family] = &[
     STATE,
     INFO,
+    DEPENDS_ON,
     IMAGE_CREATED,
     HEALTH,
     FAILING_STREAK,
@@ -129,6 +139,13 @@ pub fn write(all: &[Labelled<'_>], out: &mut Exposition) {
             ("log_driver", &container.log_driver),
         ];
         family.sample_of(labels, &more, 1u64);
+    }
+    let mut family = out.family(&DEPENDS_ON);
+    for (labels, Reading { container, .. }) in all {
+        for needed in needs(&container.labels) {
+            let more = [("needed_project", needed.project.as_str()), ("needed_service", needed.service.as_str())];
+            family.sample_of(labels, &more, 1u64);
+        }
     }
     each(out, &IMAGE_CREATED, all, |one| one.image_created.map(|at| at.as_second()));
     let mut family = out.family(&HEALTH);
