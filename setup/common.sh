@@ -90,6 +90,15 @@ without_codes() {
     tr '\r' '\n' | sed 's/\x1b\[[0-9;?]*[A-Za-z]//g' | tr -cd '[:print:]\n'
 }
 
+# What looks like a password, token or key is not shown.
+without_secrets() {
+    sed -E 's#://[^/@[:space:]]*@#://***@#g
+        s/((password|passwd|secret|token|api_?key)["'"'"']?[[:space:]]*[=:][[:space:]]*["'"'"']?)[^[:space:]"'"'"',;]+/\1***/Ig
+        s/((bearer|basic)[[:space:]]+)[A-Za-z0-9._~+\/=-]{8,}/\1***/Ig
+        s/[0-9a-fA-F]{32,}/***/g
+        s/[0-9]{8,10}:[A-Za-z0-9_-]{30,}/***/g'
+}
+
 # The last line that says something.
 last_line() {
     tail -n 5 "$1" 2>/dev/null | without_codes | sed '/^[[:space:]]*$/d' | tail -n 1 | cut -c "1-$2"

@@ -64,7 +64,8 @@ compose() {
         cd "$root" || exit
         rendered=$(setting NEXUS_RENDERED_DIR ./rendered)
         secrets=$(setting NEXUS_SECRETS_DIR ./secrets)
-        "${as_docker[@]}" env \
+        # COMPOSE_FILE: an owner may have exported it for a project of their own.
+        "${as_docker[@]}" env -u COMPOSE_FILE \
             "NEXUS_HASH_HAPROXY=$(content_of images/haproxy/haproxy.cfg)" \
             "NEXUS_HASH_HEALER=$("${as_root[@]}" stat -c %i "$(setting NEXUS_POLICY_DIR ./policy)")$(identity_of "$secrets/healer")" \
             "NEXUS_HASH_REPORTER=$(identity_of "$secrets/reporter")" \
@@ -89,28 +90,37 @@ start_stack() {
 start_containers() {
     local lasting=(docker-proxy exporter healer reporter prometheus alertmanager postgres)
     [ "$image_source" = debian ] || lasting+=(grafana)
-    compose up -d --remove-orphans
-    # Named, since compose takes a one-shot that has ended for a failure to wait for.
-    if ! compose up -d --no-recreate --wait --wait-timeout 180 "${lasting[@]}"; then
+    # Named in the second, since compose takes a one-shot that has ended for a failure to wait for.
+    if ! compose up -d --remove-orphans || ! compose up -d --no-recreate --wait --wait-timeout 180 "${lasting[@]}"; then
         why_not_healthy
         return 1
     fi
     wait_for_migrate
 }
 
-# Ends with one line on the first service that is not as it should be, after what it said last.
+# Ends with one line on the service that is not as it should be, after what it and its health check said last. Of several the one
+# that is worst: others only wait for it.
 why_not_healthy() {
-    local service status
-    while read -r service status; do
-        case $status in
-        *"(healthy)"*) ;;
-        *)
-            compose logs --no-color --no-log-prefix --tail 8 "$service"
-            echo "nexus: the service $service is not healthy ($status); ./nexus logs $service says more"
-            return
-            ;;
-        esac
-    done < <(compose ps --all --format '{{.Service}} {{.Status}}' | grep -v '^migrate ')
+    local all service status container probe error worst
+    all=$(compose ps --all --format '{{.Service}} {{.Status}}' | grep -v -e '^migrate ' -e '(healthy)') || return 0
+    for worst in '\(unhealthy\)' ' (Exited|Restarting|Dead)' 'health: starting' .; do
+        ! read -r service status < <(grep -E -m 1 -e "$worst" <<<"$all") || break
+    done
+    # What can't be asked is left out.
+    container=$(compose ps --all --quiet "$service" | head -n 1) || container=
+    compose logs --no-color --no-log-prefix --tail 8 "$service" 2>&1 | without_secrets || true
+    probe=$(of_container '{{with .State.Health}}{{range .Log}}{{.ExitCode}} {{json .Output}}
+{{end}}{{end}}' 400) || probe=
+    [ -z "$probe" ] || echo "its health check ended with ${probe%% *} and said: ${probe#* }"
+    # Why Docker could not start it, such as a port that is taken.
+    error=$(of_container '{{.State.Error}}' 150) || error=
+    echo "nexus: the service $service is not healthy ($status${error:+: $error}): ./nexus logs $service says more; then run ./nexus up again"
+}
+
+# of_container FORMAT LENGTH: the last line of what Docker tells of $container, in so many characters.
+of_container() {
+    "${as_docker[@]}" docker inspect --format "$1" "$container" 2>/dev/null |
+        sed -E '/^$/d; s/\\[nrt]/ /g; s/ +/ /g' | tail -n 1 | without_codes | cut -c "1-$2" | without_secrets
 }
 
 # Docker starts it again while it fails. Postgres is healthy by now, so a few failures are enough to know. It gives up by itself
@@ -232,5 +242,5 @@ need_docker() {
         become_root
         as_docker=("${as_root[@]}")
     fi
-    "${as_docker[@]}" docker info >/dev/null 2>&1 || die "Docker does not answer: run ./nexus up, or see why with \`docker info\`"
+    "${as_docker[@]}" docker info >/dev/null 2>&1 || die "Docker does not answer: run ./nexus up, or see why with \`${as_docker[0]:+sudo }docker info\`"
 }

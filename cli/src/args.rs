@@ -9,7 +9,8 @@ use nexus_reporter::notify::Severity;
 
 use crate::heal::Target;
 use crate::init::Setting;
-use crate::owner::{OneService, PauseLength};
+use crate::names::ServiceName;
+use crate::owner::PauseLength;
 use crate::status::Since;
 
 /// Nexus: what runs here, how it is, and what was done about it.
@@ -77,8 +78,8 @@ pub enum Command {
     },
     /// Tell how a service is, why something or nothing is done about it, and what you can do
     Why {
-        /// PROJECT/SERVICE
-        target: OneService,
+        /// PROJECT/SERVICE, or SERVICE alone where only one is called so
+        target: ServiceName,
         /// Print the end of its log as well, secrets hidden
         #[arg(long, value_name = "LINES", num_args = 0..=1, default_missing_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
         logs: Option<u32>,
@@ -240,8 +241,8 @@ pub enum Heal {
     },
     /// Have one attempt made now, whatever delay, budget, pause or mode says
     Now {
-        /// PROJECT/SERVICE
-        target: OneService,
+        /// PROJECT/SERVICE, or SERVICE alone where only one is called so
+        target: ServiceName,
         /// Also when it is well or was stopped by somebody, or what it needs is not well
         #[arg(long)]
         force: bool,
@@ -463,6 +464,8 @@ mod tests {
         );
         check(&["heal", "on"], "the following required arguments were not provided: <TARGET>");
         check(&["nonsense"], "unrecognized subcommand 'nonsense'");
+        // What is mistyped is met with what may have been meant.
+        check(&["statsu"], "unrecognized subcommand 'statsu' tip: a similar subcommand exists: 'status'");
     }
 
     #[test]

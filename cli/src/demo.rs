@@ -9,7 +9,7 @@ use nexus_model::api::{IncidentDetail, IncidentList, ServiceList};
 use nexus_model::{IncidentState, Mode};
 use serde::Deserialize;
 
-use crate::docker::{Event, Events, Project, docker};
+use crate::docker::{self, Event, Events, Project, docker};
 use crate::home::Home;
 use crate::http::Part;
 use crate::incidents::short_id;
@@ -105,9 +105,7 @@ pub async fn run(home: &Home, keep: bool) -> Result<()> {
         },
     };
     let ending = if keep && result.is_ok() {
-        // Whoever was made root for it by ./nexus may not ask Docker otherwise.
-        let sudo = if std::env::var_os("SUDO_USER").is_some() { "sudo " } else { "" };
-        print(&format!("It keeps running. Remove it with: {sudo}docker compose -p {} down\n", project.name))
+        print(&format!("It keeps running. Remove it with: {} compose -p {} down\n", docker::word(), project.name))
     } else {
         // What went wrong before counts more than a failed clean-up.
         project

@@ -1,4 +1,7 @@
-//! The `docker` program, for the demo and the benchmarks. What `nexus tune` asks of Docker is in `tune/engine.rs`.
+//! The `docker` program, for the demo and the benchmarks. What `nexus tune` asks of Docker is in `tune/engine.rs`. How the owner
+//! calls it is in `docker/owner.rs`.
+
+mod owner;
 
 use std::collections::HashMap;
 use std::process::{Output, Stdio};
@@ -10,6 +13,8 @@ use nexus_model::labels;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
+
+pub use owner::{wants_sudo, word};
 
 /// A Compose project whose file comes from this program.
 pub struct Project {

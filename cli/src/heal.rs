@@ -6,6 +6,7 @@ use nexus_model::{Mode, Refusal};
 
 use crate::home::Home;
 use crate::http::Part;
+use crate::names;
 use crate::text::{local, plain, table};
 
 /// `PROJECT` or `PROJECT/SERVICE`.
@@ -33,7 +34,9 @@ impl std::str::FromStr for Target {
 /// `nexus heal on|off|shadow|clear`. Returns the affected services as they are now.
 pub async fn switch(home: &Home, target: &Target, mode: Option<Mode>) -> Result<String> {
     let body = HealSwitch { project: target.project.clone(), service: target.service.clone(), mode };
-    let answer: ServiceList = Part::healer(home)?.put("/api/v1/heal", &body).await?;
+    let healer = Part::healer(home)?;
+    let answer = healer.put("/api/v1/heal", &body).await;
+    let answer: ServiceList = names::or_meant(&healer, &target.project, target.service.as_deref(), answer).await?;
     let mut text = list_of(&answer.services);
     for protected in
         answer.services.iter().filter(|s| mode == Some(Mode::Heal) && s.refusal == Some(Refusal::ProtectedImage))

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use jiff::Timestamp;
 use nexus_model::api::{IncidentDetail, IncidentList};
-use nexus_model::{Attempt, Confidence, Evidence, EvidenceKind, Incident, IncidentState};
+use nexus_model::{Attempt, Confidence, Evidence, EvidenceKind, Incident, IncidentEvent, IncidentState};
 use nexus_reporter::incidents::Told;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -76,6 +76,11 @@ pub async fn find(healer: &Part, id: &str) -> Result<uuid::Uuid> {
 
 fn pick(known: &[Incident], ending: &str) -> Result<uuid::Uuid> {
     let ending = ending.to_ascii_lowercase();
+    if !ending.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        return Err(mistake(format!(
+            "{ending} is no id of an incident: ./nexus incidents lists them, with --project and --service those of one"
+        )));
+    }
     let mut matching =
         known.iter().filter(|incident| incident.id.to_string().ends_with(&ending)).map(|incident| incident.id);
     match (ending.len() >= 4, matching.next(), matching.next()) {
@@ -183,11 +188,7 @@ pub fn detail_text(detail: &IncidentDetail, now: Timestamp, paint: Paint) -> Str
     );
 
     out.push_str(&format!("\n{}\n", paint.bold("TIMELINE")));
-    for event in &detail.events {
-        let after = event.at.duration_since(incident.opened_at).as_millis() as f64 / 1000.0;
-        out.push_str(&plain(&format!("{}  {after:>+9.3} s  {:<15} {}", clock(event.at), event.kind, event.detail)));
-        out.push('\n');
-    }
+    out.push_str(&timeline(&detail.events, incident.opened_at));
     out.push_str(&format!("\n{}\n", paint.bold("ATTEMPTS")));
     out.push_str(&attempts(&detail.attempts));
     out.push_str(&format!("\n{}\n", paint.bold("EVIDENCE")));
@@ -198,6 +199,19 @@ pub fn detail_text(detail: &IncidentDetail, now: Timestamp, paint: Paint) -> Str
         out.push_str(&evidence_text(evidence, &detail.attempts, paint));
     }
     out
+}
+
+fn timeline(events: &[IncidentEvent], opened_at: Timestamp) -> String {
+    let after = |event: &IncidentEvent| {
+        let after = event.at.duration_since(opened_at).as_millis() as f64 / 1000.0;
+        format!("{after:+.3} s")
+    };
+    // Numbers stand under numbers.
+    let width = events.iter().map(|event| after(event).len()).max().unwrap_or_default();
+    let row = |event: &IncidentEvent| {
+        vec![clock(event.at), format!("{:>width$}", after(event)), event.kind.clone(), event.detail.clone()]
+    };
+    table(&["AT", "AFTER", "EVENT", "DETAIL"], &events.iter().map(row).collect::<Vec<_>>())
 }
 
 fn attempts(attempts: &[Attempt]) -> String {
@@ -295,7 +309,7 @@ fn scalar(value: &Value) -> String {
 
 #[cfg(test)]
 pub mod tests {
-    use nexus_model::{AttemptOutcome, Cause, Diagnosis, IncidentEvent, Mode, Outcome};
+    use nexus_model::{AttemptOutcome, Cause, Diagnosis, Mode, Outcome};
     use serde_json::json;
 
     use super::*;
@@ -327,6 +341,36 @@ pub mod tests {
             revision: 3,
             recorded_at: None,
         }
+    }
+
+    #[test]
+    fn the_timeline_stands_in_columns() {
+        let id: uuid::Uuid = "01980000-0000-7000-8000-0000deadbeef".parse().unwrap();
+        let at = |millisecond| Timestamp::from_millisecond(millisecond).unwrap();
+        let event = |millisecond, kind: &str, detail: &str| IncidentEvent {
+            id,
+            incident_id: id,
+            at: at(millisecond),
+            kind: kind.into(),
+            detail: detail.into(),
+        };
+        let events = [
+            event(0, "opened", "exited"),
+            event(9_500, "would_have_restarted", "the first\nattempt"),
+            event(7_200_250, "closed", "well again"),
+        ];
+        let told = timeline(&events, at(0));
+        let lines: Vec<&str> = told.lines().collect();
+        let column = |words: &str| lines.iter().find_map(|line| line.find(words)).unwrap();
+        assert_eq!(lines.len(), 4, "{told}");
+        assert_eq!(
+            [column("DETAIL"), column("exited"), column("the first"), column("well again")],
+            [column("DETAIL"); 4]
+        );
+        assert_eq!([column("opened"), column("would_"), column("closed")], [column("EVENT"); 3], "{told}");
+        let seconds: Vec<usize> = lines[1..].iter().map(|line| line.find(" s  ").unwrap()).collect();
+        assert_eq!(seconds, [seconds[0]; 3], "{told}");
+        assert!(told.contains("+7200.250 s  closed"), "{told}");
     }
 
     #[test]
@@ -405,7 +449,7 @@ pub mod tests {
             "cause       port taken (likely): its port is taken\n",
             "  because   it said: bind\u{fffd}\n  because   exit code 1\n  to do     Find who has it.\n",
             "(after 90 s)\n",
-            "+1.000 s  closed          well\u{fffd}again\n",
+            "+1.000 s  closed  well\u{fffd}again\n",
             "1.0 s  did not help  still unhealthy\n",
             "last lines of the log before attempt 1, ",
             "  lines:\n    a\u{fffd}[2Jb\n    c\n",

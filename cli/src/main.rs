@@ -22,6 +22,7 @@ mod init;
 mod keys;
 mod mcp;
 mod migrate;
+mod names;
 mod notify;
 mod owner;
 mod page;
@@ -128,8 +129,17 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Incidents { id: None, project, service, state, limit, json } => {
             let query = incidents::Query { project, service, state, limit };
-            let list = runtime.block_on(incidents::list(&open()?, &query))?;
-            if json { as_json(&list)? } else { incidents::list_text(&list, now) }
+            let home = open()?;
+            let list = runtime.block_on(incidents::list(&home, &query))?;
+            let (project, service) = (query.project.as_deref(), query.service.as_deref());
+            match (json, list.told.incidents.is_empty()) {
+                (true, _) => as_json(&list)?,
+                (false, false) => incidents::list_text(&list, now),
+                (false, true) => {
+                    let hint = runtime.block_on(names::hint(&home, project, service));
+                    format!("{}{hint}", incidents::list_text(&list, now))
+                }
+            }
         }
         Command::Demo { keep } => {
             runtime.block_on(demo::run(&open()?, keep))?;
@@ -189,10 +199,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Selftest { timeout } => runtime.block_on(selftest::run(&open()?, timeout))?,
         Command::Why { target, logs, json } => {
             let home = open()?;
-            let detail = runtime.block_on(owner::detail(&home, &target))?;
+            let (one, detail) = runtime.block_on(owner::detail(&home, &target))?;
             let mut text = if json { as_json(&detail)? } else { owner::why_text(&detail, now, paint) };
             if let Some(lines) = logs {
-                text.push_str(&runtime.block_on(owner::logs(&home, &target, lines))?);
+                text.push_str(&runtime.block_on(owner::logs(&home, &one, lines))?);
             }
             text
         }
@@ -231,7 +241,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
                     Heal::List => heal::list(&home).await,
                     Heal::Record { target, since, json } => {
                         let report = record::report(&home, target.as_ref(), since.as_deref()).await?;
-                        if json { as_json(&report) } else { Ok(record::text(&report)) }
+                        if json {
+                            return as_json(&report);
+                        }
+                        let asked = target.filter(|_| report.services.is_empty());
+                        let hint = match &asked {
+                            Some(it) => names::hint(&home, Some(&it.project), it.service.as_deref()).await,
+                            None => String::new(),
+                        };
+                        Ok(format!("{}{hint}", record::text(&report)))
                     }
                     Heal::Now { target, force, wait } => owner::heal_now(&home, &target, force, wait).await,
                     Heal::Plan { target } => owner::plan(&home, target.as_ref()).await,

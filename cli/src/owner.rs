@@ -15,9 +15,10 @@ use nexus_model::{Attempt, AttemptOutcome, Incident, IncidentState, Mode, Refusa
 use crate::failure::mistake;
 use crate::heal::{Target, source_words};
 use crate::home::Home;
-use crate::http::{Part, segment};
+use crate::http::{HttpError, Part, segment};
 use crate::incidents;
-use crate::text::{Paint, ago, duration, local, plain, shorten, table};
+use crate::names::{self, ServiceName};
+use crate::text::{Paint, ago, count, duration, local, plain, shorten, table};
 
 /// How long `heal now --wait` looks on: longer than a stop time-out and a slow start take.
 const WAIT: Duration = Duration::from_secs(15 * 60);
@@ -72,8 +73,13 @@ impl std::str::FromStr for PauseLength {
     }
 }
 
-pub async fn detail(home: &Home, one: &OneService) -> Result<ServiceDetail> {
-    Ok(Part::healer_to_read(home)?.get(&one.path(), &[]).await?)
+/// The service that is meant, as the healer sees it.
+pub async fn detail(home: &Home, name: &ServiceName) -> Result<(OneService, ServiceDetail)> {
+    let healer = Part::healer_to_read(home)?;
+    let one = names::resolve(&healer, name).await?;
+    let answer = healer.get(&one.path(), &[]).await;
+    let detail = names::or_meant(&healer, &one.project, Some(&one.service), answer).await?;
+    Ok((one, detail))
 }
 
 pub async fn logs(home: &Home, one: &OneService, lines: u32) -> Result<String> {
@@ -126,7 +132,8 @@ pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String 
         line("needs", format!("{}/{}, which is not well: {}", obstacle.project, obstacle.service, obstacle.problem));
     }
     for budget in detail.budgets.iter().filter(|budget| budget.spent > 0) {
-        line("budget", format!("{} of {} restarts of {} are spent", budget.spent, budget.of, budget.container));
+        let of = count(budget.of, "restart");
+        line("budget", format!("{}: {} of {of} spent", budget.container, budget.spent));
     }
     if let Some(pause) = &detail.pause {
         line("paused", pause_words(pause, now));
@@ -192,9 +199,11 @@ fn commands(detail: &ServiceDetail, name: &str) -> Vec<String> {
 }
 
 /// `nexus heal now`. With `wait`, until the attempt has an outcome: an error when it did not help.
-pub async fn heal_now(home: &Home, one: &OneService, force: bool, wait: bool) -> Result<String> {
+pub async fn heal_now(home: &Home, name: &ServiceName, force: bool, wait: bool) -> Result<String> {
     let healer = Part::healer(home)?;
-    let accepted: HealNowAccepted = healer.post_for(&format!("{}/heal", one.path()), &HealNow { force }).await?;
+    let one = names::resolve(&healer, name).await?;
+    let answer = healer.post_for(&format!("{}/heal", one.path()), &HealNow { force }).await;
+    let accepted: HealNowAccepted = names::or_meant(&healer, &one.project, Some(&one.service), answer).await?;
     let containers = accepted.containers.join(", ");
     let id = accepted.incident;
     if !wait {
@@ -235,11 +244,20 @@ fn ended(detail: &IncidentDetail, accepted: &HealNowAccepted) -> Option<Result<S
     Some(Ok(format!("it helped: {} restarted, and well since", accepted.containers.join(", "))))
 }
 
+/// The answer to what was asked about a target, if about one.
+async fn of_target<T>(healer: &Part, target: Option<&Target>, answer: Result<T, HttpError>) -> Result<T> {
+    match target {
+        Some(target) => names::or_meant(healer, &target.project, target.service.as_deref(), answer).await,
+        None => Ok(answer?),
+    }
+}
+
 pub async fn plan(home: &Home, target: Option<&Target>) -> Result<String> {
     let mut query = Vec::new();
     query.extend(target.map(|target| ("project", target.project.as_str())));
     query.extend(target.and_then(|target| target.service.as_deref()).map(|service| ("service", service)));
-    let plans: PlanList = Part::healer_to_read(home)?.get("/api/v1/plan", &query).await?;
+    let healer = Part::healer_to_read(home)?;
+    let plans: PlanList = of_target(&healer, target, healer.get("/api/v1/plan", &query).await).await?;
     let rows: Vec<Vec<String>> = plans
         .plans
         .iter()
@@ -285,9 +303,10 @@ pub async fn pause(
     reason: Option<String>,
     now: Timestamp,
 ) -> Result<String> {
-    let (project, service) = target.map_or((None, None), |target| (Some(target.project), target.service));
+    let (project, service) = target.clone().map_or((None, None), |target| (Some(target.project), target.service));
     let wanted = PauseWanted { project, service, for_seconds: length.map(|length| length.0), reason };
-    let list: PauseList = Part::healer(home)?.put("/api/v1/pauses", &wanted).await?;
+    let healer = Part::healer(home)?;
+    let list: PauseList = of_target(&healer, target.as_ref(), healer.put("/api/v1/pauses", &wanted).await).await?;
     Ok(pauses_text(&list, now))
 }
 
@@ -380,7 +399,7 @@ mod tests {
             "photos/web is blocked: waits for photos/db (exited\u{fffd}[2J with code 1)\n",
             "container   photos-web-1: running, health unhealthy\n",
             "mode        heal (label nexus.heal)\n",
-            "budget      2 of 6 restarts of photos-web-1 are spent\n",
+            "budget      photos-web-1: 2 of 6 restarts spent\n",
             "next        wait until photos/db is well\n",
             "to act      ./nexus heal now photos/web\n",
         ] {

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nexus_model::api::{PolicyExplanation, ServiceList};
+use nexus_model::api::PolicyExplanation;
 use nexus_policy::{Policy, explain};
 
 use crate::failure::mistake;
 use crate::files::read_text;
 use crate::home::{Home, TEXT_LIMIT};
 use crate::http::Part;
+use crate::names::{self, ServiceName};
+use crate::owner::OneService;
 use crate::text::{local, plain, table};
 
 /// What the file says, in plain words; an error that names every mistake when there is one.
@@ -61,40 +63,11 @@ pub fn file(home: impl FnOnce() -> Result<Home>, named: Option<PathBuf>) -> Resu
 /// What holds for a service, as the running healer sees it. `name` is PROJECT/SERVICE, or a service's name alone.
 pub async fn of_service(home: &Home, name: &str) -> Result<PolicyExplanation> {
     let healer = Part::healer_to_read(home)?;
-    let (project, service) = match name.split_once('/') {
-        Some((project, service)) => (project.to_owned(), service.to_owned()),
-        None => {
-            let list: ServiceList = healer.get("/api/v1/services", &[]).await?;
-            let known: Vec<(String, String)> = list
-                .services
-                .into_iter()
-                .filter(|it| it.refusal != Some(nexus_model::Refusal::OwnStack))
-                .map(|it| (it.project, it.service))
-                .collect();
-            only(&known, name)?
-        }
-    };
+    let name: ServiceName = name.parse().map_err(mistake)?;
+    let OneService { project, service } = names::resolve(&healer, &name).await?;
     let asked = [("project", project.as_str()), ("service", service.as_str())];
-    healer.get("/api/v1/policy/explain", &asked).await.context("cannot explain")
-}
-
-/// The one service of that name.
-fn only(known: &[(String, String)], name: &str) -> Result<(String, String)> {
-    let list = |all: &[&(String, String)]| {
-        all.iter().map(|(project, service)| format!("{project}/{service}")).collect::<Vec<_>>().join(", ")
-    };
-    let found: Vec<&(String, String)> = known.iter().filter(|(_, service)| service == name).collect();
-    match &found[..] {
-        [one] => Ok((*one).clone()),
-        [] if known.is_empty() => {
-            anyhow::bail!("there is no service {name}, nor any other: no Docker Compose project runs here")
-        }
-        [] => {
-            let all: Vec<&(String, String)> = known.iter().collect();
-            anyhow::bail!("there is no service {name}; there are {}", list(&all))
-        }
-        several => anyhow::bail!("several services are called {name}: name one of {}", list(several)),
-    }
+    let answer = healer.get("/api/v1/policy/explain", &asked).await;
+    names::or_meant(&healer, &project, Some(&service), answer).await.context("cannot explain")
 }
 
 pub fn text(explained: &PolicyExplanation) -> String {
@@ -154,17 +127,6 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         assert!(check(&path, "healer.yml").unwrap_err().to_string().contains("healer.yml is missing"));
-    }
-
-    #[test]
-    fn a_name_alone_must_be_that_of_one_service() {
-        let known = [("photos", "web"), ("blog", "web"), ("blog", "db")]
-            .map(|(project, service)| (project.to_owned(), service.to_owned()));
-        assert_eq!(only(&known, "db").unwrap(), ("blog".to_owned(), "db".to_owned()));
-        let told = |known: &[(String, String)], name: &str| only(known, name).unwrap_err().to_string();
-        assert_eq!(told(&known, "web"), "several services are called web: name one of photos/web, blog/web");
-        assert_eq!(told(&known, "x"), "there is no service x; there are photos/web, blog/web, blog/db");
-        assert!(told(&[], "x").contains("nor any other"));
     }
 
     #[test]

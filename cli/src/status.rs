@@ -10,9 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use nexus_reporter::report::{Question, Report, judge};
 use nexus_reporter::sources::{HistorySource, Sources, gather};
 
+use crate::docker;
 use crate::failure::mistake;
 use crate::home::Home;
 use crate::http::Part;
+use crate::names;
 
 /// When nobody has looked yet.
 const FIRST_LOOK: SignedDuration = SignedDuration::from_hours(24);
@@ -77,7 +79,10 @@ pub async fn report(home: &Home, since: Option<Since>, project: Option<String>, 
         None => last_look(home).filter(|at| *at < now).unwrap_or(now - FIRST_LOOK),
     };
     let facts = gather(&sources(home)?, now).await;
-    judge(&facts, &Question { since, project }).map_err(|unknown| mistake(unknown.to_string()))
+    judge(&facts, &Question { since, project }).map_err(|unknown| {
+        let near = names::or_nearest(&unknown.asked, unknown.known.iter().map(String::as_str));
+        mistake(format!("{unknown}{near}"))
+    })
 }
 
 pub fn sources(home: &Home) -> Result<Sources> {
@@ -93,6 +98,7 @@ pub fn sources(home: &Home) -> Result<Sources> {
         reporter: Some(Part::reporter(home)?.into_inner()),
         history: HistorySource::Service(Part::reporter(home)?.into_inner()),
         procfs: PathBuf::from("/proc"),
+        docker_wants_sudo: docker::wants_sudo(),
     })
 }
 

@@ -50,6 +50,9 @@ pub async fn setup(home: &Home, options: &Options, asked: &mut Asked, tell: impl
         return Err(mistake(format!("{}: {complaint}", home.show(&home.env_file))));
     }
     let source = home.secrets().join(secrets::TELEGRAM_SOURCE);
+    if asked.is_nobody() {
+        without_a_terminal(home, options, &source, &tell)?;
+    }
     let (token, is_new) = token(home, options, asked, &source, &tell)?;
     let address = home.get("NEXUS_TELEGRAM_API_URL");
     let api = Api::new(address, &token);
@@ -79,6 +82,27 @@ pub async fn setup(home: &Home, options: &Options, asked: &mut Asked, tell: impl
     }
     write_chat(home, chat)?;
     tell(&format!("{CHAT}={chat} is in {}. Run ./nexus up, which puts both to use.", home.show(&home.env_file)));
+    Ok(())
+}
+
+/// What it needs where nobody can be asked: said before anything is asked or called.
+fn without_a_terminal(home: &Home, options: &Options, source: &Path, tell: &impl Fn(&str)) -> Result<()> {
+    let has_token = !options.new_token && secrets::telegram_token(&home.secrets())?.is_some();
+    if !has_token {
+        let old = if options.new_token { " in place of the old one" } else { "" };
+        let without = if options.new_token { " without --new-token" } else { "" };
+        let number = if options.chat.is_none() { "; with --chat NUMBER, if you know the chat's number" } else { "" };
+        return Err(mistake(format!(
+            "there is no terminal to ask for the bot's token: write the token that @BotFather gave into {}{old}, and run this again{without}{number}",
+            home.show(source)
+        )));
+    }
+    if options.chat.is_none() {
+        tell(
+            "There is no terminal to ask at, so no chat is chosen: those who write to the bot now are listed, and this is to be run \
+             again with --chat NUMBER.",
+        );
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 pub use nexus_reporter::render::terminal::{Paint, ago, clock, duration, local, plain, shorten, table};
+pub use nexus_reporter::report::format::count;
 
 /// Prints to stdout. A closed pipe (`nexus incidents | head`) is no error.
 pub fn print(text: &str) -> Result<()> {

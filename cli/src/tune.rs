@@ -29,10 +29,11 @@ use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use nexus_reporter::report::Recommendation;
 use nexus_reporter::report::facts::Facts;
-use nexus_reporter::report::recommend::{Change, recommendations};
+use nexus_reporter::report::recommend::{Change, recommendations, with_sudo};
 use nexus_reporter::sources::gather;
 use serde::{Deserialize, Serialize};
 
+use crate::docker;
 use crate::failure::mistake;
 use crate::files::read_text;
 use crate::home::Home;
@@ -151,7 +152,12 @@ async fn recommended(home: &Home, from: Option<&Path>, now: Timestamp) -> Result
             let text = text.ok_or_else(|| mistake(format!("there is no file {}", path.display())))?;
             let saved: Saved = serde_json::from_str(&text)
                 .map_err(|error| mistake(format!("{} is no report of nexus status --json: {error}", path.display())))?;
-            saved.recommendations
+            let mut all = saved.recommendations;
+            // Who saved it may have been another one.
+            if docker::wants_sudo() {
+                all.iter_mut().for_each(with_sudo);
+            }
+            all
         }
     };
     Ok((facts, all))

@@ -22,12 +22,31 @@ impl Checkout {
         }
         fs::write(folder.path().join(".env"), "").unwrap();
         fs::create_dir(folder.path().join("path")).unwrap();
-        let docker = folder.path().join("path/docker");
-        let script = "#!/bin/sh\ncase \" $* \" in\n*' config --services '*) printf 'prometheus\\nhealer\\n' ;;\n\
-            *' logs '*) echo \"$*\" ;;\nesac\n";
+        let checkout = Checkout(folder);
+        checkout.docker(
+            "#!/bin/sh\ncase \" $* \" in\n*' config --services '*) printf 'prometheus\\nhealer\\n' ;;\n\
+            *' logs '*) echo \"$*\" ;;\nesac\n",
+        );
+        checkout
+    }
+
+    /// Puts this in docker's place.
+    fn docker(&self, script: &str) {
+        let docker = self.0.path().join("path/docker");
         fs::write(&docker, script).unwrap();
         fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
-        Checkout(folder)
+    }
+
+    /// Runs a function of the scripts in setup/.
+    fn function(&self, call: &str) -> String {
+        let sourced = "for file in setup/common.sh setup/stack.sh; do . \"$root/$file\"; done";
+        let line =
+            format!("set -euo pipefail; root=$PWD cache=$PWD/cache logs=$PWD/cache as_docker=(); {sourced}; {call}");
+        let path = format!("{}:{}", self.0.path().join("path").display(), std::env::var("PATH").unwrap());
+        let output =
+            Command::new("bash").args(["-c", &line]).env("PATH", path).current_dir(self.0.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn nexus(&self, arguments: &[&str]) -> Output {
@@ -84,4 +103,82 @@ fn logs_of_a_service_that_there_is_not_name_those_that_there_are() {
     check(&["nosuch"], Err("nexus: no service is called \"nosuch\"; there are healer, prometheus"));
     check(&["healer", "-f", "heal"], Err("nexus: no service is called \"heal\"; there are healer, prometheus"));
     check(&["--tail", "healer", "h.*"], Err("nexus: no service is called \"h.*\"; there are healer, prometheus"));
+}
+
+#[test]
+fn each_command_has_a_help_of_its_own() {
+    let checkout = Checkout::new();
+    let said = |arguments: &[&str]| {
+        let output = checkout.nexus(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (command, option) in [("up", "--no-lan"), ("down", "--volumes"), ("logs", "--tail N"), ("test", "soak")] {
+        for flags in
+            [&[command, "--help"][..], &[command, "-h"], &[command, option.split(' ').next().unwrap(), "--help"]]
+        {
+            let help = said(flags);
+            assert!(
+                help.starts_with(&format!("Usage: ./nexus {command} ")) && help.contains(option),
+                "{flags:?}: {help}"
+            );
+        }
+        let general = said(&["help"]);
+        assert!(
+            general.starts_with("Usage: ./nexus COMMAND\n") && general.contains(&format!("  {command} ")),
+            "{general}"
+        );
+    }
+}
+
+#[test]
+fn of_a_start_that_fails_the_worst_service_is_told_with_its_probe_and_its_last_words() {
+    let checkout = Checkout::new();
+    let check = |states: &str, health: &str, error: &str, told: &[&str]| {
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in\n*' ps '*' --format '*) printf '%b' '{states}' ;;\n*' ps '*) echo 0123 ;;\n\
+             *' logs '*) echo \"words of $*\"; echo 'password=hunter2' ;;\n*State.Error*) echo '{error}' ;;\n*' inspect '*) printf '%s\\n' {health} ;;\nesac\n"
+        );
+        checkout.docker(&script);
+        let said = checkout.function("why_not_healthy");
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[lines.len().saturating_sub(told.len())..], *told, "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        said
+    };
+    let ill = "nexus: the service postgres is not healthy (Up 3 minutes (unhealthy)): ./nexus logs postgres says more; then run ./nexus up again";
+    let said = check(
+        "alertmanager Created\\nhealer Up 2 minutes (healthy)\\nmigrate Exited (1) 1 minute ago\\npostgres Up 3 minutes (unhealthy)\\n",
+        r#"'0 "fine\n"' '2 "no response\n from postgres://u:hunter2@db"'"#,
+        "",
+        &["password=***", "its health check ended with 2 and said: \"no response from postgres://***@db\"", ill],
+    );
+    assert!(said.contains("words of compose "), "{said}");
+    // One that never started has no probe, but a reason.
+    check(
+        "healer Up 2 minutes (healthy)\\nprometheus Created\\n",
+        "''",
+        "port is already allocated",
+        &[
+            "nexus: the service prometheus is not healthy (Created: port is already allocated): ./nexus logs prometheus says more; then run ./nexus up again",
+        ],
+    );
+    check(
+        "healer Created\\nreporter Exited (2) 4 seconds ago\\n",
+        "''",
+        "",
+        &[
+            "nexus: the service reporter is not healthy (Exited (2) 4 seconds ago): ./nexus logs reporter says more; then run ./nexus up again",
+        ],
+    );
+    // All are: Compose has said itself what is wrong.
+    assert_eq!(check("healer Up 2 minutes (healthy)\\nmigrate Exited (0) 1 minute ago\\n", "''", "", &[]), "");
+}
+
+#[test]
+fn files_that_the_owner_exports_for_another_project_are_not_those_of_the_stack() {
+    let checkout = Checkout::new();
+    checkout.docker("#!/bin/sh\necho \"compose reads ${COMPOSE_FILE:-its own} $*\"\n");
+    let said = checkout.function("export COMPOSE_FILE=/other/compose.yml; compose ps");
+    assert!(said.starts_with("compose reads its own "), "{said}");
 }

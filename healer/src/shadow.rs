@@ -153,6 +153,12 @@ impl Changed {
             (started_at.is_some() && started_at != run.started_at).then(|| (run.clone(), seen.clone()))
         });
         let Some((run, seen)) = again else { return };
+        // Docker starts what a boot has ended, and what has never run was not restarted. A clock that was set since then takes a run of
+        // this boot for an earlier one, too: better a verdict that is missing than one that is made up.
+        let booted = now.wall.saturating_sub(now.boottime).unwrap_or(Timestamp::MIN);
+        if run.started_at.is_none_or(|started_at| started_at < booted) {
+            return self.never_known("it had not run since the machine was booted", now);
+        }
         // It was well before somebody restarted it: that shows nothing.
         if self.case.memory.well_since.is_some() {
             return self.never_known("it was well before it was started anew", now);

@@ -62,6 +62,13 @@ pub struct Baseline {
     pub bottlenecks: Vec<Bottleneck>,
 }
 
+impl Baseline {
+    /// Less than a week is known: the figures are those so far, and nobody knows yet whether they are usual.
+    pub fn too_few_days(&self) -> bool {
+        self.metrics.iter().all(|metric| metric.basis.is_none())
+    }
+}
+
 /// One metric over the week.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MetricBaseline {

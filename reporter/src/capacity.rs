@@ -64,6 +64,7 @@ pub struct Capacity {
     pub speed_assumed: bool,
     /// This host first, then the machines by name.
     pub carries: Vec<Carries>,
+    /// `None` as long as the load is known for less than a week.
     pub minimum: Option<Minimum>,
 }
 
@@ -254,7 +255,7 @@ impl Capacity {
         };
         let all = std::iter::once(present).chain(machines::known());
         self.carries = all.map(|machine| carries(load, speed, &machine)).collect();
-        self.minimum = Some(minimum(load, speed));
+        self.minimum = (!load.is_guess()).then(|| minimum(load, speed));
         self
     }
 
@@ -378,7 +379,9 @@ fn load(seen: &Seen, mounts: &[Mount], growth: f64, services: &[Service]) -> Opt
         let known: Vec<f64> = services.iter().filter_map(of).collect();
         (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     };
+    let from = day(seen.present_from);
     Some(Load {
+        days: seen.busy_cpu.iter().filter(|(day, _)| *day >= from).count() as u32,
         cores: newest(|hour| hour.cpu_count)?,
         cpu_cores,
         memory_total_bytes: newest(|hour| hour.memory_total_bytes)?,

@@ -339,7 +339,11 @@ fn note(view: &ServiceView) -> Option<String> {
     notes.extend(view.refusal.map(|refusal| refusal.words().to_owned()));
     notes.extend(view.paused_until.map(|until| format!("paused until {}", local(until))));
     let flaps = view.today.as_ref().filter(|today| today.flaps());
-    notes.extend(flaps.map(|it| format!("falls ill again and again: {} of {} restarts a day", it.restarts, it.of)));
+    notes.extend(
+        flaps.map(|it| {
+            format!("falls ill again and again: {} of {} a day", it.restarts, format::count(it.of, "restart"))
+        }),
+    );
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 

@@ -125,6 +125,8 @@ fn sources(config: &SiteConfig, prometheus: Option<&str>) -> anyhow::Result<Sour
         // Read from the database itself.
         history: HistorySource::None,
         procfs: config.procfs.clone(),
+        // Whoever reads the page.
+        docker_wants_sudo: false,
     })
 }
 

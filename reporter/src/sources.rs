@@ -29,6 +29,8 @@ pub struct Sources {
     /// `None` where it is not part of the stack, and in the service itself.
     pub reporter: Option<Part>,
     pub history: HistorySource,
+    /// Whether who reads the commands of the report has to put sudo before docker, as far as is known.
+    pub docker_wants_sudo: bool,
     /// The kernel's files: `/proc`, also in a container, where what is read of it is the host's.
     pub procfs: std::path::PathBuf,
 }
@@ -109,6 +111,7 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
         at: now,
         host: sources.host.clone(),
         stack: sources.stack.clone(),
+        docker_wants_sudo: sources.docker_wants_sudo,
         healer,
         services,
         incidents,
@@ -203,6 +206,7 @@ mod tests {
             reporter: Some(part("the reporter")),
             history: HistorySource::Service(part("the reporter")),
             procfs: "/proc".into(),
+            docker_wants_sudo: false,
         }
     }
 

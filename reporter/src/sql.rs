@@ -26,6 +26,7 @@ use tokio_postgres::{Client, Transaction, error::SqlState, types::ToSql};
 use crate::{
     database::{Database, DatabaseError},
     errors::chain,
+    report::format::count,
 };
 
 /// Of a question, in bytes.
@@ -195,7 +196,7 @@ async fn answer(client: &mut Client, sql: &str, bounds: Bounds) -> Result<QueryA
         };
         bytes += text.len();
         let cut = match (answer.rows.len() >= bounds.rows, bytes > bounds.bytes) {
-            (true, _) => Some(format!("only the first {} rows: ask for fewer, or aggregate", bounds.rows)),
+            (true, _) => Some(format!("only the first {}: ask for fewer, or aggregate", count(bounds.rows, "row"))),
             (_, true) => Some(format!("only the first {} bytes: ask for fewer rows or columns", bounds.bytes)),
             _ => None,
         };

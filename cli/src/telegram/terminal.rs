@@ -21,6 +21,10 @@ impl Asked {
         if io::stdin().is_terminal() && io::stderr().is_terminal() { Asked::Terminal } else { Asked::Nobody }
     }
 
+    pub fn is_nobody(&self) -> bool {
+        matches!(self, Asked::Nobody)
+    }
+
     /// One line; `None` when there is nobody.
     pub fn shown(&mut self, question: &str) -> Result<Option<String>> {
         match self {

@@ -136,6 +136,30 @@ async fn without_a_terminal_the_file_and_a_number_do() {
 }
 
 #[tokio::test]
+async fn without_a_terminal_what_it_needs_is_said_before_anything_is_asked_or_called() {
+    // Nobody answers there: without a token it does not even try.
+    let ended = play("http://127.0.0.1:1", None, None, options()).await;
+    let error = format!("{:#}", ended.result.unwrap_err());
+    assert_eq!(
+        error,
+        "there is no terminal to ask for the bot's token: write the token that @BotFather gave into secrets/telegram_bot_token, and \
+         run this again; with --chat NUMBER, if you know the chat's number"
+    );
+    assert_eq!(ended.told, "");
+    let new = Options { new_token: true, chat: Some(7), ..options() };
+    let ended = play("http://127.0.0.1:1", Some(TOKEN), None, new).await;
+    let error = format!("{:#}", ended.result.unwrap_err());
+    assert!(error.ends_with("in place of the old one, and run this again without --new-token"), "{error}");
+    // That no chat can be chosen comes first, the list last.
+    let standin = Standin::with(&[updates(&[wrote(7, "private", "Ada")])]);
+    let ended = play(&standin.serve().await, Some(TOKEN), None, options()).await;
+    let told: Vec<&str> = ended.told.lines().collect();
+    assert!(told[0].starts_with("There is no terminal to ask at") && told[0].ends_with("--chat NUMBER."), "{told:?}");
+    assert_eq!(told.last(), Some(&"  1. Ada (private, 7)"));
+    assert!(standin.sent.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn what_goes_wrong_is_told_and_changes_nothing() {
     let check = async |standin: Standin, file: Option<&str>, answers: Option<&[&str]>, said: &str| {
         let short = Options { wait: Duration::from_secs(1), ..options() };
@@ -148,7 +172,7 @@ async fn what_goes_wrong_is_told_and_changes_nothing() {
     };
     let one = || Standin::with(&[updates(&[wrote(7, "private", "Ada")])]);
     let two = || Standin::with(&[updates(&[wrote(7, "private", "Ada"), wrote(8, "private", "Bob")])]);
-    check(one(), None, None, "write it into secrets/telegram_bot_token").await;
+    check(one(), None, None, "write the token that @BotFather gave into secrets/telegram_bot_token").await;
     check(one(), None, Some(&["x", "y", "z"]), "no token was given").await;
     check(one(), Some("99999999:AAbbCCddEEffGGhhIIjjKK"), None, "telegram does not know this token").await;
     check(one(), Some(TOKEN), None, "--chat NUMBER").await;

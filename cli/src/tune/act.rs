@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::compose::{self, Done, Plan, Undo};
-use super::engine::{Caller, containers, files_in_env, of_service, project, wait_until_well};
+use super::compose::{self, Done, NamedIn, Plan, Undo};
+use super::engine::{Caller, containers, named_files, of_service, project, wait_until_well};
 use super::overrides::{Services, Settings};
 use crate::files::{Access, read_text, write_atomically};
 use crate::home::TEXT_LIMIT;
@@ -160,30 +160,34 @@ fn still_named(done: &Done) -> Option<String> {
     if done.file.exists() {
         return None;
     }
-    let envs = files_in_env(&done.working_dir, &done.env_files).unwrap_or_default();
-    let (env, _) = envs.iter().find(|(_, value)| compose::is_named(value, &done.working_dir, &done.file))?;
+    let all = named_files(&done.working_dir, &done.env_files, std::env::var("COMPOSE_FILE").ok()).unwrap_or_default();
+    let named = all.iter().find(|named| named.names(&done.working_dir, &done.file))?;
+    let place = match &named.place {
+        NamedIn::Shell => "your shell".to_owned(),
+        NamedIn::Env(path) => path.display().to_string(),
+    };
     Some(format!(
-        "Take {} out of COMPOSE_FILE in {} now: it is gone, and docker compose does nothing there as long as it is named",
-        done.file.display(),
-        env.display()
+        "Take {} out of COMPOSE_FILE in {place} now: it is gone, and docker compose does nothing there as long as it is named",
+        done.file.display()
     ))
 }
 
 async fn back(done: &Done, how: &Undoing<'_>) -> Result<Option<String>> {
     let now = read_text(&done.file, TEXT_LIMIT)?;
     let services = done.service_names();
+    let docker = crate::docker::word();
     let after = match compose::undo(&done.file, how.standing, how.rest, now.as_deref()) {
         Undo::Write(after) => after,
         Undo::Gone => {
             return Ok(Some(format!(
-                "{} was gone already; what still runs with it loses it at the next docker compose up -d in {}",
+                "{} was gone already; what still runs with it loses it at the next {docker} compose up -d in {}",
                 done.file.display(),
                 done.working_dir.display()
             )));
         }
         Undo::Changed => bail!(
             "{} was changed since Nexus wrote it, so it stays as it is: take out of it what you don't want for {}, then run \
-             docker compose up -d in {}",
+             {docker} compose up -d in {}",
             done.file.display(),
             services.join(", "),
             done.working_dir.display()
@@ -209,7 +213,7 @@ async fn back(done: &Done, how: &Undoing<'_>) -> Result<Option<String>> {
     if let Some(why_not) = why_not {
         put(&done.file, beside, after.as_deref())?;
         return Ok(Some(format!(
-            "only {} was changed, the containers were not: {why_not}. Run docker compose up -d in {} when it suits you",
+            "only {} was changed, the containers were not: {why_not}. Run {docker} compose up -d in {} when it suits you",
             done.file.display(),
             done.working_dir.display()
         )));

@@ -2,7 +2,8 @@
 //! speaks against it. Pure: facts in, plan or reason out.
 //!
 //! Compose reads `compose.override.yml` by itself only beside a compose.yml that it found itself. There Nexus writes it, unless
-//! there is one. Everywhere else it writes `compose.nexus.yml`, which has to be named with `-f`, and says so.
+//! there is one. Everywhere else it writes `compose.nexus.yml`, which has to be named with `-f`, and says so. Where COMPOSE_FILE says
+//! what is read, it has to name the file first.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,12 +32,51 @@ pub struct Facts {
     pub missing: Vec<PathBuf>,
     /// What there is of [`SECOND`] and [`OWN`] in the folder, with its text; a link has none, since it is the owner's.
     pub found: BTreeMap<PathBuf, String>,
-    /// Its .env says which files Compose reads, so that it looks for none itself.
-    pub files_in_env: bool,
+    /// What says which files Compose reads, so that it looks for none itself.
+    pub named: Option<Named>,
     /// The services in question.
     pub services: BTreeMap<String, Service>,
+    /// How its owner calls docker.
+    pub docker: &'static str,
     /// What Compose would do now without any change of ours; `Err` tells what.
     pub as_it_runs: Option<Result<(), String>>,
+}
+
+/// A COMPOSE_FILE, and where it is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub value: String,
+    pub place: NamedIn,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedIn {
+    /// Exported where `nexus` was called. It wins over any .env.
+    Shell,
+    Env(PathBuf),
+}
+
+impl Named {
+    /// Whether it names a file, by its path or from the folder of the project.
+    pub fn names(&self, working_dir: &Path, file: &Path) -> bool {
+        self.value.split(':').any(|name| working_dir.join(name.strip_prefix("./").unwrap_or(name)) == file)
+    }
+
+    /// Why nothing is written that Compose would not read, and the line that mends it.
+    fn refusal(&self, file: &Path) -> String {
+        let line = format!("COMPOSE_FILE={}", shell(&format!("{}:{}", self.value, file.display())));
+        let (set, mend) = match &self.place {
+            NamedIn::Shell => ("your shell".to_owned(), format!("export it there like this: export {line}")),
+            NamedIn::Env(path) => {
+                (path.display().to_string(), format!("put this line there in place of the other: {line}"))
+            }
+        };
+        format!(
+            "COMPOSE_FILE in {set} says which files Compose reads, and {} is not among them, so that your next docker compose up would \
+             take the change back: {mend} – and then apply again, which makes that file",
+            file.display()
+        )
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -168,12 +208,16 @@ pub fn plan(facts: &Facts, wanted: &Services, standing: &[&Done]) -> Result<Plan
         Some(Err(other)) => {
             return Err(format!(
                 "its files, its .env or its image are no longer what it was started with, so that more would change ({other}): run \
-                 docker compose up -d there first"
+                 {} compose up -d there first",
+                facts.docker
             ));
         }
         None => return Err("what Compose would do could not be asked".into()),
     }
     let (file, automatic) = place(facts, first, standing)?;
+    if let Some(named) = facts.named.as_ref().filter(|_| !automatic) {
+        return Err(named.refusal(&file));
+    }
     let files: Vec<PathBuf> = facts.files.iter().filter(|path| **path != file).cloned().collect();
     let before = facts.found.get(&file).cloned();
     let done = Done {
@@ -201,7 +245,8 @@ fn place(facts: &Facts, first: &Path, standing: &[&Done]) -> Result<(PathBuf, bo
         path.parent() == Some(folder)
             && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.contains(&name))
     };
-    let found_by_itself = !facts.files_in_env
+    let is_named = |path: &Path| facts.named.as_ref().is_some_and(|named| named.names(&facts.working_dir, path));
+    let found_by_itself = facts.named.is_none()
         && folder == facts.working_dir
         && named(first, &FIRST)
         && facts.files.iter().skip(1).all(|path| named(path, &SECOND));
@@ -215,14 +260,15 @@ fn place(facts: &Facts, first: &Path, standing: &[&Done]) -> Result<(PathBuf, bo
             let old = first.file_name().is_some_and(|name| name.to_string_lossy().starts_with("docker-"));
             return Ok((folder.join(if old { SECOND[2] } else { SECOND[0] }), true));
         }
-        [one] if found_by_itself && ours(one) => return Ok(((*one).clone(), true)),
+        [one] if (found_by_itself || is_named(one)) && ours(one) => return Ok(((*one).clone(), true)),
         _ => {}
     }
     let own = folder.join(OWN);
     if facts.found.contains_key(&own) && !ours(&own) {
         return Err(format!("{} is not as Nexus left it: it is yours now, so add the lines yourself", own.display()));
     }
-    Ok((own, false))
+    let automatic = is_named(&own);
+    Ok((own, automatic))
 }
 
 fn notes(facts: &Facts, done: &Done) -> Vec<String> {
@@ -240,7 +286,7 @@ fn notes(facts: &Facts, done: &Done) -> Vec<String> {
             "Compose does not read {} by itself: put this line into {}, or the next docker compose up takes the change back: {}",
             done.file.display(),
             done.working_dir.join(".env").display(),
-            shell(&format!("COMPOSE_FILE={}", files.join(":")))
+            format_args!("COMPOSE_FILE={}", shell(&files.join(":")))
         ));
     }
     notes
@@ -255,11 +301,6 @@ fn value_of_compose_file(line: &str) -> Option<&str> {
     let line = line.trim_start();
     let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
     (name.trim() == "COMPOSE_FILE").then(|| value.trim().trim_matches(['"', '\'']))
-}
-
-/// Whether such a value names a file, by its path or from the folder of the project.
-pub fn is_named(value: &str, working_dir: &Path, file: &Path) -> bool {
-    value.split(':').any(|name| working_dir.join(name.strip_prefix("./").unwrap_or(name)) == file)
 }
 
 /// How something is taken back.

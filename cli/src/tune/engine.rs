@@ -13,7 +13,9 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::compose::{Container, Facts, OWN, Resolved, SECOND, Service, called_with, compose_file, stays};
+use super::compose::{
+    Container, Facts, Named, NamedIn, OWN, Resolved, SECOND, Service, called_with, compose_file, stays,
+};
 use crate::files::read_text;
 use crate::home::TEXT_LIMIT;
 
@@ -307,7 +309,7 @@ impl Caller<'_> {
 /// What is to be known of some services of a project before anything is planned. `ours`: what Nexus has ever written for it.
 pub async fn project(project: &str, services: &BTreeSet<&str>, ours: &[&Path]) -> Result<Facts> {
     let all = containers().await?;
-    let mut facts = Facts { project: project.to_owned(), ..Facts::default() };
+    let mut facts = Facts { project: project.to_owned(), docker: crate::docker::word(), ..Facts::default() };
     let mut names: Vec<&str> = Vec::new();
     let mut labelled: Vec<&Inspected> = Vec::new();
     for name in services {
@@ -356,7 +358,12 @@ pub async fn project(project: &str, services: &BTreeSet<&str>, ours: &[&Path]) -
             facts.found.insert(path, text);
         }
     }
-    facts.files_in_env = !files_in_env(&facts.working_dir, &facts.env_files)?.is_empty();
+    let named = named_files(&facts.working_dir, &facts.env_files, std::env::var("COMPOSE_FILE").ok())?;
+    // A shell's may be meant for another project.
+    let is_of_it = |it: &Named| {
+        matches!(it.place, NamedIn::Env(_)) || facts.files.iter().any(|file| it.names(&facts.working_dir, file))
+    };
+    facts.named = named.into_iter().find(is_of_it);
     let caller = Caller { project, working_dir: &facts.working_dir, env_files: &facts.env_files, files: &facts.files };
     let resolved = caller.resolved().await?;
     for (name, service) in &mut facts.services {
@@ -370,14 +377,15 @@ pub async fn project(project: &str, services: &BTreeSet<&str>, ours: &[&Path]) -
     Ok(facts)
 }
 
-/// Which of a project's .env files say what files Compose reads, each with what it says.
-pub fn files_in_env(working_dir: &Path, env_files: &[PathBuf]) -> Result<Vec<(PathBuf, String)>> {
+/// What says which files Compose reads: the shell, whose word is the first, and the project's .env files.
+pub fn named_files(working_dir: &Path, env_files: &[PathBuf], shell: Option<String>) -> Result<Vec<Named>> {
     let mut all: Vec<PathBuf> = [working_dir.join(".env")].into_iter().chain(env_files.iter().cloned()).collect();
     all.dedup();
-    let mut found = Vec::new();
+    let shell = shell.filter(|value| !value.is_empty());
+    let mut found: Vec<Named> = shell.map(|value| Named { value, place: NamedIn::Shell }).into_iter().collect();
     for path in all {
         if let Some(value) = read_text(&path, TEXT_LIMIT)?.as_deref().and_then(compose_file) {
-            found.push((path, value.to_owned()));
+            found.push(Named { value: value.to_owned(), place: NamedIn::Env(path) });
         }
     }
     Ok(found)
@@ -482,6 +490,22 @@ mod tests {
         check(json!({"Status": "created"}), Some("created"), false);
         let it = inspected("p-web-1", json!({}));
         assert_eq!(it.up_for("2026-01-01T00:01:00Z".parse().unwrap()), Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn what_names_the_files_is_found_with_the_shell_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let (env, other) = (folder.path().join(".env"), folder.path().join("prod.env"));
+        std::fs::write(&env, "A=1\nCOMPOSE_FILE=a.yml\n").unwrap();
+        std::fs::write(&other, "A=1\n").unwrap();
+        let named = |value: &str, place| Named { value: value.into(), place };
+        let found = |shell: Option<&str>| {
+            named_files(folder.path(), &[env.clone(), other.clone()], shell.map(str::to_owned)).unwrap()
+        };
+        let of_env = named("a.yml", NamedIn::Env(env.clone()));
+        let alone = vec![of_env.clone()];
+        assert_eq!((found(None), found(Some(""))), (alone.clone(), alone));
+        assert_eq!(found(Some("b.yml")), [named("b.yml", NamedIn::Shell), of_env]);
     }
 
     #[test]

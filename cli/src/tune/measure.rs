@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use nexus_reporter::report::facts::{Facts, Series, ServiceName};
-use nexus_reporter::report::format::{bytes, percent};
+use nexus_reporter::report::format::{bytes, percent, times};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Done, Record};
@@ -180,7 +180,7 @@ fn limit(was: &ServiceMeasure, is: &ServiceMeasure, passed: SignedDuration) -> (
     let line = format!("{line}; uses {} (before {})", used(is), used(was));
     let Some(limit) = is.memory_limit else { return (Verdict::Unknown, line) };
     if let Some(killed) = is.killed.filter(|killed| *killed > 0.0) {
-        return (Verdict::Worse, format!("{line}; killed for memory {killed:.0} times since: it needs more"));
+        return (Verdict::Worse, format!("{line}; killed for memory {} since: it needs more", times(killed)));
     }
     let unlimited = was.memory_limit == Some(0.0);
     let lower = was.memory_limit.is_some_and(|before| before > limit && limit > 0.0);

@@ -233,6 +233,25 @@ fn what_shows_nothing_is_told_as_nothing() {
 }
 
 #[test]
+fn the_first_start_after_a_boot_shows_nothing() {
+    // The machine was booted at -1000 s.
+    let counted = |started_at| {
+        let mut play = Play::new();
+        play.facts.containers = vec![seen(Container { started_at, finished_at: wall(-990), ..exited(255) })];
+        play.turn(0);
+        play.turn(15);
+        play.restarted(20, Health::Healthy);
+        play.turn(21);
+        play.turn(90);
+        assert!(!play.case.is_open());
+        play.counted()
+    };
+    assert_eq!(counted(wall(-5_000)), (1, 0, 0, 1));
+    assert_eq!(counted(None), (1, 0, 0, 1));
+    assert_eq!(counted(wall(-995)), (1, 1, 0, 0));
+}
+
+#[test]
 fn what_a_boot_has_cut_off_is_not_given_the_verdict_of_what_came_after() {
     let mut play = Play::new();
     play.turn(0);

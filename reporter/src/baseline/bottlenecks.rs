@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::report::format::{bytes, percent};
+use crate::report::format::{bytes, count, percent};
 use crate::statistics::{quantile, sorted};
 use crate::usage::{Figures, HostHour, Mount};
 
@@ -128,7 +128,7 @@ pub fn bottlenecks(hours: &[HostHour], mounts: &[Mount]) -> Vec<Bottleneck> {
         if !known.is_empty() {
             // Nothing of this is usual: one such hour has reached the limit.
             let share = if bad > 0 { 1.0 } else { 0.0 };
-            add(resource, None, Some(share), format!("{says} in {bad} of {} hours", known.len()));
+            add(resource, None, Some(share), format!("{says} in {bad} of {}", count(known.len(), "hour")));
         }
     }
     let network = (busiest(|hour| hour.network_in_bytes_per_second), busiest(|hour| hour.network_out_bytes_per_second));

@@ -8,7 +8,7 @@ use nexus_model::plain::plain;
 use crate::baseline::peaks::weekday;
 use crate::baseline::{Baseline, Basis, Metric, MetricBaseline, ServiceUsage};
 use crate::render::markdown::escape as markdown;
-use crate::report::format::{bytes, percent};
+use crate::report::format::{bytes, count, percent};
 
 /// From empty to full; ASCII, so that every terminal and mail shows it.
 const SHADES: &[u8; 10] = b".:-=+*oO#@";
@@ -33,12 +33,22 @@ fn heading(baseline: &Baseline) -> String {
         None => "too few days yet for what is usual: it takes a week",
     };
     format!(
-        "{} hours from {} to {}, {} ({basis})",
-        baseline.hours,
+        "{} from {} to {}, {} ({basis})",
+        count(baseline.hours, "hour"),
         date(baseline.from),
         date(baseline.to),
         baseline.time_zone
     )
+}
+
+/// Behind a title that judges, as long as nobody can.
+fn so_far(baseline: &Baseline) -> &'static str {
+    if baseline.too_few_days() { " so far (a guess until a week is known)" } else { "" }
+}
+
+/// Behind the titles of services, whose figures are of the last four weeks.
+fn of_weeks(baseline: &Baseline) -> &'static str {
+    if baseline.too_few_days() { so_far(baseline) } else { ", last four weeks" }
 }
 
 fn local(at: jiff::Timestamp, zone: &str, format: &str) -> String {
@@ -53,7 +63,7 @@ pub fn text(baseline: &Baseline) -> String {
         out.push_str("\nNothing is recorded yet.\n");
         return out;
     }
-    out.push_str("\nNearest to its limit\n");
+    _ = writeln!(out, "\nNearest to its limit{}", so_far(baseline));
     for found in &baseline.bottlenecks {
         let share = found.share.map_or_else(|| "-".to_owned(), percent);
         let name = named(found.resource.name(), found.subject.as_deref(), plain);
@@ -61,7 +71,7 @@ pub fn text(baseline: &Baseline) -> String {
     }
     for metric in drawn(baseline) {
         out.push('\n');
-        _ = writeln!(out, "{}", summary(metric, &baseline.time_zone));
+        _ = writeln!(out, "{}", summary(metric, baseline));
         out.push_str(&heat(metric));
     }
     let peaks = peaks(baseline);
@@ -80,8 +90,14 @@ pub fn text(baseline: &Baseline) -> String {
         let width = services.iter().map(|found| plain(&name(found)).chars().count()).max().unwrap_or_default().max(7);
         _ = writeln!(
             out,
-            "\n{title}, last four weeks\n  {:width$}  {:>6} {:>6}  {:>8} {:>8}  {:>8}",
-            "SERVICE", "CPU", "BUSY", "MEMORY", "MOST", "LIMIT"
+            "\n{title}{}\n  {:width$}  {:>6} {:>6}  {:>8} {:>8}  {:>8}",
+            of_weeks(baseline),
+            "SERVICE",
+            "CPU",
+            "BUSY",
+            "MEMORY",
+            "MOST",
+            "LIMIT"
         );
         for found in services {
             let [cpu, busy, memory, most, limit] = figures(found);
@@ -102,7 +118,8 @@ pub fn markdown_page(baseline: &Baseline) -> String {
         out.push_str("\nNothing is recorded yet.\n");
         return out;
     }
-    out.push_str("\n## Nearest to its limit\n\n| Of the limit | Resource | Figures |\n|--:|---|---|\n");
+    _ = writeln!(out, "\n## Nearest to its limit{}\n", so_far(baseline));
+    out.push_str("| Of the limit | Resource | Figures |\n|--:|---|---|\n");
     for found in &baseline.bottlenecks {
         let share = found.share.map_or_else(|| "-".to_owned(), percent);
         let name = named(found.resource.name(), found.subject.as_deref(), markdown);
@@ -110,7 +127,7 @@ pub fn markdown_page(baseline: &Baseline) -> String {
     }
     out.push_str("\n## The week\n");
     for metric in drawn(baseline) {
-        _ = writeln!(out, "\n{}.\n\n```text\n{}```", markdown(&summary(metric, &baseline.time_zone)), heat(metric));
+        _ = writeln!(out, "\n{}.\n\n```text\n{}```", markdown(&summary(metric, baseline)), heat(metric));
     }
     let peaks = peaks(baseline);
     if !peaks.is_empty() {
@@ -127,7 +144,8 @@ pub fn markdown_page(baseline: &Baseline) -> String {
         }
         _ = writeln!(
             out,
-            "\n## {title}\n\nMeans of the last four weeks.\n\n| Service | CPU | Busy hours | Memory | Most | Limit |\n|---|--:|--:|--:|--:|--:|"
+            "\n## {title}{}\n\n| Service | CPU | Busy hours | Memory | Most | Limit |\n|---|--:|--:|--:|--:|--:|",
+            of_weeks(baseline)
         );
         for found in services {
             _ = writeln!(out, "| {} | {} |", markdown(&name(found)), figures(found).join(" | "));
@@ -161,14 +179,15 @@ fn drawn(baseline: &Baseline) -> impl Iterator<Item = &MetricBaseline> {
     baseline.metrics.iter().filter(|metric| DRAWN.contains(&metric.metric))
 }
 
-fn summary(metric: &MetricBaseline, zone: &str) -> String {
+fn summary(metric: &MetricBaseline, baseline: &Baseline) -> String {
     let show = |value| metric.metric.show(value);
     let highest = metric.highest.map_or_else(String::new, |highest| {
-        format!(", {} at most ({})", show(highest.value), local(highest.at, zone, "%a %Y-%m-%d %H:00"))
+        format!(", {} at most ({})", show(highest.value), local(highest.at, &baseline.time_zone, "%a %Y-%m-%d %H:00"))
     });
     let name = metric.metric.name();
     let name = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
-    format!("{name}: usually {}, {} in busy hours{highest}", show(metric.median), show(metric.p95))
+    let usually = if baseline.too_few_days() { "so far mostly" } else { "usually" };
+    format!("{name}: {usually} {}, {} in busy hours{highest}", show(metric.median), show(metric.p95))
 }
 
 /// Seven rows of 24 characters, and what they mean.

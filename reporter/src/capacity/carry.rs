@@ -58,6 +58,20 @@ pub struct Load {
     pub services: u32,
     /// Mean of the services; `None` where the kernel does not count it.
     pub per_service: PerService,
+    /// Days of the last four weeks that were measured for most of their time. With fewer than [`FEWEST_LOAD_DAYS`] all of this is a
+    /// first guess.
+    #[serde(default)]
+    pub days: u32,
+}
+
+/// A week: work of the weekend counts too.
+pub const FEWEST_LOAD_DAYS: u32 = 7;
+
+impl Load {
+    /// Measured for too short a time to judge by.
+    pub fn is_guess(&self) -> bool {
+        self.days < FEWEST_LOAD_DAYS
+    }
 }
 
 /// What one more service like the present ones would take in busy hours.
@@ -204,6 +218,7 @@ mod tests {
                 memory_bytes: Some(0.16 * GIB),
                 disk_bytes: Some(2.0 * GIB),
             },
+            days: 28,
         }
     }
 

@@ -9,6 +9,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::report::format::count;
+
 /// Of the memory on the label, the kernel gets so much: the rest is the firmware's, the graphics' and its own.
 pub const OF_LABEL: f64 = 0.95;
 
@@ -74,7 +76,7 @@ impl Machine {
         let disk = disk_gb.map_or_else(String::new, |gb| format!(", {gb} GB disk"));
         Machine {
             name: "custom".to_owned(),
-            title: format!("{cores} processors of speed {speed}, {memory_gb} GB{disk}"),
+            title: format!("{} of speed {speed}, {memory_gb} GB{disk}", count(cores, "processor")),
             cores,
             speed,
             memory_bytes: memory_gb * GIB * OF_LABEL,

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use nexus_model::plain::plain;
 
-use crate::capacity::carry::MOST_SERVICES;
-use crate::capacity::{Answer, Capacity, Carries, Outlook, Resource};
+use crate::capacity::carry::{FEWEST_LOAD_DAYS, MOST_SERVICES};
+use crate::capacity::{Answer, Capacity, Carries, Load, Outlook, Resource};
 use crate::render::markdown::escape as markdown;
-use crate::report::format::{bytes, percent};
+use crate::report::format::{bytes, count, percent};
 
 /// For a terminal.
 pub fn text(capacity: &Capacity) -> String {
@@ -22,11 +22,14 @@ pub fn text(capacity: &Capacity) -> String {
         }
     }
     let Some(load) = &capacity.load else { return out };
-    _ = writeln!(out, "\nMore services like the {} that run here{}", load.services, each(capacity));
+    _ = writeln!(out, "\nMore services like {}{}", present(load), each(capacity));
+    if let Some(guess) = guess(capacity) {
+        _ = writeln!(out, "  {guess}");
+    }
     let width = capacity.carries.iter().map(|carries| carries.machine.title.chars().count()).max().unwrap_or_default();
     let names = capacity.carries.iter().map(|carries| carries.machine.name.len()).max().unwrap_or_default();
     for carries in &capacity.carries {
-        let [uses, verdict] = verdict(carries);
+        let [uses, verdict] = verdict(carries, load.is_guess());
         _ = writeln!(out, "  {:names$}  {:width$}  {uses}; {verdict}", carries.machine.name, carries.machine.title);
     }
     if let Some(minimum) = &capacity.minimum {
@@ -53,10 +56,13 @@ pub fn markdown_page(capacity: &Capacity) -> String {
         }
     }
     let Some(load) = &capacity.load else { return out };
-    _ = writeln!(out, "\n## More services like the {} that run here{}\n", load.services, each(capacity));
+    _ = writeln!(out, "\n## More services like {}{}\n", present(load), each(capacity));
+    if let Some(guess) = guess(capacity) {
+        _ = writeln!(out, "{guess}.\n");
+    }
     out.push_str("| Machine | The present load takes | More services |\n|---|---|---|\n");
     for carries in &capacity.carries {
-        let [uses, verdict] = verdict(carries);
+        let [uses, verdict] = verdict(carries, load.is_guess());
         _ = writeln!(out, "| {} | {uses} | {verdict} |", markdown(&carries.machine.title));
     }
     if let Some(minimum) = &capacity.minimum {
@@ -74,7 +80,8 @@ pub fn markdown_page(capacity: &Capacity) -> String {
 
 fn history(capacity: &Capacity) -> String {
     match capacity.last_day {
-        Some(last) => format!("{} days of history, the last {last}", capacity.days),
+        Some(last) => format!("{} of history, the last {last}", count(capacity.days, "day")),
+        None if capacity.load.is_some() => "less than a day of history".to_owned(),
         None => "nothing is recorded yet".to_owned(),
     }
 }
@@ -116,6 +123,7 @@ pub fn said(outlook: &Outlook) -> String {
         Resource::Memory | Resource::Disk => format!("{} a day", bytes(per_day.abs())),
     };
     match &outlook.answer {
+        Answer::TooLittleHistory { days: 1, needed } => format!("1 day is too little for a trend: it takes {needed}"),
         Answer::TooLittleHistory { days, needed } => format!("{days} days are too few for a trend: it takes {needed}"),
         Answer::Reached => "has run out".to_owned(),
         Answer::NoTrend => "no trend".to_owned(),
@@ -126,6 +134,23 @@ pub fn said(outlook: &Outlook) -> String {
             let grows = a_day(*per_day);
             format!("runs out on {on} ({interval_percent} %: {earliest} {until}), grows by {grows}")
         }
+    }
+}
+
+/// Why nothing of it is sure yet.
+fn guess(capacity: &Capacity) -> Option<String> {
+    let load = capacity.load.as_ref().filter(|load| load.is_guess())?;
+    let known = match load.days {
+        0 => "less than a day of history".to_owned(),
+        days => format!("{} of history", count(days, "day")),
+    };
+    Some(format!("a first guess: {known}, and the least machine is told after {FEWEST_LOAD_DAYS}"))
+}
+
+fn present(load: &Load) -> String {
+    match load.services {
+        1 => "the one that runs here".to_owned(),
+        services => format!("the {services} that run here"),
     }
 }
 
@@ -141,7 +166,7 @@ fn each(capacity: &Capacity) -> String {
 }
 
 /// How full it would be, and what else it would carry.
-fn verdict(carries: &Carries) -> [String; 2] {
+fn verdict(carries: &Carries, is_guess: bool) -> [String; 2] {
     let rooms: Vec<String> =
         carries.rooms.iter().map(|room| format!("{} {}", room.resource.name(), percent(room.used))).collect();
     let binds = carries.binds.map_or("nothing", Resource::name);
@@ -152,7 +177,8 @@ fn verdict(carries: &Carries) -> [String; 2] {
         (true, Some(0)) => format!("no more, {binds} is short"),
         (true, Some(more)) => format!("{more} more, then {binds} is short"),
     };
-    [rooms.join(", "), verdict]
+    let perhaps = if is_guess { "perhaps " } else { "" };
+    [rooms.join(", "), format!("{perhaps}{verdict}")]
 }
 
 fn speed(capacity: &Capacity) -> String {

@@ -145,6 +145,27 @@ fn the_screen_says_it_all() {
 }
 
 #[test]
+fn what_is_known_for_less_than_a_week_is_a_guess_and_says_so() {
+    let of = |hours: &[HostHour]| {
+        capacity("pi", now(), hours, &[root(30.0 * GIB)], &MountDays::new(), &[service("web", Some(0.1))])
+    };
+    let check = |found: &Capacity, told: &str| {
+        assert_eq!(found.minimum, None);
+        for text in [render::text(found), render::markdown_page(found)] {
+            assert!(text.contains(told) && text.contains("perhaps "), "{told:?} is not in\n{text}");
+            assert!(!text.contains("The least for the present load") && !text.contains("runs out on"), "{text}");
+        }
+    };
+    let known = hours(4, |_| 0.2);
+    check(&of(&known[..1]), "a first guess: less than a day of history, and the least machine is told after 7");
+    check(&of(&known[..20]), "a first guess: 1 day of history, ");
+    check(&of(&known), "a first guess: 5 days of history, ");
+    let week = of(&hours(8, |_| 0.2));
+    let text = render::text(&week);
+    assert!(week.minimum.is_some() && !text.contains("guess") && !text.contains("perhaps"), "{text}");
+}
+
+#[test]
 fn json_comes_back_as_it_was() {
     let found =
         capacity("pi", now(), &hours(30, |_| 0.2), &[root(80.0 * GIB)], &filling(), &[service("web", Some(0.1))]);

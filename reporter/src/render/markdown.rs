@@ -1,7 +1,7 @@
 //! The whole report as Markdown, for a document, an issue or an agent.
 
 use super::terminal::{ago, duration, plain};
-use super::text::{amount, date, memory, since, trend_words, value};
+use super::text::{amount, by_themselves, date, memory, since, trend_words, value};
 use crate::report::format::{bytes, percent};
 use crate::report::{Recommendation, Report, Verdict};
 
@@ -78,7 +78,7 @@ pub fn markdown(report: &Report) -> String {
         let mut body =
             table(&["Service", "Well since", "Ill for", "Problem", "Cause"], healed.incidents.iter().map(row));
         if healed.by_themselves > 0 {
-            body.push_str(&format!("\n{} became well by themselves.\n", healed.by_themselves));
+            body.push_str(&format!("\n{}.\n", by_themselves(healed.by_themselves)));
         }
         let title = format!("Healed since {}", since(healed.since));
         section(&mut out, &title, Some(body), "Nothing had to be healed.");

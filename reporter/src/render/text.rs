@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::terminal::{Paint, ago, duration, local, plain, shorten, table};
-use crate::report::format::{bytes, percent};
+use crate::report::format::{bytes, count, percent};
 use crate::report::recommend::Urgency;
 use crate::report::{
     AlertReport, FilesystemReport, Forecast, Healed, IncidentReport, Recommendation, Report, ServiceReport, Trend,
@@ -149,7 +149,7 @@ pub(super) fn value(vital: &VitalReport) -> String {
         (Unit::Bytes, Some(all)) => {
             format!("{} of {} ({})", bytes(vital.value), bytes(all), percent(vital.value / all))
         }
-        (Unit::Processes, Some(cpus)) => format!("{:.2} on {cpus:.0} CPUs", vital.value),
+        (Unit::Processes, Some(cpus)) => format!("{:.2} on {}", vital.value, count(format_args!("{cpus:.0}"), "CPU")),
         (unit, _) => amount(vital.value, unit),
     }
 }
@@ -226,12 +226,17 @@ fn healed_text(healed: &Healed, now: Timestamp) -> String {
         out.push_str(&format!("and {more} more: ./nexus incidents --state closed\n"));
     }
     if healed.by_themselves > 0 {
-        out.push_str(&format!("{} became well by themselves\n", healed.by_themselves));
+        out.push_str(&format!("{}\n", by_themselves(healed.by_themselves)));
     }
     if !healed.complete {
         out.push_str("and there were more than the healer gives at once\n");
     }
     out
+}
+
+pub(super) fn by_themselves(services: u32) -> String {
+    let them = if services == 1 { "itself" } else { "themselves" };
+    format!("{} became well by {them}", count(services, "service"))
 }
 
 fn incidents(incidents: &[IncidentReport], now: Timestamp) -> String {

@@ -24,6 +24,8 @@ pub struct Facts {
     pub host: String,
     /// The Compose project that Nexus itself is.
     pub stack: String,
+    /// Who reads this may ask Docker only with sudo.
+    pub docker_wants_sudo: bool,
     pub healer: Answer<HealerStatus>,
     /// `None` when the healer could not be asked.
     pub services: Option<Vec<ServiceView>>,
@@ -237,6 +239,8 @@ pub struct Measured {
     /// Anonymous memory and working set of the largest container of each service.
     pub service_memory: BTreeMap<ServiceName, Series>,
     pub service_working_set: BTreeMap<ServiceName, Series>,
+    /// Memory limit of the largest container of each service; 0 for none.
+    pub service_limit: BTreeMap<ServiceName, Series>,
     /// Counter of processes killed for memory.
     pub service_oom: BTreeMap<ServiceName, Series>,
     /// Counter of bytes read from disk.

@@ -22,6 +22,21 @@ pub fn bytes(bytes: f64) -> String {
     }
 }
 
+/// `1 day`, `2 days`: so many of what is counted, a word that takes an s.
+pub fn count(number: impl std::fmt::Display, one: &str) -> String {
+    let number = number.to_string();
+    let s = if number == "1" { "" } else { "s" };
+    format!("{number} {one}{s}")
+}
+
+/// How often: `once`, `3 times`.
+pub fn times(number: f64) -> String {
+    match format!("{number:.0}").as_str() {
+        "1" => "once".to_owned(),
+        often => format!("{often} times"),
+    }
+}
+
 /// As Compose takes it, in MiB: `256m`.
 pub fn compose_mib(bytes: f64) -> String {
     format!("{:.0}m", (bytes / 1_048_576.0).ceil())
@@ -47,6 +62,13 @@ mod tests {
         );
         // Rounding never makes four digits.
         assert_eq!([999.0, 999.6, 10_440_000.0].map(bytes), ["999 B", "1.0 KiB", "10 MiB"]);
+    }
+
+    #[test]
+    fn one_is_not_several() {
+        assert_eq!([0, 1, 2, 11].map(|number| count(number, "day")), ["0 days", "1 day", "2 days", "11 days"]);
+        assert_eq!(count(format_args!("{:.0}", 1.2), "hour"), "1 hour");
+        assert_eq!([0.0, 1.0, 3.0].map(times), ["0 times", "once", "3 times"]);
     }
 
     #[test]

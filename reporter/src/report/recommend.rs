@@ -17,6 +17,7 @@ pub mod swap;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +45,8 @@ pub struct Recommendation {
     pub check: Option<String>,
     /// Lines for compose.override.yml in the folder of the project.
     pub compose: Option<String>,
-    /// To be typed in order, in the folder of the project where there is one.
+    /// To be typed in order, in the folder of the project where there is one. `nexus` puts sudo before docker where who asks may not
+    /// ask Docker; the service's page and API can't know that, and leave it to who reads.
     pub commands: Vec<String>,
     /// The same for a program: what `nexus tune apply` does. Empty where only the owner can.
     pub changes: Vec<Change>,
@@ -170,9 +172,25 @@ pub fn recommendations(facts: &Facts) -> Vec<Recommendation> {
         healing_off::recommend,
     ];
     let mut all: Vec<Recommendation> = kinds.iter().flat_map(|recommend| recommend(facts)).collect();
+    if facts.docker_wants_sudo {
+        all.iter_mut().for_each(with_sudo);
+    }
     let gain = |it: &Recommendation| it.gain_bytes.unwrap_or_default();
     all.sort_by(|a, b| (a.urgency, a.kind).cmp(&(b.urgency, b.kind)).then(gain(b).total_cmp(&gain(a))));
     all
+}
+
+/// For who may ask Docker only so.
+pub fn with_sudo(it: &mut Recommendation) {
+    for command in it.commands.iter_mut().chain(&mut it.check) {
+        if is_of_docker(command) {
+            command.insert_str(0, "sudo ");
+        }
+    }
+}
+
+pub fn is_of_docker(command: &str) -> bool {
+    command.starts_with("docker ")
 }
 
 /// The running containers of the owner's Compose services. Nexus looks after its own.
@@ -224,13 +242,40 @@ fn memory(facts: &Facts, service: &ServiceName) -> Option<Memory> {
     })
 }
 
-/// How many processes of the service the kernel killed for memory, as far back as is known. A counter that begins within that time
-/// began at zero, whatever it had counted when it was first looked at.
-fn killed(facts: &Facts, service: &ServiceName) -> f64 {
+/// Processes of a service that the kernel killed for memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Kills {
+    count: f64,
+    /// Only those since then count: the limit was raised, which has answered all before.
+    raised: Option<Timestamp>,
+}
+
+/// As far back as is known. A counter that begins within that time began at zero, whatever it had counted when it was first looked at.
+fn killed(facts: &Facts, (service, container): (&ServiceName, &Container)) -> Kills {
     const ALL_THAT_IS_KNOWN: f64 = 14.9;
-    let Some(series) = facts.measured.service_oom.get(service) else { return 0.0 };
-    let before = series.0.first().filter(|_| series.days() < ALL_THAT_IS_KNOWN).map_or(0.0, |(_, count)| *count);
-    before + series.increase()
+    let Some(series) = facts.measured.service_oom.get(service) else { return Kills::default() };
+    let limits = facts.measured.service_limit.get(service);
+    let raised = container.memory_limit.and_then(|limit| raised(limits?, limit, facts.at));
+    let Some(since) = raised else {
+        let before = series.0.first().filter(|_| series.days() < ALL_THAT_IS_KNOWN).map_or(0.0, |(_, count)| *count);
+        return Kills { count: before + series.increase(), raised };
+    };
+    // The counter of a container that was made anew for it begins at zero; that of one whose limit was changed goes on.
+    let before = series.0.iter().rev().find(|(at, _)| *at < since).map_or(0.0, |(_, count)| *count);
+    let first = series.0.iter().find(|(at, _)| *at >= since).map_or(0.0, |(_, count)| *count);
+    let anew = if first < before { first } else { 0.0 };
+    let after = Series(series.0.iter().filter(|(at, _)| *at >= since).copied().collect());
+    Kills { count: anew + after.increase(), raised }
+}
+
+/// Since when a limit holds that is higher than the one before; `None` where it was not raised. No limit is higher than any.
+fn raised(limits: &Series, now: f64, at: Timestamp) -> Option<Timestamp> {
+    let height = |limit: f64| if limit > 0.0 { limit } else { f64::INFINITY };
+    let (before, _) = limits.0.iter().enumerate().rfind(|(_, (_, limit))| height(*limit) != height(now))?;
+    // After the newest value, where it was raised just now.
+    let since = limits.0.get(before + 1).map_or(at, |(at, _)| *at);
+    let (_, lower) = limits.0.get(before)?;
+    (height(*lower) < height(now)).then_some(since)
 }
 
 /// The name of an image without registry, tag and digest.
@@ -326,6 +371,23 @@ mod tests {
                 assert!(it.commands.iter().any(|command| command.contains(service)), "{it:?}");
             }
         }
+    }
+
+    #[test]
+    fn who_may_not_ask_docker_reads_commands_with_sudo() {
+        let mut facts = worst("photos");
+        let commands = |facts: &Facts| -> Vec<String> {
+            recommendations(facts).into_iter().flat_map(|it| it.check.into_iter().chain(it.commands)).collect()
+        };
+        let plain = commands(&facts);
+        assert!(plain.iter().any(|command| is_of_docker(command)), "{plain:?}");
+        facts.docker_wants_sudo = true;
+        let mine = commands(&facts);
+        assert!(!mine.iter().any(|command| is_of_docker(command)), "{mine:?}");
+        // Once, and nothing else is changed.
+        let without = |command: &String| command.replace("sudo docker ", "docker ");
+        assert_eq!(mine.iter().map(without).collect::<Vec<_>>(), plain);
+        assert!(!mine.iter().any(|command| command.starts_with("sudo sudo")), "{mine:?}");
     }
 
     #[test]

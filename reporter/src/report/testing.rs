@@ -96,6 +96,7 @@ pub fn well() -> Facts {
         at: now(),
         host: "pi".into(),
         stack: "nexus".into(),
+        docker_wants_sudo: false,
         healer: Ok(healer),
         services: Some(Vec::new()),
         incidents: Some(Vec::new()),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::facts::{Answer, Facts};
-use super::format::percent;
+use super::format::{count, percent};
 use crate::render::terminal::local;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -84,7 +84,8 @@ fn parts(facts: &Facts) -> (Vec<Reason>, Vec<Part>) {
             part("policy", Verdict::Degraded, of(policy), "the one of before stays in force");
         }
         if status.postgres.state != "off" {
-            let waiting = format!("{} rows wait in the journal, nothing is lost", status.journal_pending_rows);
+            let rows = count(status.journal_pending_rows, "row");
+            let waiting = format!("waiting in the journal: {rows}, nothing is lost");
             part("postgres", Verdict::Degraded, of(&status.postgres), &waiting);
         }
     }
@@ -137,7 +138,7 @@ fn of_incident(incident: &Incident) -> Reason {
             let tried = match incident.attempts {
                 // The budget was spent by incidents before it.
                 0 => ": it falls ill again after each restart".to_owned(),
-                attempts => format!(" after {attempts} attempts"),
+                attempts => format!(" after {}", count(attempts, "attempt")),
             };
             reason(Verdict::Critical, &name, format!("gave up{tried}"))
         }
@@ -258,7 +259,7 @@ mod tests {
         let (verdict, reasons, _) = super::verdict(&facts);
         assert_eq!(
             (verdict, reasons[0].text.as_str()),
-            (Verdict::Degraded, "refuses; 3 rows wait in the journal, nothing is lost")
+            (Verdict::Degraded, "refuses; waiting in the journal: 3 rows, nothing is lost")
         );
         let off = of_healer(|status| status.postgres.state = "off".into());
         assert_eq!(super::verdict(&off).0, Verdict::Healthy);

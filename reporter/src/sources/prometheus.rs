@@ -42,9 +42,10 @@ const NOW: [(&str, &str); 9] = [
 ];
 
 /// Recreated containers have other ids, so ids are aggregated away.
-const HOURLY: [(&str, &str); 6] = [
+const HOURLY: [(&str, &str); 7] = [
     ("memory", "max by (project, service) (container_memory_rss{service!=\"\",$H})"),
     ("working_set", "max by (project, service) (container_memory_working_set_bytes{service!=\"\",$H})"),
+    ("limit", "max by (project, service) (container_spec_memory_limit_bytes{service!=\"\",$H})"),
     ("oom", "max by (project, service) (container_oom_events_total{service!=\"\",$H})"),
     ("reads", "sum by (project, service) (container_fs_reads_bytes_total{service!=\"\",$H})"),
     ("log", "max by (name) (docker_container_log_bytes{$H})"),
@@ -118,6 +119,7 @@ fn take_hourly(measured: &mut Measured, Range { mut metric, values }: Range) {
     match what.as_str() {
         "memory" => _ = measured.service_memory.insert(service(), series),
         "working_set" => _ = measured.service_working_set.insert(service(), series),
+        "limit" => _ = measured.service_limit.insert(service(), series),
         "oom" => _ = measured.service_oom.insert(service(), series),
         "reads" => _ = measured.service_reads.insert(service(), series),
         "log" => _ = measured.log_bytes.insert(label("name"), series),
@@ -149,6 +151,12 @@ mod tests {
         }
         assert_eq!((measured.cpu, measured.pressure_io), (Some(0.25), None));
         assert_eq!(measured.service_cpu[&("photos".to_owned(), "web".to_owned())], 0.5);
+        let limit =
+            r#"[{"metric":{"what":"limit","project":"photos","service":"web"},"values":[[3600,"0"],[7200,"64"]]}]"#;
+        for found in serde_json::from_str::<Vec<Range>>(limit).unwrap() {
+            take_hourly(&mut measured, found);
+        }
+        assert_eq!(measured.service_limit[&("photos".to_owned(), "web".to_owned())].max(), Some(64.0));
         let hourly = r#"[{"metric":{"what":"log","name":"web"},"values":[[3600,"9"],[7200,"+Inf"],[10800,"7"]]}]"#;
         for found in serde_json::from_str::<Vec<Range>>(hourly).unwrap() {
             take_hourly(&mut measured, found);

@@ -59,6 +59,7 @@ impl Site {
             reporter: None,
             history: HistorySource::None,
             procfs: "/proc".into(),
+            docker_wants_sudo: false,
         };
         let own = Own::new(&database.url(), Some(password.path().to_owned())).unwrap();
         let reader = reader(database, &password, Bounds::default());

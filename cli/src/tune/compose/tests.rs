@@ -12,6 +12,7 @@ fn permitted() -> Facts {
         working_dir: "/home/pi/photos".into(),
         files: vec!["/home/pi/photos/compose.yml".into()],
         services: [("web".to_owned(), service)].into(),
+        docker: "docker",
         as_it_runs: Some(Ok(())),
         ..Facts::default()
     }
@@ -49,7 +50,10 @@ fn an_env_that_names_the_files_is_read() {
     check("A=1\nCOMPOSE_FILE=a.yml:b.yml\nB=2", Some("a.yml:b.yml"));
     check("COMPOSE_FILE=a.yml\n export COMPOSE_FILE = \"/x/é b.yml\" \r\n", Some("/x/é b.yml"));
     check("COMPOSE_FILE='a.yml'", Some("a.yml"));
-    let named = |value| is_named(value, Path::new("/p"), Path::new("/p/compose.nexus.yml"));
+    let named = |value: &str| {
+        let it = Named { value: value.into(), place: NamedIn::Shell };
+        it.names(Path::new("/p"), Path::new("/p/compose.nexus.yml"))
+    };
     assert!(named("compose.yml:compose.nexus.yml") && named("./compose.nexus.yml") && named("/p/compose.nexus.yml"));
     assert!(!named("compose.yml") && !named("/q/compose.nexus.yml"));
 }
@@ -64,27 +68,21 @@ fn where_compose_would_not_read_it_it_is_one_of_its_own_and_that_is_said() {
         assert!(plan.notes.iter().any(|note| note.ends_with(line)), "{:?}", plan.notes);
         assert!(!plan.done.files.contains(&plan.done.file));
     };
-    // An .env that names the files is told of nothing else.
-    check(
-        &|facts| facts.files_in_env = true,
-        "/home/pi/photos/compose.nexus.yml",
-        "COMPOSE_FILE=/home/pi/photos/compose.yml:/home/pi/photos/compose.nexus.yml'",
-    );
     // Started with -f, from another folder, or with an override file of the owner's, used or not.
     check(
         &|facts| facts.files = vec!["/home/pi/photos/prod.yml".into()],
         "/home/pi/photos/compose.nexus.yml",
-        "COMPOSE_FILE=/home/pi/photos/prod.yml:/home/pi/photos/compose.nexus.yml'",
+        "COMPOSE_FILE=/home/pi/photos/prod.yml:/home/pi/photos/compose.nexus.yml",
     );
     check(
         &|facts| facts.working_dir = "/home/pi".into(),
         "/home/pi/photos/compose.nexus.yml",
-        "COMPOSE_FILE=/home/pi/photos/compose.yml:/home/pi/photos/compose.nexus.yml'",
+        "COMPOSE_FILE=/home/pi/photos/compose.yml:/home/pi/photos/compose.nexus.yml",
     );
     check(
         &|facts| facts.files.push("/home/pi/photos/extra.yml".into()),
         "/home/pi/photos/compose.nexus.yml",
-        "extra.yml:/home/pi/photos/compose.nexus.yml'",
+        "extra.yml:/home/pi/photos/compose.nexus.yml",
     );
     let with_override = |facts: &mut Facts, used: bool| {
         let path = PathBuf::from("/home/pi/photos/compose.override.yml");
@@ -94,13 +92,48 @@ fn where_compose_would_not_read_it_it_is_one_of_its_own_and_that_is_said() {
     check(
         &|facts| with_override(facts, true),
         "/home/pi/photos/compose.nexus.yml",
-        "compose.yml:/home/pi/photos/compose.override.yml:/home/pi/photos/compose.nexus.yml'",
+        "compose.yml:/home/pi/photos/compose.override.yml:/home/pi/photos/compose.nexus.yml",
     );
     check(
         &|facts| with_override(facts, false),
         "/home/pi/photos/compose.nexus.yml",
-        "compose.yml:/home/pi/photos/compose.nexus.yml'",
+        "compose.yml:/home/pi/photos/compose.nexus.yml",
     );
+}
+
+#[test]
+fn where_compose_file_says_what_is_read_it_has_to_name_the_file() {
+    let of = |value: &str, place: NamedIn| {
+        let facts = Facts { named: Some(Named { value: value.into(), place }), ..permitted() };
+        plan(&facts, &limit(64), &[])
+    };
+    let env = || NamedIn::Env("/home/pi/photos/.env".into());
+    let refused = |value: &str, place: NamedIn, told: &[&str]| {
+        let why = of(value, place).unwrap_err();
+        assert!(told.iter().all(|words| why.contains(words)), "{why}");
+    };
+    let line = "COMPOSE_FILE=compose.yml:/home/pi/photos/compose.nexus.yml – and";
+    refused("compose.yml", env(), &["COMPOSE_FILE in /home/pi/photos/.env says", "in place of the other: ", line]);
+    refused("compose.yml", NamedIn::Shell, &["COMPOSE_FILE in your shell says", &format!("export {line}")]);
+    refused("a b.yml", env(), &["COMPOSE_FILE='a b.yml:/home/pi/photos/compose.nexus.yml' – and"]);
+    // Once it is named, it is read like any other.
+    for value in ["compose.yml:compose.nexus.yml", "compose.yml:/home/pi/photos/compose.nexus.yml"] {
+        for place in [env(), NamedIn::Shell] {
+            let plan = of(value, place).unwrap();
+            assert_eq!(
+                (plan.done.file.to_str().unwrap(), plan.done.automatic),
+                ("/home/pi/photos/compose.nexus.yml", true)
+            );
+            assert_eq!(plan.notes, ["recreates web: away for some seconds"]);
+        }
+    }
+    // So is the one that Nexus wrote before COMPOSE_FILE came.
+    let first = planned(&permitted());
+    let mut facts = permitted();
+    facts.found.insert(first.done.file.clone(), first.after.clone());
+    facts.named = Some(Named { value: "compose.yml:compose.override.yml".into(), place: env() });
+    let second = plan(&facts, &limit(96), &[&first.done]).unwrap();
+    assert_eq!((&second.done.file, second.done.automatic), (&first.done.file, true));
 }
 
 #[test]

@@ -6,6 +6,10 @@ use crate::usage::{Figures, HostHour, Mount, Service};
 
 /// Eight weeks from a Monday: half busy on weekdays in the evening.
 fn baseline(weeks: i64) -> Baseline {
+    of_hours(weeks * 168)
+}
+
+fn of_hours(hours: i64) -> Baseline {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     let first: Timestamp = "2026-05-31T22:00:00Z".parse().unwrap();
     let hour = |hour: i64| {
@@ -20,7 +24,7 @@ fn baseline(weeks: i64) -> Baseline {
             ..HostHour::default()
         }
     };
-    let hours: Vec<HostHour> = (0..weeks * 168).map(hour).collect();
+    let hours: Vec<HostHour> = (0..hours).map(hour).collect();
     let service = |project: &str, name: &str, cpu: f64| Service {
         project: project.into(),
         service: name.into(),
@@ -81,6 +85,26 @@ fn what_it_rests_on_is_said() {
         "Usual load of pi: 0 hours from never to never, Europe/Berlin (too few days yet for what is usual: it takes a week)\n\n\
          Nothing is recorded yet.\n"
     );
+}
+
+#[test]
+fn an_hour_is_not_told_as_what_is_usual() {
+    let first = of_hours(1);
+    assert!(first.too_few_days() && !baseline(2).too_few_days());
+    let screen = text(&first);
+    for line in [
+        "Usual load of pi: 1 hour from 2026-06-01 to 2026-06-01, Europe/Berlin (too few days yet for what is usual: it takes a week)\n",
+        "\nNearest to its limit so far (a guess until a week is known)\n",
+        "\nCPU: so far mostly 10 %, 10 % in busy hours",
+        "\nBusiest by CPU so far (a guess until a week is known)\n",
+    ] {
+        assert!(screen.contains(line), "{line:?} is not in\n{screen}");
+    }
+    for told in [screen, markdown_page(&first)] {
+        assert!(!told.contains("usually") && !told.contains("four weeks"), "{told}");
+        assert!(told.contains("Busiest by memory so far"), "{told}");
+    }
+    assert!(markdown_page(&baseline(8)).contains("\n## Busiest by CPU, last four weeks\n\n| Service"));
 }
 
 #[test]

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use nexus_model::{Incident, IncidentState, Refusal, api::ModeSource, control::ServiceDetail, plain::plain};
 
+use crate::report::format::count;
+
 use super::{Drawn, Place, charts, date, incident::list, layout, moment, service_link};
 
 /// `last` are its newest incidents.
@@ -80,7 +82,7 @@ fn facts(detail: &ServiceDetail, now: Timestamp) -> Markup {
                 dd { a href=(format!("/incidents/{}", incident.id)) { (plain(&incident.problem)) } ", " (moment(incident.opened_at, now)) }
             }
             @for budget in detail.budgets.iter().filter(|budget| budget.spent > 0) {
-                dt { "Budget" } dd { (budget.spent) " of " (budget.of) " restarts of " (plain(&budget.container)) " are spent" }
+                dt { "Budget" } dd { (plain(&budget.container)) ": " (budget.spent) " of " (count(budget.of, "restart")) " spent" }
             }
             @if let Some(pause) = &detail.pause {
                 dt { "Paused" }

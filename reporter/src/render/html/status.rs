@@ -5,10 +5,11 @@ use nexus_model::plain::plain;
 
 use super::{Drawn, Place, charts, date, layout, moment, service_link};
 use crate::{
-    render::text::{trend_words, value},
+    render::text::{by_themselves, trend_words, value},
     report::{
         FilesystemReport, Healed, IncidentReport, Recommendation, Report, ServiceReport, Verdict, VitalReport,
-        format::{bytes, percent},
+        format::{bytes, count, percent},
+        recommend::is_of_docker,
     },
 };
 
@@ -187,7 +188,7 @@ fn incidents(all: &[IncidentReport], report: &Report) -> Markup {
                         ": " (plain(&incident.problem))
                     }
                     (plain(&incident.state.replace('_', " "))) ", " (moment(incident.opened_at, report.at)) ", "
-                    (incident.attempts) @if incident.attempts == 1 { " attempt" } @else { " attempts" }
+                    (count(incident.attempts, "attempt"))
                     @if let Some(cause) = &incident.cause { p { strong { "Cause: " } (plain(cause)) } }
                     @if let Some(waits) = &incident.waits { p { strong { "Nothing is done just now: " } (plain(waits)) } }
                 }
@@ -233,7 +234,7 @@ fn healed_since(healed: &Healed, report: &Report) -> Markup {
                 }
             }
         }
-        @if healed.by_themselves > 0 { p { (healed.by_themselves) " became well by themselves." } }
+        @if healed.by_themselves > 0 { p { (by_themselves(healed.by_themselves)) "." } }
         @if !healed.complete { p class="soft" { "There were more than are listed." } }
     }
 }
@@ -262,6 +263,9 @@ fn recommended(recommendation: &Recommendation) -> Markup {
             @if !recommendation.commands.is_empty() {
                 p { "Then:" }
                 pre tabindex="0" { @for command in &recommendation.commands { (plain(command)) "\n" } }
+            }
+            @if recommendation.check.iter().chain(&recommendation.commands).any(|command| is_of_docker(command)) {
+                p class="soft" { "docker with sudo, if your user is not in the group docker." }
             }
         }
     }

@@ -2,6 +2,7 @@
 //! both off.
 
 use super::super::facts::Facts;
+use super::super::format::count;
 use super::{Kind, Recommendation, Urgency};
 
 pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
@@ -11,7 +12,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             facts.containers.iter().flatten().filter(|it| it.memory_limit.is_some_and(|limit| limit > 0.0)).count();
         let mut evidence = vec!["the kernel runs with the memory cgroup off".to_owned()];
         if limited > 0 {
-            evidence.push(format!("{limited} containers have a memory limit that has no effect"));
+            evidence.push(format!("a memory limit without effect: of {}", count(limited, "container")));
         }
         all.push(recommendation(
             facts,
@@ -84,7 +85,7 @@ mod tests {
         let found = recommend(&facts);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].commands[0], "sudo sed -i '1 s/$/ cgroup_enable=memory/' /boot/firmware/cmdline.txt");
-        assert_eq!(found[0].evidence[1], "1 containers have a memory limit that has no effect");
+        assert_eq!(found[0].evidence[1], "a memory limit without effect: of 1 container");
         facts.machine.board = None;
         assert!(recommend(&facts)[0].commands[0].contains("/etc/default/grub"));
         facts.machine.pressure_known = Some(false);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::super::facts::{Container, Facts, ServiceName};
-use super::super::format::bytes;
+use super::super::format::{bytes, count};
 use super::{Change, Kind, Recommendation, Urgency, compose, owners, shell, up};
 
 /// Smaller is nobody's business.
@@ -41,7 +41,8 @@ fn of(facts: &Facts, container: &Container) -> Option<Recommendation> {
     let a_day = growing.map(|series| series.increase() / series.days());
     let mut evidence = vec![format!("its log is {} and is kept whole (json-file)", bytes(size))];
     if let (Some(series), Some(a_day)) = (growing, a_day) {
-        evidence.push(format!("{} more each day, and never cut in {:.0} days", bytes(a_day), series.days()));
+        let days = count(format_args!("{:.0}", series.days()), "day");
+        evidence.push(format!("{} more each day, and never cut in {days}", bytes(a_day)));
     }
     let (project, service) = (&container.project, &container.service);
     let grows = a_day.filter(|a_day| *a_day > 1_048_576.0);

@@ -1,8 +1,9 @@
 //! A memory limit that fits: higher where processes are killed for memory or soon will be, lower where most of it is never used.
 
 use super::super::facts::Facts;
-use super::super::format::{bytes, compose_mib, percent, round_up_mib};
+use super::super::format::{bytes, compose_mib, count, percent, round_up_mib, times};
 use super::{Change, Kind, Recommendation, Urgency, compose, killed, memory, services, shell, up};
+use crate::render::terminal::ago;
 
 /// Lowering wants a whole week: work of the weekend counts too.
 const LEAST_DAYS_TO_LOWER: f64 = 7.0;
@@ -19,7 +20,8 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
     for (service, container) in services(facts) {
         let Some(limit) = container.memory_limit.filter(|limit| *limit > 0.0) else { continue };
         let Some(memory) = memory(facts, &service) else { continue };
-        let killed = killed(facts, &service);
+        let kills = killed(facts, (&service, container));
+        let killed = kills.count;
         let tight = memory.p99.filter(|p99| *p99 > TIGHT * limit && memory.days >= LEAST_DAYS_TO_RAISE);
         let (wanted, urgency, gain) = if killed > 0.0 || tight.is_some() {
             // What was killed would have grown beyond all that was seen.
@@ -38,8 +40,12 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         let raise = wanted > limit;
         let mut evidence = Vec::new();
         if killed > 0.0 {
-            let times = if killed < 2.0 { "once".to_owned() } else { format!("{killed:.0} times") };
-            evidence.push(format!("the kernel killed a process of it for memory {times} in {}", days(memory.days)));
+            let often = times(killed);
+            let when = match kills.raised {
+                Some(at) => format!("since its limit was raised ({})", ago(at, facts.at)),
+                None => format!("in {}", days(memory.days)),
+            };
+            evidence.push(format!("the kernel killed a process of it for memory {often} {when}"));
         }
         if let Some(p99) = memory.p99 {
             let part = percent(p99 / limit);
@@ -78,8 +84,8 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
 fn days(days: f64) -> String {
     match days * 24.0 {
         hours if hours < 1.5 => "the last hour".to_owned(),
-        hours if hours < 48.0 => format!("{hours:.0} hours"),
-        _ => format!("{days:.0} days"),
+        hours if hours < 48.0 => count(format_args!("{hours:.0}"), "hour"),
+        _ => count(format_args!("{days:.0}"), "day"),
     }
 }
 
@@ -138,6 +144,34 @@ mod tests {
         // One that begins later began at zero.
         facts.measured.service_oom = [(name("photos", "web"), hourly(1, |_| 1.0))].into();
         assert_eq!(recommend(&facts)[0].evidence[0], "the kernel killed a process of it for memory once in 4 hours");
+    }
+
+    #[test]
+    fn kills_before_the_limit_was_raised_are_answered() {
+        // Killed twice five hours ago; the limit is what `well` has, 256 MiB.
+        let of = |limits: &dyn Fn(usize) -> f64, kills: &dyn Fn(usize) -> f64| {
+            let mut facts = used(10, 100.0);
+            facts.measured.service_oom = [(name("photos", "web"), hourly(10, kills))].into();
+            facts.measured.service_limit = [(name("photos", "web"), hourly(10, |hour| limits(hour) * MIB))].into();
+            recommend(&facts).into_iter().next().map(|it| it.evidence[0].clone())
+        };
+        let told =
+            |often: &str, when: &str| Some(format!("the kernel killed a process of it for memory {often} {when}"));
+        let twice = |hour: usize| if hour >= 4 { 2.0 } else { 0.0 };
+        let anew = |hour: usize| if (4..7).contains(&hour) { 2.0 } else { 0.0 };
+        let raised = |hour: usize| if hour >= 7 { 256.0 } else { 64.0 };
+        assert_eq!(of(&|_| 256.0, &twice), told("2 times", "in 9 hours"));
+        assert_eq!(of(&raised, &twice), None);
+        assert_eq!(of(&raised, &anew), None);
+        // Just now, before it was looked at again.
+        assert_eq!(of(&|_| 64.0, &twice), None);
+        // Once more since then, by a container that was made anew or by the same.
+        let since = "since its limit was raised (2 h ago)";
+        assert_eq!(of(&raised, &|hour| if hour >= 8 { 3.0 } else { twice(hour) }), told("once", since));
+        assert_eq!(of(&raised, &|hour| if hour >= 7 { 1.0 } else { twice(hour) }), told("once", since));
+        // Lowered, or a limit where there was none, answers nothing.
+        assert_eq!(of(&|hour| if hour >= 7 { 256.0 } else { 512.0 }, &twice), told("2 times", "in 9 hours"));
+        assert_eq!(of(&|hour| if hour >= 7 { 256.0 } else { 0.0 }, &twice), told("2 times", "in 9 hours"));
     }
 
     #[test]

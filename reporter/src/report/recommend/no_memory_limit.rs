@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::facts::{Container, Facts, ServiceName};
-use super::super::format::{bytes, compose_mib, percent, round_up_mib};
+use super::super::format::{bytes, compose_mib, count, percent, round_up_mib};
 use super::{Change, Kind, Memory, Recommendation, Urgency, compose, memory, services, shell, up};
 
 /// A limit from less than a day would be a guess, and one that is too small does harm.
@@ -40,15 +40,21 @@ fn of_project(facts: &Facts, project: String, services: &[(ServiceName, &Contain
     let largest = services.iter().map(|(.., memory)| memory.working_set).fold(0.0, f64::max);
     let total = facts.machine.memory_total;
     let much = total.is_some_and(|total| largest > MUCH * total);
-    let evidence = services.iter().map(|((_, service), _, memory)| {
-        let part =
-            total.map_or_else(String::new, |total| format!(", {} of the machine", percent(memory.working_set / total)));
-        format!(
-            "{service}: no limit; at most {}{part}, over {:.0} days",
-            bytes(memory.working_set),
-            memory.days.max(1.0)
-        )
-    });
+    let early = services.iter().any(|(.., memory)| memory.days < WEEK);
+    let mut evidence: Vec<String> = services
+        .iter()
+        .map(|((_, service), _, memory)| {
+            let part = total
+                .map_or_else(String::new, |total| format!(", {} of the machine", percent(memory.working_set / total)));
+            format!(
+                "{service}: no limit; at most {}{part}, over {}",
+                bytes(memory.working_set),
+                count(format_args!("{:.0}", memory.days.max(1.0)), "day")
+            )
+        })
+        .collect();
+    // As with a limit that is too small.
+    evidence.extend(early.then(|| "not a week is known yet: look again later".to_owned()));
     let lines = services
         .iter()
         .map(|(service, _, memory)| (service.1.as_str(), vec![format!("mem_limit: {}", wanted(memory))]));
@@ -75,7 +81,7 @@ fn of_project(facts: &Facts, project: String, services: &[(ServiceName, &Contain
         project: Some(project),
         service,
         title,
-        evidence: evidence.collect(),
+        evidence,
         gain: "a leak ends in a restart of that one service instead of a machine that stands still".to_owned(),
         gain_bytes: Some(largest),
         check: None,
@@ -104,7 +110,9 @@ mod tests {
         assert_eq!(found[0].evidence, ["web: no limit; at most 100 MiB, 2 % of the machine, over 10 days"]);
         assert_eq!(found[0].compose.as_deref(), Some("services:\n  web:\n    mem_limit: 224m\n"));
         // More room while not a week is known, and no guess from less than a day.
-        assert_eq!(recommend(&unlimited(72))[0].compose.as_deref(), Some("services:\n  web:\n    mem_limit: 320m\n"));
+        let early = &recommend(&unlimited(72))[0];
+        assert_eq!(early.compose.as_deref(), Some("services:\n  web:\n    mem_limit: 320m\n"));
+        assert_eq!(early.evidence[1..], ["not a week is known yet: look again later"]);
         assert_eq!(recommend(&unlimited(12)), []);
     }
 

@@ -31,7 +31,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         let reads = facts.measured.service_reads.get(&key).filter(|series| series.days() >= 1.0);
         let reads_a_day = reads.map_or(0.0, |series| series.increase() / series.days());
         let used = memory(facts, &key).map_or(0.0, |memory| memory.working_set);
-        let killed = killed(facts, &key);
+        let killed = killed(facts, (&key, container)).count;
         let wanted = megabytes(may_use * SHARE);
         let whose = match limit {
             Some(limit) => format!("it may use {} (its memory limit)", bytes(limit)),

@@ -9,6 +9,13 @@ const LEAST: f64 = 500.0 * 1_048_576.0;
 /// On a disk this full it is worth it soon.
 const FULL: f64 = 0.75;
 
+/// Leaves what Nexus built for itself, which carries this label (setup/images.sh): its builder, which no container uses but while it
+/// builds, takes long to be made again.
+const PRUNE_IMAGES: &str = "docker image prune --all --filter 'label!=nexus.content'";
+/// Docker tells a sum over all images: how much of it is Nexus' own only Docker can be asked.
+const OWN_IMAGES: &str = "what Nexus built for itself counts in that and stays, such as its builder of some GiB: docker image ls \
+    --filter label=nexus.content shows how much it is";
+
 pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
     // Docker's folder is on the root file system unless somebody moved it.
     let root = facts.machine.filesystems.iter().find(|it| it.mountpoint == "/");
@@ -19,8 +26,8 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             "images" => (
                 "Remove images that no container uses",
                 Some("docker image ls"),
-                "docker image prune --all",
-                "an image that is wanted again is pulled or built again; Nexus' builder too, at the next upgrade",
+                PRUNE_IMAGES,
+                "an image that is wanted again is pulled or built again",
             ),
             "build_cache" => ("Empty the build cache", None, "docker builder prune", "the next build takes longer"),
             // Data: only what has no name goes, and only after a look.
@@ -43,6 +50,9 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             evidence.push(format!("the disk is {} full", percent(root.used_ratio())));
         }
         evidence.push(care.to_owned());
+        let is_images = it.kind == "images";
+        evidence.extend(is_images.then(|| OWN_IMAGES.to_owned()));
+        let without = if is_images { ", less what of that Nexus built for itself" } else { "" };
         Some(Recommendation {
             id: Kind::Reclaim.id(&[it.kind.as_str()]),
             kind: Kind::Reclaim,
@@ -51,7 +61,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             service: None,
             title: title.to_owned(),
             evidence,
-            gain: format!("up to {} of disk", bytes(it.reclaimable)),
+            gain: format!("up to {} of disk{without}", bytes(it.reclaimable)),
             gain_bytes: Some(it.reclaimable),
             check: check.map(str::to_owned),
             compose: None,
@@ -78,10 +88,25 @@ mod tests {
     fn what_nobody_uses_is_told_once_it_is_much() {
         let found = recommend(&disk("images", 2.0 * GIB));
         assert_eq!(found[0].evidence[0], "2.0 GiB of 4.0 GiB are not in use (7 of 10)");
-        assert_eq!((found[0].gain.as_str(), found[0].urgency), ("up to 2.0 GiB of disk", Urgency::Sometime));
+        let gain = "up to 2.0 GiB of disk, less what of that Nexus built for itself";
+        assert_eq!((found[0].gain.as_str(), found[0].urgency), (gain, Urgency::Sometime));
         assert_eq!(recommend(&disk("images", 400.0 * MIB)), []);
         assert_eq!(recommend(&disk("containers", 2.0 * GIB)), []);
         assert_eq!(recommend(&disk("build_cache", 2.0 * GIB))[0].commands, ["docker builder prune"]);
+    }
+
+    #[test]
+    fn what_nexus_built_for_itself_is_named_and_never_pruned() {
+        let found = recommend(&disk("images", 2.0 * GIB));
+        assert_eq!(found[0].commands, ["docker image prune --all --filter 'label!=nexus.content'"]);
+        assert!(found[0].evidence.iter().any(|it| it.contains("--filter label=nexus.content shows")), "{found:?}");
+        // The label is the one that its images get.
+        let setup = include_str!("../../../../setup/images.sh");
+        assert!(setup.contains("--label \"nexus.content=$key\"") && setup.contains("\"nexus.content=$3\""));
+        for kind in ["volumes", "build_cache"] {
+            let found = recommend(&disk(kind, 2.0 * GIB));
+            assert_eq!(found[0].gain, "up to 2.0 GiB of disk");
+        }
     }
 
     #[test]

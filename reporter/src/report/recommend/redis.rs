@@ -22,7 +22,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         let key = (project.clone(), service.clone());
         let now = container.memory.unwrap_or_default();
         let used = memory(facts, &key).map_or(now, |memory| memory.max.max(now));
-        let killed = killed(facts, &key);
+        let killed = killed(facts, (&key, container)).count;
         let limit = container.memory_limit.filter(|limit| *limit > 0.0);
         let mut evidence = Vec::new();
         if killed > 0.0 {

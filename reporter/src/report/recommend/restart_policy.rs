@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::super::facts::{Container, Facts};
+use super::super::format::count;
 use super::{Change, Kind, Recommendation, Urgency, compose, services, shell, up};
 
 /// A job that is done within a day needs no policy.
@@ -38,7 +39,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
             evidence: found
                 .iter()
                 .map(|(service, _, running)| {
-                    format!("{service}: no restart policy, and up for {} days", running.as_hours() / 24)
+                    format!("{service}: no restart policy, and up for {}", count(running.as_hours() / 24, "day"))
                 })
                 .collect(),
             gain: "up again after a power cut, and Docker restarts it at once when it exits".to_owned(),
