@@ -192,7 +192,7 @@ test_rounds() {
     e2e_settings NEXUS_E2E=1 "NEXUS_E2E_ROUNDS=${NEXUS_E2E_ROUNDS:=10}"
     say "$NEXUS_E2E_ROUNDS rounds (NEXUS_E2E_ROUNDS)"
     on_host nexus-e2e stack
-    on_host nexus-e2e telling --ignored all_rules_cost_little
+    on_host nexus-e2e telling --ignored
 }
 
 # The healer killed at random moments, its disk cut off at others, and more runs of the simulation; each says its seed.

@@ -119,6 +119,7 @@ async fn a_daemon_that_is_killed_while_the_service_is_well(image: &Path) {
     assert_eq!(state, "running healthy");
     // What a person stops after that stays stopped.
     daemon.docker(&["stop", &id]).unwrap();
+    healer.sees_ended("web").await;
     healer.alert("shop", "web").await;
     healer.refused("stopped_by_human").await;
     assert_eq!(story.count("started"), 2);

@@ -39,12 +39,17 @@ use tokio::{
 
 const INNER_BYTES: u64 = 16 << 20;
 const OUTER_BYTES: u64 = 48 << 20;
+/// Alerts that the journal is given to keep, below the 10,000 that it takes.
+const MOST_WAITING: u32 = 9_000;
+/// Answers there must be before each cut.
+const EACH_CUT: u32 = 20;
 
 fn main() -> ExitCode {
     // One after the other: two that look for a free loop device at once may find the same.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let hindrance = Disk::new().err();
     let cuts = std::env::var("NEXUS_POWER_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    assert!((1..=MOST_WAITING / EACH_CUT).contains(&cuts), "NEXUS_POWER_CUTS is from 1 to {}", MOST_WAITING / EACH_CUT);
     let mut trials = Vec::new();
     macro_rules! case {
         ($name:ident($($argument:expr)?)) => {
@@ -191,12 +196,21 @@ async fn every_alert_that_was_answered_is_there_after_a_power_cut(cuts: u32) {
     healer.start().await;
     let answered: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let (number, over) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    // How many may be sent by now: what waits is bounded, and none of these is to be refused.
+    let share = MOST_WAITING / cuts;
+    let may = Arc::new(AtomicU32::new(share));
     let posting: Vec<_> = (0..8)
         .map(|_| {
             let (answered, number, over) = (Arc::clone(&answered), Arc::clone(&number), Arc::clone(&over));
+            let may = Arc::clone(&may);
             let address = healer.address();
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
+                    // Slow enough that there are some left for the moment of the cut.
+                    tokio::time::sleep(Duration::from_millis(15)).await;
+                    if number.load(Ordering::Relaxed) >= may.load(Ordering::Relaxed) {
+                        continue;
+                    }
                     let service = format!("s{}", number.fetch_add(1, Ordering::Relaxed));
                     let body = payload(&[firing("shop", &service)]).to_string();
                     let request = format!(
@@ -216,7 +230,7 @@ async fn every_alert_that_was_answered_is_there_after_a_power_cut(cuts: u32) {
         .collect();
     let mut most = 0;
     for cut in 0..cuts {
-        let enough = (cut + 1) as usize * 20;
+        let enough = ((cut + 1) * EACH_CUT) as usize;
         eventually("some more answers", async || (answered.lock().unwrap().len() >= enough).then_some(())).await;
         tokio::time::sleep(any_moment()).await;
         let answers = Arc::clone(&answered);
@@ -228,6 +242,7 @@ async fn every_alert_that_was_answered_is_there_after_a_power_cut(cuts: u32) {
         // And nothing is there that nobody has sent.
         assert!(found.iter().all(|service| service[1..].parse::<u32>().unwrap() < number.load(Ordering::Relaxed)));
         most = most.max(known.len());
+        may.fetch_add(share, Ordering::Relaxed);
     }
     over.store(true, Ordering::Relaxed);
     for task in posting {
@@ -265,6 +280,8 @@ async fn every_restart_that_docker_was_asked_for_is_there_after_a_power_cut(cuts
             let details = incidents.into_iter().map(|it| store.incident(it.id).unwrap().unwrap());
             details.flat_map(|it| it.attempts).map(|it| (it.container_id, it.intended_at)).collect()
         });
+        // Each takes the last one before it that none has taken.
+        intents.sort_by_key(|(_, intended_at)| *intended_at);
         for (container, at) in asked.iter().rev() {
             let own = intents.iter().rposition(|(of, intended_at)| of == container && intended_at <= at);
             let own = own.unwrap_or_else(|| panic!("no intent: {container} at {at}"));

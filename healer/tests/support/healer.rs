@@ -310,10 +310,19 @@ impl Healer {
 
     /// Waits until Docker has shown a service to the healer.
     pub async fn sees(&self, service: &str, state: &str, health: &str) {
-        eventually(&format!("{service} {state} {health} in the services"), async || {
+        self.sees_one(service, state, |it| it == health).await;
+    }
+
+    /// The same of one that has ended, whatever Docker has left of its health.
+    pub async fn sees_ended(&self, service: &str) {
+        self.sees_one(service, "exited", |_| true).await;
+    }
+
+    async fn sees_one(&self, service: &str, state: &str, health: impl Fn(&str) -> bool) {
+        eventually(&format!("{service} {state} in the services"), async || {
             let list = self.services().await;
             let found = list.services.into_iter().find(|view| view.service == service)?;
-            found.containers.iter().any(|it| it.state == state && it.health == health).then_some(())
+            found.containers.iter().any(|it| it.state == state && health(&it.health)).then_some(())
         })
         .await;
     }

@@ -71,8 +71,8 @@ pub fn read(all: &BTreeMap<String, String>) -> Said {
 
 /// Others read these.
 fn is_known(name: &str) -> bool {
-    // Compose files carry hashes of the stack's own configuration.
-    OTHERS.contains(&name) || name == "nexus.config"
+    // Compose files carry hashes of the stack's own configuration, images those of what they are made of.
+    OTHERS.contains(&name) || ["nexus.config", "nexus.content"].contains(&name)
 }
 
 fn heal(text: &str) -> Result<(), String> {
