@@ -90,13 +90,13 @@ without_codes() {
     tr '\r' '\n' | sed 's/\x1b\[[0-9;?]*[A-Za-z]//g' | tr -cd '[:print:]\n'
 }
 
-# What looks like a password, token or key is not shown.
+# What looks like a password, token or key is not shown. Generous, as the healer's own patterns are (healer/src/redact.rs).
 without_secrets() {
-    sed -E 's#://[^/@[:space:]]*@#://***@#g
-        s/((password|passwd|secret|token|api_?key)["'"'"']?[[:space:]]*[=:][[:space:]]*["'"'"']?)[^[:space:]"'"'"',;]+/\1***/Ig
-        s/((bearer|basic)[[:space:]]+)[A-Za-z0-9._~+\/=-]{8,}/\1***/Ig
+    sed -E 's~://([^:/@[:space:]"'"'"']*:[^[:space:]"'"'"']*|[^:/?@[:space:]"'"'"']+)@~://***@~g
+        s/((bearer|basic)[[:space:]]+)[A-Za-z0-9._~+\/=-]{6,}/\1***/Ig
+        s/((pass(word|wd|phrase|code)?|pwd|secret|token|(api|access|private|encryption|signing)[_-]?key|credentials?|dsn)["'"'"']?[[:space:]]*[=:][[:space:]]*)("[^"]*"?|'"'"'[^'"'"']*'"'"'?|[^[:space:]"'"'"']+)/\1***/Ig
         s/[0-9a-fA-F]{32,}/***/g
-        s/[0-9]{8,10}:[A-Za-z0-9_-]{30,}/***/g'
+        s/[0-9]{6,12}:[A-Za-z0-9_-]{30,}/***/g'
 }
 
 # The last line that says something.

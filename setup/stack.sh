@@ -58,14 +58,18 @@ firmware_device() {
 # Compose does not look into what it mounts. Hashes of it, as labels, make it recreate just the services whose files have
 # changed or were replaced by others (a mount follows the old file or folder).
 compose() {
-    local plain=()
+    local plain=() name without=()
     [ -t 1 ] || plain=(--ansi never)
+    # An owner may have exported these for a project of their own, which would be taken for the stack: --remove-orphans would take its
+    # containers away.
+    for name in FILE PATH_SEPARATOR PROJECT_NAME PROFILES ENV_FILES DISABLE_ENV_FILE; do
+        without+=(-u "COMPOSE_$name")
+    done
     (
         cd "$root" || exit
         rendered=$(setting NEXUS_RENDERED_DIR ./rendered)
         secrets=$(setting NEXUS_SECRETS_DIR ./secrets)
-        # COMPOSE_FILE: an owner may have exported it for a project of their own.
-        "${as_docker[@]}" env -u COMPOSE_FILE \
+        "${as_docker[@]}" env "${without[@]}" \
             "NEXUS_HASH_HAPROXY=$(content_of images/haproxy/haproxy.cfg)" \
             "NEXUS_HASH_HEALER=$("${as_root[@]}" stat -c %i "$(setting NEXUS_POLICY_DIR ./policy)")$(identity_of "$secrets/healer")" \
             "NEXUS_HASH_REPORTER=$(identity_of "$secrets/reporter")" \
@@ -102,7 +106,9 @@ start_containers() {
 # that is worst: others only wait for it.
 why_not_healthy() {
     local all service status container probe error worst
-    all=$(compose ps --all --format '{{.Service}} {{.Status}}' | grep -v -e '^migrate ' -e '(healthy)') || return 0
+    # Of Docker, since Compose before 2.21 takes no template.
+    all=$("${as_docker[@]}" docker ps --all --filter "label=com.docker.compose.project=$(setting NEXUS_STACK nexus)" \
+        --format '{{.Label "com.docker.compose.service"}} {{.Status}}' | grep -v -e '^migrate ' -e '(healthy)') || return 0
     for worst in '\(unhealthy\)' ' (Exited|Restarting|Dead)' 'health: starting' .; do
         ! read -r service status < <(grep -E -m 1 -e "$worst" <<<"$all") || break
     done
@@ -117,10 +123,11 @@ why_not_healthy() {
     echo "nexus: the service $service is not healthy ($status${error:+: $error}): ./nexus logs $service says more; then run ./nexus up again"
 }
 
-# of_container FORMAT LENGTH: the last line of what Docker tells of $container, in so many characters.
+# of_container FORMAT LENGTH: the last line of what Docker tells of $container, in so many characters. Cut last: half a secret is not
+# known for one.
 of_container() {
     "${as_docker[@]}" docker inspect --format "$1" "$container" 2>/dev/null |
-        sed -E '/^$/d; s/\\[nrt]/ /g; s/ +/ /g' | tail -n 1 | without_codes | cut -c "1-$2" | without_secrets
+        sed -E '/^$/d; s/\\[nrt]/ /g; s/\\"/"/g; s/ +/ /g' | tail -n 1 | without_codes | without_secrets | cut -c "1-$2"
 }
 
 # Docker starts it again while it fails. Postgres is healthy by now, so a few failures are enough to know. It gives up by itself
