@@ -10,6 +10,25 @@ die() {
     exit "${2:-1}"
 }
 
+# Under sudo the folders of whoever called it are used: another cache would have everything built anew. What root has left there is
+# given back at the end.
+as_owner=()
+stay_the_owners() {
+    [ "$(id -u)" = 0 ] && [ "${SUDO_UID:-0}" != 0 ] || return 0
+    local home
+    home=$(getent passwd "$SUDO_UID" | cut -d : -f 6)
+    [ -d "$home" ] || return 0
+    export HOME=$home
+    unset XDG_CACHE_HOME
+    # Where rustup puts cargo, which sudo's own path leaves out.
+    PATH=$PATH:$home/.cargo/bin
+    as_owner=(setpriv --reuid "$SUDO_UID" --regid "$SUDO_GID" --init-groups)
+}
+
+give_back() {
+    [ ${#as_owner[@]} -eq 0 ] || find "$cache" "$root/bin" -xdev -user 0 -exec chown -h "$SUDO_UID:$SUDO_GID" {} + 2>/dev/null || true
+}
+
 # As root, whoever calls: become_root fills this with sudo where it is needed.
 as_root=()
 
@@ -118,7 +137,7 @@ stop_jobs() {
         kill -- "-$pid" 2>/dev/null || true
     done
 }
-trap stop_jobs EXIT
+trap 'stop_jobs; give_back' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 

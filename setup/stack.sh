@@ -167,6 +167,8 @@ say_what_is_there() {
     say "  Page          http://$(reachable "$(setting NEXUS_LAN "$address")"):$(setting NEXUS_REPORTER_PORT 10192)  (user nexus, password in $(setting NEXUS_SECRETS_DIR ./secrets)/cli/page_password)"
     say "  Prometheus    http://$(reachable "$address"):$(setting NEXUS_PROMETHEUS_PORT 9090)"
     say "  Alertmanager  http://$(reachable "$address"):$(setting NEXUS_ALERTMANAGER_PORT 9093)"
+    [ -z "$(setting NEXUS_LAN)" ] ||
+        say "  the network   reaches the page and Grafana, in plain text unless there is a certificate (secrets/reporter/web.yml says how); --no-lan ends it"
     say "  passwords     one file for each reader in $(setting NEXUS_SECRETS_DIR ./secrets); settings in .env"
     if [ -z "$(setting NEXUS_TELEGRAM_CHAT_ID)" ] || ! "${as_root[@]}" test -s "$(telegram_token_file)"; then
         say "  Telegram      off: ./nexus telegram setup switches it on"
@@ -181,10 +183,15 @@ telegram_token_file() {
     (cd "$root" && realpath -m "$(setting NEXUS_SECRETS_DIR ./secrets)/telegram_bot_token")
 }
 
-# Where a port published on the address is reached: from other machines if it is published for them.
+# Where a port published on the address is reached: from other machines if it is published for them. By the address that this one
+# has in its network, since not every phone finds it by its name.
 reachable() {
+    local own
     case $1 in
-    0.0.0.0 | ::) hostname ;;
+    0.0.0.0 | ::)
+        own=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p') || own=
+        printf '%s' "${own:-$(hostname)}"
+        ;;
     *) printf '%s' "$1" ;;
     esac
 }
@@ -198,10 +205,18 @@ down() {
     esac
     [ $# -le 1 ] || usage "down takes one option"
     need_docker
+    if [ -n "$forget" ] && [ -t 0 ]; then
+        local answer=
+        read -r -p "This forgets all incidents, a year of history, metrics, and what was switched on with ./nexus heal. Go on? [y/N] " answer || true
+        case $answer in
+        [yY] | [yY][eE][sS]) ;;
+        *) die "nothing was changed" ;;
+        esac
+    fi
     begin down "taking the stack down" compose --profile grafana down "${options[@]}"
     finish down
     if [ -n "$forget" ]; then
-        say "Incidents, metrics and the journal are gone; .env, secrets/ and policy/ are still here."
+        say "Incidents, history, metrics, silences and the switches of ./nexus heal are gone; .env, secrets/, policy/ and state/ are still here."
     else
         say "Nothing is forgotten: ./nexus up brings it back (./nexus down --volumes forgets)."
     fi
@@ -231,7 +246,13 @@ logs() {
         esac
         shift
     done
-    compose --profile grafana logs --tail 100 "${asked[@]}"
+    [ -n "$(compose --profile grafana ps --all --quiet)" ] || die "no container of the stack is there: ./nexus up starts it"
+    if [ -t 1 ]; then
+        compose --profile grafana logs --tail 100 "${asked[@]}"
+    else
+        # Compose clears the terminal's line before each of its own, also where there is no terminal.
+        compose --profile grafana logs --tail 100 "${asked[@]}" | sed --unbuffered 's/^\x1b\[2K//'
+    fi
 }
 
 asks_for_help() {

@@ -25,7 +25,7 @@ impl Checkout {
         let checkout = Checkout(folder);
         checkout.docker(
             "#!/bin/sh\ncase \" $* \" in\n*' config --services '*) printf 'prometheus\\nhealer\\n' ;;\n\
-            *' logs '*) echo \"$*\" ;;\nesac\n",
+            *' ps '*) echo c1 ;;\n*' logs '*) printf '\\033[2K%s\\n' \"$*\" ;;\nesac\n",
         );
         checkout
     }
@@ -85,7 +85,9 @@ fn logs_of_a_service_that_there_is_not_name_those_that_there_are() {
         let (said, failed) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         match expected {
             Ok(end) => {
-                assert!(output.status.success() && said.trim_end().ends_with(end), "{arguments:?}: {said}{failed}")
+                assert!(output.status.success() && said.trim_end().ends_with(end), "{arguments:?}: {said}{failed}");
+                // Compose begins each line by clearing the terminal's, where there is none, too.
+                assert!(said.starts_with("compose "), "{said:?}");
             }
             Err(message) => {
                 assert_eq!((failed.trim_end(), said.as_str()), (message, ""), "{arguments:?}");
@@ -103,6 +105,27 @@ fn logs_of_a_service_that_there_is_not_name_those_that_there_are() {
     check(&["nosuch"], Err("nexus: no service is called \"nosuch\"; there are healer, prometheus"));
     check(&["healer", "-f", "heal"], Err("nexus: no service is called \"heal\"; there are healer, prometheus"));
     check(&["--tail", "healer", "h.*"], Err("nexus: no service is called \"h.*\"; there are healer, prometheus"));
+    checkout.docker("#!/bin/sh\n");
+    let output = checkout.nexus(&["logs"]);
+    let failed = String::from_utf8(output.stderr).unwrap();
+    assert!(failed.ends_with("nexus: no container of the stack is there: ./nexus up starts it\n"), "{failed}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn under_sudo_the_callers_folders_are_used() {
+    let checkout = Checkout::new();
+    let here = checkout.0.path().canonicalize().unwrap();
+    let says = |uid: u32, sudo_uid: &str| {
+        let known = format!(
+            "id() {{ echo {uid}; }}; getent() {{ echo \"rosa:x:1000:1000::$PWD:/bin/sh\"; }}; HOME=/root SUDO_UID={sudo_uid} SUDO_GID=1000"
+        );
+        checkout.function(&format!("{known}; stay_the_owners; echo \"$HOME ${{as_owner[*]}}\"; as_owner=()"))
+    };
+    let owners = format!("{} setpriv --reuid 1000 --regid 1000 --init-groups\n", here.display());
+    assert_eq!(says(0, "1000"), owners);
+    assert_eq!(says(0, "0"), "/root \n");
+    assert_eq!(says(1000, "1000"), "/root \n");
 }
 
 #[test]

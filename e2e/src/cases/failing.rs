@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use axum::http::StatusCode;
-use nexus_model::{AttemptOutcome, IncidentState};
+use nexus_model::{AttemptOutcome, IncidentState, Refusal};
 
 use crate::project::{Project, Service};
 use crate::stack::Stack;
@@ -48,10 +48,17 @@ pub async fn a_hopeless_service_is_retried_slower_and_slower_told_about_and_give
         ensure!(told.text.contains(&words), "{words:?} is not in the message:\n{}", told.text);
     }
 
-    // Each delay is between half and the whole of twice the one before; others' restarts may hold one up.
+    // Each delay is between half and the whole of twice the one before. It is over when the next attempt is made, or held up because
+    // there are too many restarts of others just now.
+    let held_up = |after, before| {
+        let refused = detail.events.iter().filter(|event| event.kind == "refused");
+        let mut by_others = refused.filter(|event| event.detail.contains(Refusal::HostLimit.as_str()));
+        by_others.find(|event| event.at > after && event.at < before).map(|event| event.at)
+    };
     for (number, pair) in (0..).zip(detail.attempts.windows(2)) {
         let ended = pair[0].finished_at.context("an attempt that never ended")?;
-        let waited = pair[1].intended_at.duration_since(ended).as_millis() as i64;
+        let over = held_up(ended, pair[1].intended_at).unwrap_or(pair[1].intended_at);
+        let waited = over.duration_since(ended).as_millis() as i64;
         let nominal = BASE_DELAY << number;
         ensure!(waited >= nominal / 2, "attempt {} came {waited} ms after the failure before, too soon", number + 2);
         ensure!(
