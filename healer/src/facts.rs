@@ -210,7 +210,7 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
         Status::Restarting => Condition::Aside(Refusal::DockerRestarting),
         Status::Removing => Condition::Aside(Refusal::Gone),
         Status::Exited | Status::Dead => {
-            let ours = case.is_some_and(|case| case.stopped_by_us(&container.id, container.started_at, seen.stop));
+            let ours = case.is_some_and(|case| case.stopped_by_us(container, seen.stop));
             // Stopped by a restart of ours that never started it again: our duty, whatever the events say.
             if ours {
                 return Condition::Ill(problem(container));
@@ -486,6 +486,17 @@ mod tests {
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts[0].attempt.finished_at = Some(at(2).wall);
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
+        // Who stopped it is not told yet: our own stop may still have been at work, but not for ever.
+        let told_late = |finished_at| {
+            let ended = with(exited(0), |it| it.finished_at = finished_at);
+            ContainerFacts { stop: StopCause::Unknown, container: ended.into(), ..stopped.clone() }
+        };
+        let stop_timeout = case.attempts[0].memory.stop_timeout.as_secs();
+        assert!(matches!(condition(&told_late(wall(2 + stop_timeout)), Some(&case)), Condition::Ill(_)));
+        assert_eq!(
+            condition(&told_late(wall(3 + stop_timeout)), Some(&case)),
+            Condition::Aside(Refusal::StoppedByUnknown)
+        );
         // The clock was set back by an hour while it was under way: the stop is still that of our restart, but for one that
         // came after it by the new clock.
         case.attempts[0].attempt.finished_at = Some(at(2 - 3_600).wall);

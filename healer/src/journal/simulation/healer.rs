@@ -279,7 +279,10 @@ impl World {
         let unhealthy = fake.container.status == Status::Running && fake.container.health == Health::Unhealthy;
         assert!(unhealthy || down, "it is not ill: {:?}", fake.container.status);
         let by_human = matches!(fake.stop, StopCause::Requested { .. });
-        let ours = case.stopped_by_us(container_id, fake.container.started_at, fake.stop);
+        // Who stopped it so soon after a restart that Docker refused may not have been told yet.
+        let not_told = snapshot.containers[container_id].stop == StopCause::Unknown;
+        let ours = case.stopped_by_us(&fake.container, fake.stop)
+            || not_told && case.stopped_by_us(&fake.container, StopCause::Unknown);
         assert!(!(down && by_human) || fake.ambiguous || ours, "a human stopped it");
         assert!(case.attempts_on(container_id).count() < MOST, "over the budget of an incident");
         // Before a boot the clock may have stood anywhere.
