@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
-use nexus_model::api::{IncidentDetail, IncidentList};
+use nexus_model::api::{ContainerView as Seen, IncidentDetail, IncidentList};
 use nexus_model::control::{
     Acknowledge, HealNow, HealNowAccepted, PAUSE_SECONDS_LIMIT, Pause, PauseList, PauseWanted, PlanList, ServiceDetail,
     ServiceLogs,
@@ -112,7 +112,13 @@ pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String 
     let mut line = |label: &str, text: String| out.push_str(&format!("{label:<12}{}\n", plain(&text)));
     for container in &view.containers {
         let since = container.started_at.map_or_else(String::new, |at| format!(", started {}", ago(at, now)));
-        line("container", format!("{}: {}, health {}{since}", container.name, container.state, container.health));
+        let restarts = match container.restart_count {
+            ..=0 => String::new(),
+            1 => ", restarted once by Docker".to_owned(),
+            times => format!(", restarted {times} times by Docker"),
+        };
+        let Seen { name, state, health, .. } = container;
+        line("container", format!("{name}: {state}, health {health}{since}{restarts}"));
     }
     line("mode", format!("{} ({})", view.mode, source_words(view.mode_source)));
     if let Some(refusal) = view.refusal {
@@ -127,6 +133,9 @@ pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String 
         if let Some(at) = incident.acknowledged_at {
             line("known", format!("acknowledged {}", ago(at, now)));
         }
+    }
+    if let Some(stuck) = view.stuck.as_ref().filter(|_| detail.incident.is_some()) {
+        line("now", stuck.clone());
     }
     for obstacle in &detail.waits_for {
         line("needs", format!("{}/{}, which is not well: {}", obstacle.project, obstacle.service, obstacle.problem));
@@ -166,10 +175,12 @@ fn verdict(detail: &ServiceDetail, name: &str) -> String {
             let why = incident.refusal.map_or_else(String::new, |why| format!(": {}", why.words()));
             format!("{name} is {}{why}", incident.state.to_string().replace('_', " "))
         }
-        (None, _) => match detail.plan.reason {
-            Some(Refusal::AlreadyWell) => format!("{name} is well"),
-            Some(why) => format!("{name} has no incident: {}", why.words()),
-            None => format!("{name} is ill, and no incident is open yet"),
+        (None, _) => match (detail.plan.reason, &detail.service.stuck) {
+            (_, Some(stuck)) => format!("{name} is not well: {stuck}"),
+            (Some(Refusal::AlreadyWell), None) => format!("{name} is well"),
+            (Some(why @ Refusal::DockerRestarting), None) => format!("{name} is not well: {}", why.words()),
+            (Some(why), None) => format!("{name} has no incident: {}", why.words()),
+            (None, None) => format!("{name} is ill, and no incident is open yet"),
         },
     }
 }
@@ -192,7 +203,12 @@ fn commands(detail: &ServiceDetail, name: &str) -> Vec<String> {
         let target = pause.project.as_ref().map_or_else(String::new, |_| format!(" {}", pause.target()));
         commands.push(format!("./nexus resume{target}"));
     }
-    if detail.service.mode != Mode::Heal {
+    let stuck = detail.service.stuck.is_some();
+    if stuck && detail.service.containers.iter().any(|container| container.state != "created") {
+        commands.push(format!("./nexus why {name} --logs"));
+    }
+    // Healing does not act on what is only stuck: to switch it on would mend nothing.
+    if detail.service.mode != Mode::Heal && (!stuck || detail.incident.is_some()) {
         commands.push(format!("./nexus heal on {name}"));
     }
     commands
@@ -367,6 +383,7 @@ mod tests {
                 incident: Some(IncidentState::Blocked),
                 paused_until: None,
                 today: None,
+                stuck: None,
             },
             incident: Some(open),
             waits_for: vec![Obstacle {
@@ -416,6 +433,34 @@ mod tests {
             "{told}"
         );
         assert!(why_text(&well, Timestamp::UNIX_EPOCH, Paint::NONE).starts_with("photos/web is well\n"));
+    }
+
+    #[test]
+    fn what_docker_restarts_again_and_again_is_told_and_heal_on_is_not_offered() {
+        let mut detail = blocked();
+        (detail.incident, detail.waits_for) = (None, Vec::new());
+        detail.plan.reason = Some(Refusal::DockerRestarting);
+        detail.service.mode = Mode::Shadow;
+        detail.service.stuck = Some("Docker restarts it again and again: 22 times, last with exit code 3".into());
+        let container = &mut detail.service.containers[0];
+        (container.state, container.restart_count) = ("restarting".into(), 22);
+        let text = why_text(&detail, Timestamp::UNIX_EPOCH, Paint::NONE);
+        for part in [
+            "photos/web is not well: Docker restarts it again and again: 22 times, last with exit code 3\n",
+            "container   photos-web-1: restarting, health unhealthy, restarted 22 times by Docker\n",
+            "to act      ./nexus why photos/web --logs\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+        assert!(!text.contains("heal on"), "{text}");
+        // What an incident is open for may be healed as well.
+        detail.incident = blocked().incident;
+        let text = why_text(&detail, Timestamp::UNIX_EPOCH, Paint::NONE);
+        assert!(text.contains("now         Docker restarts it again and again") && text.contains("heal on"), "{text}");
+        // Without the sentence, as an older healer answers.
+        (detail.incident, detail.service.stuck) = (None, None);
+        let text = why_text(&detail, Timestamp::UNIX_EPOCH, Paint::NONE);
+        assert!(text.starts_with("photos/web is not well: Docker is restarting it\n"), "{text}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     case::Case,
     decide::{self, Decision},
     facts::Facts,
-    transition,
+    stuck, transition,
 };
 use nexus_model::Now;
 
@@ -43,7 +43,7 @@ pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTree
             }
             Err(why) => {
                 plan.reason = Some(why);
-                plan.text = format!("nothing: {}", why.words());
+                plan.text = format!("nothing: {}", stuck::words(why, &facts.containers, now.wall));
                 if why == Refusal::StoppedByUnknown {
                     plan.text.push_str(
                         ", and it can't be told by whom: it stays so until you start it (docker compose up -d)",
@@ -60,7 +60,7 @@ pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTree
                 plan.step = Step::Wait;
                 plan.reason = Some(*why);
                 plan.until = until.as_ref().map(|until| until.wall);
-                Some(format!("wait: {}", why.words()))
+                Some(format!("wait: {}", stuck::words(*why, &facts.containers, now.wall)))
             }
             Decision::Block { by, why, detail } => {
                 plan.step = Step::Block;
@@ -130,7 +130,7 @@ fn name(facts: &Facts, container_id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use nexus_docker::{Health, StopCause};
+    use nexus_docker::{Container, Health, Status, StopCause};
     use nexus_model::AttemptOutcome;
 
     use super::*;
@@ -173,6 +173,13 @@ mod tests {
         check(Some(&opened), &|_| (), Step::Restart, None, "restart shop-web-1 (attempt 1; 1 of 6 of its budget)");
         check(none, &well, Step::Nothing, Some(Refusal::AlreadyWell), "nothing: it is well");
         check(Some(&opened), &well, Step::Wait, Some(Refusal::AlreadyWell), "wait: it is well");
+        let loops = |facts: &mut Facts| {
+            let (status, restart_count) = (Status::Restarting, 22);
+            facts.containers = vec![seen(Container { status, restart_count, ..exited(3) })];
+        };
+        let told = "22 times, last with exit code 3; its log says why; healing does not act on what Docker's own";
+        check(none, &loops, Step::Nothing, Some(Refusal::DockerRestarting), told);
+        check(Some(&opened), &loops, Step::Wait, Some(Refusal::DockerRestarting), told);
         let shadow = |facts: &mut Facts| facts.mode.mode = Mode::Shadow;
         check(none, &shadow, Step::WouldRestart, Some(Refusal::ShadowMode), "would have been restarted");
         // The incident was opened in another mode: the change is one more step on the way.
