@@ -62,6 +62,12 @@ fn told(container: &Container, now: Timestamp) -> Option<String> {
                 "Docker restarts it again and again: {restarts}, and it runs at the moment; its log says why it ended"
             ))
         }
+        Status::Created if container.started_at.is_none() && is_older_than(container.created_at, MAY_BE_STARTING) => {
+            let error = docker_says(container).map(|error| format!(". {error}")).unwrap_or_default();
+            Some(format!(
+                "it was created and never started{error}; docker compose up -d in its project's folder shows why"
+            ))
+        }
         _ => None,
     }
 }
@@ -92,6 +98,31 @@ mod tests {
 
     fn loops(code: i64, times: i64) -> Container {
         Container { status: Status::Restarting, restart_count: times, ..exited(code) }
+    }
+
+    #[test]
+    fn what_was_created_and_never_started_is_told_once_it_is_old_enough() {
+        let created = |error: &str, ago: i64| Container {
+            status: Status::Created,
+            error: error.into(),
+            created_at: wall(-ago),
+            started_at: None,
+            ..container()
+        };
+        let check = |container: Container, expected: Option<&str>, why: &str| {
+            let containers = [seen(container)];
+            assert_eq!(of(&containers, at(0).wall).as_deref(), expected);
+            assert_eq!(words(Refusal::Starting, &containers, at(0).wall), expected.unwrap_or(why));
+        };
+        check(created("", 59), None, "still starting");
+        let plain = "it was created and never started; docker compose up -d in its project's folder shows why";
+        check(created("", 60), Some(plain), "");
+        let told = "it was created and never started. Docker says: exec: \"nope\": executable file not found in $PATH; \
+                    docker compose up -d in its project's folder shows why";
+        check(created("exec: \"nope\": executable file not found in $PATH", 3600), Some(told), "");
+        check(Container { created_at: None, ..created("", 60) }, None, "still starting");
+        // Once started it is no news that it was created.
+        check(Container { started_at: wall(-50), ..created("", 60) }, None, "still starting");
     }
 
     #[test]
