@@ -98,6 +98,7 @@ pub fn grant(facts: &Facts, case: Option<&Case>, force: bool) -> Result<Admissio
             problem,
             mode: facts.mode.mode,
             follows: None,
+            ended_by_docker: first.was_ended_by_docker(),
         }),
         None => {
             let why = decide::why_not(facts, case);

@@ -64,6 +64,13 @@ pub struct ContainerFacts {
     pub left_unstarted: bool,
 }
 
+impl ContainerFacts {
+    /// It ran on while Docker was down, and Docker ended it on its return.
+    pub fn was_ended_by_docker(&self) -> bool {
+        self.stop == StopCause::Engine && matches!(self.container.status, Status::Exited | Status::Dead)
+    }
+}
+
 /// The brakes of the whole host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostFacts {

@@ -65,7 +65,8 @@ pub fn open(
     };
     changed.tell(now, "opened", detail);
     // What can be told without the log, so that one that is only watched has a cause as well.
-    let diagnosis = diagnosis::diagnose(&Findings::of(&found.container), now.wall);
+    let findings = Findings { ended_by_docker: found.ended_by_docker, ..Findings::of(&found.container) };
+    let diagnosis = diagnosis::diagnose(&findings, now.wall);
     if diagnosis.cause != Cause::Unknown {
         changed.diagnosed(diagnosis, now);
     }

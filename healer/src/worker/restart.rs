@@ -79,8 +79,9 @@ impl Worker {
         let needed = dependencies::containers_needed(key, &snapshot);
         let now = self.clock.now();
         let facts = self.facts(key, &snapshot);
-        let needs_its_log =
-            facts.container(&container_id).is_some_and(|seen| decide::its_log_decides(seen, &facts.healing, &now));
+        let seen = facts.container(&container_id);
+        let needs_its_log = seen.is_some_and(|seen| decide::its_log_decides(seen, &facts.healing, &now));
+        let ended_by_docker = seen.is_some_and(ContainerFacts::was_ended_by_docker);
         let task = tokio::spawn(async move {
             let look = async {
                 let container = docker.inspect(&container_id).await?;
@@ -92,7 +93,7 @@ impl Worker {
                 };
                 let dependencies = findings::dependencies(&container, &snapshot);
                 drop(snapshot);
-                let around = Surroundings { dependencies, image_change, last_oom_seconds };
+                let around = Surroundings { dependencies, image_change, last_oom_seconds, ended_by_docker };
                 let (gathered, silenced, needed, network_gone) = tokio::join!(
                     evidence::gather(&docker, &container, &places, around, needs_its_log),
                     silenced,
