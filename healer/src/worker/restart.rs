@@ -197,7 +197,9 @@ impl Worker {
             Deed::Restart => act::stop_timeout(&container, &facts.healing),
             Deed::Start => SignedDuration::ZERO,
         };
-        let mut changed = transition::intend(deed, case, &container, stop_timeout, &now);
+        let known = transition::look_anew(case, container_id, &facts, &now);
+        let mut changed = transition::intend(deed, &known.case, &container, stop_timeout, &now);
+        changed.events.splice(0..0, known.events);
         changed.case.memory.last_words = gathered.last_words.clone();
         let network_began_at = dependencies::network_parent(&container)
             .and_then(|parent| snapshot.containers.get(parent))
