@@ -171,10 +171,7 @@ fn verdict(detail: &ServiceDetail, name: &str) -> String {
         (Some(incident), Some(root)) if incident.state == IncidentState::Blocked => {
             format!("{name} is blocked: waits for {}/{} ({})", root.project, root.service, root.problem)
         }
-        (Some(incident), _) => {
-            let why = incident.refusal.map_or_else(String::new, |why| format!(": {}", why.words()));
-            format!("{name} is {}{why}", incident.state.to_string().replace('_', " "))
-        }
+        (Some(incident), _) => format!("{name} {}", standing(incident)),
         (None, _) => match (detail.plan.reason, &detail.service.stuck) {
             (_, Some(stuck)) => format!("{name} is not well: {stuck}"),
             (Some(Refusal::AlreadyWell), None) => format!("{name} is well"),
@@ -182,6 +179,37 @@ fn verdict(detail: &ServiceDetail, name: &str) -> String {
             (Some(why), None) => format!("{name} has no incident: {}", why.words()),
             (None, None) => format!("{name} is ill, and no incident is open yet"),
         },
+    }
+}
+
+/// How it stands with a service that has an incident, and why nothing is done, as far as the state does not say it.
+fn standing(incident: &Incident) -> String {
+    let state = match incident.state {
+        IncidentState::Suspect => "is ill",
+        IncidentState::Blocked => "is blocked",
+        IncidentState::Watching if incident.refusal == Some(Refusal::AlreadyWell) => {
+            "is watched, and well at the moment"
+        }
+        IncidentState::Watching => "is ill, and is only watched",
+        IncidentState::Backoff => "is ill",
+        IncidentState::Restarting => "is being restarted",
+        IncidentState::Verifying => "was restarted: whether that helped is being judged",
+        IncidentState::Stabilising => "is well again, and has to stay so for a while",
+        IncidentState::GaveUp if incident.refusal == Some(Refusal::AlreadyWell) => {
+            "was given up, and is well at the moment"
+        }
+        IncidentState::GaveUp => "was given up",
+        IncidentState::Relieving => "is short of room, which is being made",
+        IncidentState::Closed => "is no longer ill",
+    };
+    let said = [Refusal::AlreadyWell, Refusal::Verifying, Refusal::ShadowMode];
+    let why = incident.refusal.filter(|why| !said.contains(why));
+    // A state that is a sentence of its own already.
+    let says_all =
+        matches!(incident.state, IncidentState::Verifying | IncidentState::Stabilising | IncidentState::Closed);
+    match why.filter(|_| !says_all) {
+        Some(why) => format!("{state}: {}", why.words()),
+        None => state.to_owned(),
     }
 }
 
@@ -421,6 +449,23 @@ mod tests {
             "to act      ./nexus heal now photos/web\n",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+        let mut standing = blocked();
+        standing.waits_for.clear();
+        for (state, refusal, told) in [
+            (IncidentState::GaveUp, Some(Refusal::BudgetSpent), "was given up: all attempts are spent"),
+            (IncidentState::GaveUp, Some(Refusal::AlreadyWell), "was given up, and is well at the moment"),
+            (IncidentState::Suspect, Some(Refusal::HostLimit), "is ill: too many restarts on this machine just now"),
+            (IncidentState::Backoff, Some(Refusal::CoolingDown), "is ill: waiting before the next attempt"),
+            (IncidentState::Watching, Some(Refusal::ShadowMode), "is ill, and is only watched"),
+            (IncidentState::Restarting, Some(Refusal::Verifying), "is being restarted"),
+            (IncidentState::Verifying, Some(Refusal::Verifying), "was restarted: whether that helped is being judged"),
+            (IncidentState::Stabilising, Some(Refusal::AlreadyWell), "is well again, and has to stay so for a while"),
+        ] {
+            let incident = standing.incident.as_mut().unwrap();
+            (incident.state, incident.refusal) = (state, refusal);
+            let text = why_text(&standing, Timestamp::UNIX_EPOCH, Paint::NONE);
+            assert_eq!(text.lines().next(), Some(&*format!("photos/web {told}")));
         }
         let mut well = blocked();
         (well.incident, well.waits_for) = (None, Vec::new());

@@ -75,12 +75,11 @@ pub fn grant(facts: &Facts, case: Option<&Case>, force: bool) -> Result<Admissio
                 Refusal::Starting if facts.containers.iter().any(never_started) => "it was created and not started yet",
                 why => why.words(),
             };
-            let sentence = format!("there is nothing to heal: {words}; force restarts it all the same");
+            let sentence = format!("there is nothing to heal: {words}; --force restarts it all the same");
             return Err(Denied { why, sentence });
         }
         if let Some(Needed { key, problem, why, .. }) = known_obstacle(facts) {
-            let sentence =
-                format!("it needs {key}, which is not well ({problem}): heal {key} first, or force it all the same");
+            let sentence = format!("it needs {key}, which is not well ({problem}): heal {key} first, or add --force");
             return Err(Denied { why: *why, sentence });
         }
     }

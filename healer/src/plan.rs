@@ -60,7 +60,7 @@ pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTree
                 plan.step = Step::Wait;
                 plan.reason = Some(*why);
                 plan.until = until.as_ref().map(|until| until.wall);
-                Some(format!("wait: {}", stuck::words(*why, &facts.containers, now.wall)))
+                Some(waits(*why, facts, now))
             }
             Decision::Block { by, why, detail } => {
                 plan.step = Step::Block;
@@ -124,6 +124,19 @@ pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTree
     plan
 }
 
+/// Why it waits, as a sentence.
+fn waits(why: Refusal, facts: &Facts, now: &Now) -> String {
+    let words = stuck::words(why, &facts.containers, now.wall);
+    match why {
+        Refusal::AlreadyWell if words == why.words() => "wait: it is well, and has to stay so for a while".to_owned(),
+        Refusal::BudgetSpent | Refusal::DayBudgetSpent => format!("do nothing more by itself: {words}"),
+        _ => match words.strip_prefix("waiting ") {
+            Some(rest) => format!("wait {rest}"),
+            None => format!("wait: {words}"),
+        },
+    }
+}
+
 fn name(facts: &Facts, container_id: &str) -> String {
     facts.container(container_id).map_or(container_id, |seen| seen.container.name.as_str()).to_owned()
 }
@@ -131,7 +144,7 @@ fn name(facts: &Facts, container_id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use nexus_docker::{Container, Health, Status, StopCause};
-    use nexus_model::AttemptOutcome;
+    use nexus_model::{AttemptOutcome, IncidentState};
 
     use super::*;
     use crate::{
@@ -172,7 +185,12 @@ mod tests {
         );
         check(Some(&opened), &|_| (), Step::Restart, None, "restart shop-web-1 (attempt 1; 1 of 6 of its budget)");
         check(none, &well, Step::Nothing, Some(Refusal::AlreadyWell), "nothing: it is well");
-        check(Some(&opened), &well, Step::Wait, Some(Refusal::AlreadyWell), "wait: it is well");
+        check(Some(&opened), &well, Step::Wait, Some(Refusal::AlreadyWell), "wait: it is well, and has to stay so");
+        let mut given_up = case();
+        given_up.incident.state = IncidentState::GaveUp;
+        given_up.memory.carried.insert("c1".into(), 6);
+        let told = "do nothing more by itself: all attempts are spent";
+        check(Some(&given_up), &|_| (), Step::Wait, Some(Refusal::BudgetSpent), told);
         let loops = |facts: &mut Facts| {
             let (status, restart_count) = (Status::Restarting, 22);
             facts.containers = vec![seen(Container { status, restart_count, ..exited(3) })];
@@ -205,5 +223,6 @@ mod tests {
         case.attempts.push(failed);
         let found = told(Some(&case), &permitted(), 10);
         assert_eq!((found.reason, found.until), (Some(Refusal::CoolingDown), Some(at(40).wall)));
+        assert_eq!(found.text, "wait before the next attempt");
     }
 }

@@ -59,9 +59,9 @@ pub fn open(
     let (name, problem) = (&found.container.name, &changed.case.incident.problem);
     let detail = if alert == alone::ALERT {
         let patience = alone::PATIENCE.as_secs();
-        format!("{name} was {problem} and alertmanager brought no alert within {patience} s: looked at without one")
+        format!("{name}: {problem}; alertmanager brought no alert within {patience} s: looked at without one")
     } else {
-        format!("{name} was {problem} when {alert} came in")
+        format!("{name}: {problem}; looked at when {alert} came in")
     };
     changed.tell(now, "opened", detail);
     // What can be told without the log, so that one that is only watched has a cause as well.
