@@ -147,6 +147,7 @@ mod tests {
             incident: None,
             paused_until: None,
             today: None,
+            stuck: None,
         }
     }
 

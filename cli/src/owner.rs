@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
-use nexus_model::api::{IncidentDetail, IncidentList};
+use nexus_model::api::{ContainerView as Seen, IncidentDetail, IncidentList};
 use nexus_model::control::{
     Acknowledge, HealNow, HealNowAccepted, PAUSE_SECONDS_LIMIT, Pause, PauseList, PauseWanted, PlanList, ServiceDetail,
     ServiceLogs,
@@ -112,7 +112,13 @@ pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String 
     let mut line = |label: &str, text: String| out.push_str(&format!("{label:<12}{}\n", plain(&text)));
     for container in &view.containers {
         let since = container.started_at.map_or_else(String::new, |at| format!(", started {}", ago(at, now)));
-        line("container", format!("{}: {}, health {}{since}", container.name, container.state, container.health));
+        let restarts = match container.restart_count {
+            ..=0 => String::new(),
+            1 => ", restarted once by Docker".to_owned(),
+            times => format!(", restarted {times} times by Docker"),
+        };
+        let Seen { name, state, health, .. } = container;
+        line("container", format!("{name}: {state}, health {health}{since}{restarts}"));
     }
     line("mode", format!("{} ({})", view.mode, source_words(view.mode_source)));
     if let Some(refusal) = view.refusal {
@@ -127,6 +133,9 @@ pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String 
         if let Some(at) = incident.acknowledged_at {
             line("known", format!("acknowledged {}", ago(at, now)));
         }
+    }
+    if let Some(stuck) = view.stuck.as_ref().filter(|_| detail.incident.is_some()) {
+        line("now", stuck.clone());
     }
     for obstacle in &detail.waits_for {
         line("needs", format!("{}/{}, which is not well: {}", obstacle.project, obstacle.service, obstacle.problem));
@@ -162,15 +171,45 @@ fn verdict(detail: &ServiceDetail, name: &str) -> String {
         (Some(incident), Some(root)) if incident.state == IncidentState::Blocked => {
             format!("{name} is blocked: waits for {}/{} ({})", root.project, root.service, root.problem)
         }
-        (Some(incident), _) => {
-            let why = incident.refusal.map_or_else(String::new, |why| format!(": {}", why.words()));
-            format!("{name} is {}{why}", incident.state.to_string().replace('_', " "))
-        }
-        (None, _) => match detail.plan.reason {
-            Some(Refusal::AlreadyWell) => format!("{name} is well"),
-            Some(why) => format!("{name} has no incident: {}", why.words()),
-            None => format!("{name} is ill, and no incident is open yet"),
+        (Some(incident), _) => format!("{name} {}", standing(incident)),
+        (None, _) => match (detail.plan.reason, &detail.service.stuck) {
+            (_, Some(stuck)) => format!("{name} is not well: {stuck}"),
+            (Some(Refusal::AlreadyWell), None) => format!("{name} is well"),
+            (Some(why @ Refusal::DockerRestarting), None) => format!("{name} is not well: {}", why.words()),
+            (Some(why), None) => format!("{name} has no incident: {}", why.words()),
+            (None, None) => format!("{name} is ill, and no incident is open yet"),
         },
+    }
+}
+
+/// How it stands with a service that has an incident, and why nothing is done, as far as the state does not say it.
+fn standing(incident: &Incident) -> String {
+    let state = match incident.state {
+        IncidentState::Suspect => "is ill",
+        IncidentState::Blocked => "is blocked",
+        IncidentState::Watching if incident.refusal == Some(Refusal::AlreadyWell) => {
+            "is watched, and well at the moment"
+        }
+        IncidentState::Watching => "is ill, and is only watched",
+        IncidentState::Backoff => "is ill",
+        IncidentState::Restarting => "is being restarted",
+        IncidentState::Verifying => "was restarted: whether that helped is being judged",
+        IncidentState::Stabilising => "is well again, and has to stay so for a while",
+        IncidentState::GaveUp if incident.refusal == Some(Refusal::AlreadyWell) => {
+            "was given up, and is well at the moment"
+        }
+        IncidentState::GaveUp => "was given up",
+        IncidentState::Relieving => "is short of room, which is being made",
+        IncidentState::Closed => "is no longer ill",
+    };
+    let said = [Refusal::AlreadyWell, Refusal::Verifying, Refusal::ShadowMode];
+    let why = incident.refusal.filter(|why| !said.contains(why));
+    // A state that is a sentence of its own already.
+    let says_all =
+        matches!(incident.state, IncidentState::Verifying | IncidentState::Stabilising | IncidentState::Closed);
+    match why.filter(|_| !says_all) {
+        Some(why) => format!("{state}: {}", why.words()),
+        None => state.to_owned(),
     }
 }
 
@@ -192,7 +231,12 @@ fn commands(detail: &ServiceDetail, name: &str) -> Vec<String> {
         let target = pause.project.as_ref().map_or_else(String::new, |_| format!(" {}", pause.target()));
         commands.push(format!("./nexus resume{target}"));
     }
-    if detail.service.mode != Mode::Heal {
+    let stuck = detail.service.stuck.is_some();
+    if stuck && detail.service.containers.iter().any(|container| container.state != "created") {
+        commands.push(format!("./nexus why {name} --logs"));
+    }
+    // Healing does not act on what is only stuck: to switch it on would mend nothing.
+    if detail.service.mode != Mode::Heal && (!stuck || detail.incident.is_some()) {
         commands.push(format!("./nexus heal on {name}"));
     }
     commands
@@ -367,6 +411,7 @@ mod tests {
                 incident: Some(IncidentState::Blocked),
                 paused_until: None,
                 today: None,
+                stuck: None,
             },
             incident: Some(open),
             waits_for: vec![Obstacle {
@@ -405,6 +450,23 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
+        let mut standing = blocked();
+        standing.waits_for.clear();
+        for (state, refusal, told) in [
+            (IncidentState::GaveUp, Some(Refusal::BudgetSpent), "was given up: all attempts are spent"),
+            (IncidentState::GaveUp, Some(Refusal::AlreadyWell), "was given up, and is well at the moment"),
+            (IncidentState::Suspect, Some(Refusal::HostLimit), "is ill: too many restarts on this machine just now"),
+            (IncidentState::Backoff, Some(Refusal::CoolingDown), "is ill: waiting before the next attempt"),
+            (IncidentState::Watching, Some(Refusal::ShadowMode), "is ill, and is only watched"),
+            (IncidentState::Restarting, Some(Refusal::Verifying), "is being restarted"),
+            (IncidentState::Verifying, Some(Refusal::Verifying), "was restarted: whether that helped is being judged"),
+            (IncidentState::Stabilising, Some(Refusal::AlreadyWell), "is well again, and has to stay so for a while"),
+        ] {
+            let incident = standing.incident.as_mut().unwrap();
+            (incident.state, incident.refusal) = (state, refusal);
+            let text = why_text(&standing, Timestamp::UNIX_EPOCH, Paint::NONE);
+            assert_eq!(text.lines().next(), Some(&*format!("photos/web {told}")));
+        }
         let mut well = blocked();
         (well.incident, well.waits_for) = (None, Vec::new());
         well.plan.reason = Some(Refusal::AlreadyWell);
@@ -416,6 +478,34 @@ mod tests {
             "{told}"
         );
         assert!(why_text(&well, Timestamp::UNIX_EPOCH, Paint::NONE).starts_with("photos/web is well\n"));
+    }
+
+    #[test]
+    fn what_docker_restarts_again_and_again_is_told_and_heal_on_is_not_offered() {
+        let mut detail = blocked();
+        (detail.incident, detail.waits_for) = (None, Vec::new());
+        detail.plan.reason = Some(Refusal::DockerRestarting);
+        detail.service.mode = Mode::Shadow;
+        detail.service.stuck = Some("Docker restarts it again and again: 22 times, last with exit code 3".into());
+        let container = &mut detail.service.containers[0];
+        (container.state, container.restart_count) = ("restarting".into(), 22);
+        let text = why_text(&detail, Timestamp::UNIX_EPOCH, Paint::NONE);
+        for part in [
+            "photos/web is not well: Docker restarts it again and again: 22 times, last with exit code 3\n",
+            "container   photos-web-1: restarting, health unhealthy, restarted 22 times by Docker\n",
+            "to act      ./nexus why photos/web --logs\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+        assert!(!text.contains("heal on"), "{text}");
+        // What an incident is open for may be healed as well.
+        detail.incident = blocked().incident;
+        let text = why_text(&detail, Timestamp::UNIX_EPOCH, Paint::NONE);
+        assert!(text.contains("now         Docker restarts it again and again") && text.contains("heal on"), "{text}");
+        // Without the sentence, as an older healer answers.
+        (detail.incident, detail.service.stuck) = (None, None);
+        let text = why_text(&detail, Timestamp::UNIX_EPOCH, Paint::NONE);
+        assert!(text.starts_with("photos/web is not well: Docker is restarting it\n"), "{text}");
     }
 
     #[test]

@@ -64,6 +64,7 @@ async fn record(name: &str, expected: Cause, set: &str, about: &str, before: Opt
         dependencies: findings::dependencies(&container, &snapshot),
         image_change,
         last_oom_seconds: None,
+        ended_by_docker: false,
     };
     let places = Places { procfs: "/proc".into(), cgroupfs: "/sys/fs/cgroup".into(), disk: "/".into() };
     let mut findings = evidence::gather(&docker, &container, &places, around, true).await.findings;

@@ -37,6 +37,7 @@ use crate::{
     modes::Switches,
     policy::Policy,
     server::{App, Problem},
+    stuck,
     worker::Outlook,
 };
 
@@ -276,6 +277,7 @@ fn views(
             incident: outlook.states.get(&key).copied(),
             paused_until: pauses.over(&key, &now).map(|(pause, _)| pause.until),
             today: today(&outlook, &policy, &key, &containers),
+            stuck: stuck::of(&containers, now.wall),
             project: key.project,
             service: key.service,
             containers: containers.iter().map(|seen| container_view(&seen.container)).collect(),

@@ -69,12 +69,17 @@ pub fn grant(facts: &Facts, case: Option<&Case>, force: bool) -> Result<Admissio
     if !force {
         if ill.is_empty() {
             let why = decide::why_not(facts, case);
-            let sentence = format!("there is nothing to heal: {}; force restarts it all the same", why.words());
+            let never_started =
+                |seen: &ContainerFacts| seen.container.status == Status::Created && seen.container.started_at.is_none();
+            let words = match why {
+                Refusal::Starting if facts.containers.iter().any(never_started) => "it was created and not started yet",
+                why => why.words(),
+            };
+            let sentence = format!("there is nothing to heal: {words}; --force restarts it all the same");
             return Err(Denied { why, sentence });
         }
         if let Some(Needed { key, problem, why, .. }) = known_obstacle(facts) {
-            let sentence =
-                format!("it needs {key}, which is not well ({problem}): heal {key} first, or force it all the same");
+            let sentence = format!("it needs {key}, which is not well ({problem}): heal {key} first, or add --force");
             return Err(Denied { why: *why, sentence });
         }
     }
@@ -92,6 +97,7 @@ pub fn grant(facts: &Facts, case: Option<&Case>, force: bool) -> Result<Admissio
             problem,
             mode: facts.mode.mode,
             follows: None,
+            ended_by_docker: first.was_ended_by_docker(),
         }),
         None => {
             let why = decide::why_not(facts, case);
@@ -269,6 +275,15 @@ mod tests {
         let case = asked(true, &well());
         assert_eq!(decide(&case, &well(), &at(1)), Decision::Restart { container_id: "c1".into() });
         assert_eq!(case.incident.problem, "restarted by hand although it was not ill");
+    }
+
+    #[test]
+    fn what_was_created_and_never_started_is_not_called_starting_for_ever() {
+        let mut created = container();
+        (created.status, created.health, created.started_at) = (Status::Created, Health::None, None);
+        let denied = grant(&Facts { containers: vec![seen(created)], ..permitted() }, None, false).unwrap_err();
+        assert_eq!(denied.why, Refusal::Starting);
+        assert!(denied.sentence.contains("it was created and not started yet"), "{}", denied.sentence);
     }
 
     #[test]

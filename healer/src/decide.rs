@@ -124,6 +124,8 @@ pub struct Admission {
     pub problem: String,
     pub mode: Mode,
     pub follows: Option<Follows>,
+    /// The first ill one ran on while Docker was down, and Docker ended it on its return.
+    pub ended_by_docker: bool,
 }
 
 /// Whether an alert about a service is the beginning of an incident.
@@ -156,6 +158,7 @@ pub fn admit(facts: &Facts, follows: Option<Follows>) -> Result<Admission, Refus
         problem: problem.clone(),
         mode: facts.mode.mode,
         follows: None,
+        ended_by_docker: first.was_ended_by_docker(),
     })
 }
 
@@ -176,6 +179,7 @@ fn follow(facts: &Facts, follows: Follows) -> Result<Admission, Refusal> {
         problem: format!("{} was restarted, and it asks to be restarted with it", follows.service),
         mode: facts.mode.mode,
         follows: Some(follows),
+        ended_by_docker: false,
     })
 }
 

@@ -166,6 +166,10 @@ fn ended(findings: &Findings) -> Option<Verdict> {
     if findings.oom_killed {
         return Some(killed_for_memory(findings));
     }
+    // Whatever code it ended with: it was asked to.
+    if findings.ended_by_docker {
+        return Some(certain(Cause::Terminated, "Docker was down, and ended it on its return", &exit));
+    }
     match code {
         0 => return Some(certain(Cause::Ended, "it ended by itself, without an error", &exit)),
         143 => return Some(certain(Cause::Terminated, "it was asked to stop with SIGTERM and did", &exit)),
@@ -532,6 +536,11 @@ fn recommended(findings: &Findings, cause: Cause) -> String {
             format!(
                 "End that run, which Docker can't, or boot the machine: sudo ctr -n moby tasks kill -s SIGKILL {id} && docker start {short}"
             )
+        }
+        Cause::Terminated if findings.ended_by_docker => {
+            "Nothing in the service: see why Docker ended (journalctl -u docker). With \"live-restore\": true in \
+             /etc/docker/daemon.json containers outlive it."
+                .to_owned()
         }
         _ => recommendation(cause).to_owned(),
     }

@@ -88,7 +88,7 @@ pub async fn gather(
     let (vitals, host) = vitals(places);
     let vitals_of_container = json!({
         "usage": usage, "dependencies": around.dependencies, "image_change": around.image_change,
-        "last_oom_seconds": around.last_oom_seconds,
+        "last_oom_seconds": around.last_oom_seconds, "ended_by_docker": around.ended_by_docker,
     });
     let findings = Findings {
         probes,
@@ -98,6 +98,7 @@ pub async fn gather(
         dependencies: around.dependencies,
         image_change: around.image_change,
         last_oom_seconds: around.last_oom_seconds,
+        ended_by_docker: around.ended_by_docker,
         ..Findings::of(container)
     };
     let mut pieces = vec![(EvidenceKind::Inspect, inspected(container))];

@@ -64,6 +64,13 @@ pub struct ContainerFacts {
     pub left_unstarted: bool,
 }
 
+impl ContainerFacts {
+    /// It ran on while Docker was down, and Docker ended it on its return.
+    pub fn was_ended_by_docker(&self) -> bool {
+        self.stop == StopCause::Engine && matches!(self.container.status, Status::Exited | Status::Dead)
+    }
+}
+
 /// The brakes of the whole host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostFacts {
@@ -290,18 +297,7 @@ pub fn problem(container: &Container) -> String {
     match container.status {
         Status::Created => "created, and never started".to_owned(),
         Status::Exited | Status::Dead => {
-            let meaning = match container.exit_code {
-                _ if container.oom_killed => " (killed for memory)",
-                125 => " (docker could not run it)",
-                126 => " (its command can't be executed)",
-                127 => " (its command was not found)",
-                134 => " (aborted)",
-                137 => " (killed)",
-                139 => " (segmentation fault)",
-                143 => " (terminated)",
-                _ => "",
-            };
-            format!("exited with code {}{meaning}", container.exit_code)
+            format!("exited with code {}{}", container.exit_code, meaning_of_exit(container))
         }
         _ if container.health == Health::Unhealthy => match container.failing_streak {
             0 => "unhealthy".to_owned(),
@@ -309,6 +305,21 @@ pub fn problem(container: &Container) -> String {
             streak => format!("unhealthy: {streak} failed probes in a row"),
         },
         status => format!("{}, health {}", status.as_str(), container.health.as_str()),
+    }
+}
+
+/// What the end of a run means, in parentheses; empty where its exit code says nothing.
+pub fn meaning_of_exit(container: &Container) -> &'static str {
+    match container.exit_code {
+        _ if container.oom_killed => " (killed for memory)",
+        125 => " (docker could not run it)",
+        126 => " (its command can't be executed)",
+        127 => " (its command was not found)",
+        134 => " (aborted)",
+        137 => " (killed)",
+        139 => " (segmentation fault)",
+        143 => " (terminated)",
+        _ => "",
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Findings {
     /// How long ago the last kill for want of memory was in it, at least, as far as anybody watched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_oom_seconds: Option<f64>,
+    /// It ran on while Docker was down, and Docker ended it on its return.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ended_by_docker: bool,
 }
 
 /// The health check's settings.
@@ -116,6 +119,7 @@ pub struct Surroundings {
     pub dependencies: Vec<Dependency>,
     pub image_change: Option<ImageChange>,
     pub last_oom_seconds: Option<f64>,
+    pub ended_by_docker: bool,
 }
 
 impl Dependency {

@@ -48,6 +48,7 @@ pub mod shadow;
 pub mod sight;
 pub mod silences;
 pub mod stops;
+pub mod stuck;
 pub mod tell;
 pub mod transition;
 pub mod verify;

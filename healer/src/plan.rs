@@ -15,7 +15,7 @@ use crate::{
     case::Case,
     decide::{self, Decision},
     facts::Facts,
-    transition,
+    stuck, transition,
 };
 use nexus_model::Now;
 
@@ -43,7 +43,7 @@ pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTree
             }
             Err(why) => {
                 plan.reason = Some(why);
-                plan.text = format!("nothing: {}", why.words());
+                plan.text = format!("nothing: {}", stuck::words(why, &facts.containers, now.wall));
                 if why == Refusal::StoppedByUnknown {
                     plan.text.push_str(
                         ", and it can't be told by whom: it stays so until you start it (docker compose up -d)",
@@ -60,7 +60,7 @@ pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTree
                 plan.step = Step::Wait;
                 plan.reason = Some(*why);
                 plan.until = until.as_ref().map(|until| until.wall);
-                Some(format!("wait: {}", why.words()))
+                Some(waits(*why, facts, now))
             }
             Decision::Block { by, why, detail } => {
                 plan.step = Step::Block;
@@ -124,14 +124,27 @@ pub fn plan(key: &ServiceKey, case: Option<&Case>, facts: &Facts, carried: BTree
     plan
 }
 
+/// Why it waits, as a sentence.
+fn waits(why: Refusal, facts: &Facts, now: &Now) -> String {
+    let words = stuck::words(why, &facts.containers, now.wall);
+    match why {
+        Refusal::AlreadyWell if words == why.words() => "wait: it is well, and has to stay so for a while".to_owned(),
+        Refusal::BudgetSpent | Refusal::DayBudgetSpent => format!("do nothing more by itself: {words}"),
+        _ => match words.strip_prefix("waiting ") {
+            Some(rest) => format!("wait {rest}"),
+            None => format!("wait: {words}"),
+        },
+    }
+}
+
 fn name(facts: &Facts, container_id: &str) -> String {
     facts.container(container_id).map_or(container_id, |seen| seen.container.name.as_str()).to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use nexus_docker::{Health, StopCause};
-    use nexus_model::AttemptOutcome;
+    use nexus_docker::{Container, Health, Status, StopCause};
+    use nexus_model::{AttemptOutcome, IncidentState};
 
     use super::*;
     use crate::{
@@ -172,7 +185,19 @@ mod tests {
         );
         check(Some(&opened), &|_| (), Step::Restart, None, "restart shop-web-1 (attempt 1; 1 of 6 of its budget)");
         check(none, &well, Step::Nothing, Some(Refusal::AlreadyWell), "nothing: it is well");
-        check(Some(&opened), &well, Step::Wait, Some(Refusal::AlreadyWell), "wait: it is well");
+        check(Some(&opened), &well, Step::Wait, Some(Refusal::AlreadyWell), "wait: it is well, and has to stay so");
+        let mut given_up = case();
+        given_up.incident.state = IncidentState::GaveUp;
+        given_up.memory.carried.insert("c1".into(), 6);
+        let told = "do nothing more by itself: all attempts are spent";
+        check(Some(&given_up), &|_| (), Step::Wait, Some(Refusal::BudgetSpent), told);
+        let loops = |facts: &mut Facts| {
+            let (status, restart_count) = (Status::Restarting, 22);
+            facts.containers = vec![seen(Container { status, restart_count, ..exited(3) })];
+        };
+        let told = "22 times, last with exit code 3; its log says why; healing does not act on what Docker's own";
+        check(none, &loops, Step::Nothing, Some(Refusal::DockerRestarting), told);
+        check(Some(&opened), &loops, Step::Wait, Some(Refusal::DockerRestarting), told);
         let shadow = |facts: &mut Facts| facts.mode.mode = Mode::Shadow;
         check(none, &shadow, Step::WouldRestart, Some(Refusal::ShadowMode), "would have been restarted");
         // The incident was opened in another mode: the change is one more step on the way.
@@ -198,5 +223,6 @@ mod tests {
         case.attempts.push(failed);
         let found = told(Some(&case), &permitted(), 10);
         assert_eq!((found.reason, found.until), (Some(Refusal::CoolingDown), Some(at(40).wall)));
+        assert_eq!(found.text, "wait before the next attempt");
     }
 }

@@ -234,7 +234,7 @@ fn statement(table: Table) -> &'static str {
                  problem, refusal, diagnosis, opened_at, last_alert_at, closed_at, attempts, failed_attempts, next_attempt_at, acknowledged_at, revision
              FROM jsonb_populate_recordset(NULL::incidents, $1)
              ON CONFLICT (id) DO UPDATE SET mode = excluded.mode, state = excluded.state, outcome = excluded.outcome,
-                 refusal = excluded.refusal, diagnosis = excluded.diagnosis, last_alert_at = excluded.last_alert_at, closed_at = excluded.closed_at,
+                 problem = excluded.problem, refusal = excluded.refusal, diagnosis = excluded.diagnosis, last_alert_at = excluded.last_alert_at, closed_at = excluded.closed_at,
                  attempts = excluded.attempts, failed_attempts = excluded.failed_attempts,
                  next_attempt_at = excluded.next_attempt_at, acknowledged_at = excluded.acknowledged_at, revision = excluded.revision, recorded_at = now()
              WHERE incidents.revision < excluded.revision"

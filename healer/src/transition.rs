@@ -19,7 +19,7 @@ use crate::{
     decide::{Admission, Decision, would_be_delay},
     dependencies::Follows,
     diagnosis,
-    facts::Facts,
+    facts::{self, Condition, Facts},
     findings::Findings,
     policy::Healing,
     probe::Probe,
@@ -59,13 +59,14 @@ pub fn open(
     let (name, problem) = (&found.container.name, &changed.case.incident.problem);
     let detail = if alert == alone::ALERT {
         let patience = alone::PATIENCE.as_secs();
-        format!("{name} was {problem} and alertmanager brought no alert within {patience} s: looked at without one")
+        format!("{name}: {problem}; alertmanager brought no alert within {patience} s: looked at without one")
     } else {
-        format!("{name} was {problem} when {alert} came in")
+        format!("{name}: {problem}; looked at when {alert} came in")
     };
     changed.tell(now, "opened", detail);
     // What can be told without the log, so that one that is only watched has a cause as well.
-    let diagnosis = diagnosis::diagnose(&Findings::of(&found.container), now.wall);
+    let findings = Findings { ended_by_docker: found.ended_by_docker, ..Findings::of(&found.container) };
+    let diagnosis = diagnosis::diagnose(&findings, now.wall);
     if diagnosis.cause != Cause::Unknown {
         changed.diagnosed(diagnosis, now);
     }
@@ -96,6 +97,13 @@ pub fn heal_now(case: &Case, containers: &[String], force: bool, now: &Now) -> C
     let forced = if force { ", whatever speaks against it" } else { "" };
     changed.tell(now, "heal_now", format!("its owner asks for an attempt{forced}"));
     changed.revised()
+}
+
+/// Takes note of another trouble than the one that the incident tells of, before something is done about it.
+pub fn look_anew(case: &Case, container_id: &str, facts: &Facts, now: &Now) -> Changed {
+    let mut changed = Changed { case: case.clone(), events: Vec::new() };
+    changed.fell_ill_anew(container_id, facts, now);
+    changed
 }
 
 /// Writes the intent to do something to a container.
@@ -170,11 +178,14 @@ pub fn apply(
             changed.case.memory.by_hand = None;
             changed.tell(now, "heal_now_over", format!("the attempt that was asked for is not made: {detail}"));
         }
-        Decision::WouldRestart { container_id, why } => changed.would_restart(container_id, *why, facts, healing, now),
+        Decision::WouldRestart { container_id, why } => {
+            changed.fell_ill_anew(container_id, facts, now);
+            changed.would_restart(container_id, *why, facts, healing, now);
+        }
         Decision::Follow { mode } => changed.follow(*mode, now),
         Decision::Verify { started_at, deadline } => changed.verify(*started_at, deadline, now),
         Decision::Stabilise => changed.stabilise(facts, now),
-        Decision::Relapse => changed.relapse(now),
+        Decision::Relapse => changed.relapse(facts, now),
         Decision::AttemptEnded { outcome, detail } => {
             changed.attempt_ended(*outcome, detail, facts, healing, now, random);
         }
@@ -183,6 +194,11 @@ pub fn apply(
         Decision::Close { outcome, detail } => changed.close(*outcome, detail, now),
     }
     if changed.case == *case && changed.events.is_empty() { None } else { Some(changed.revised()) }
+}
+
+/// What a problem is about, without its figures: "unhealthy" of "unhealthy: 3 failed probes in a row".
+fn kind(problem: &str) -> &str {
+    problem.split_once(':').map_or(problem, |(kind, _)| kind)
 }
 
 impl Changed {
@@ -364,7 +380,32 @@ impl Changed {
         self.tell(now, "verified", detail);
     }
 
-    fn relapse(&mut self, now: &Now) {
+    /// What is the matter now is another trouble than the one that the incident tells of: from now on it tells of this one, and the
+    /// cause of the old one is none of it. The story keeps both.
+    fn fell_ill_anew(&mut self, container_id: &str, facts: &Facts, now: &Now) {
+        let Some(seen) = facts.container(container_id).filter(|seen| !facts::looks_well(seen)) else { return };
+        let container = &seen.container;
+        // That it stands still after a restart of ours is no trouble of its own.
+        if self.case.stopped_by_us(container_id, container.started_at, seen.stop) {
+            return;
+        }
+        let Condition::Ill(problem) = facts::condition(seen, Some(&self.case)) else { return };
+        let incident = &mut self.case.incident;
+        // Of several containers it tells of one.
+        if container.name != incident.container_name || kind(&problem) == kind(&incident.problem) {
+            return;
+        }
+        let before = std::mem::replace(&mut incident.problem, problem.clone());
+        incident.diagnosis = None;
+        self.tell(now, "another_problem", format!("{problem}; before: {before}"));
+        let findings = Findings { ended_by_docker: seen.was_ended_by_docker(), ..Findings::of(container) };
+        let diagnosis = diagnosis::diagnose(&findings, now.wall);
+        if diagnosis.cause != Cause::Unknown {
+            self.diagnosed(diagnosis, now);
+        }
+    }
+
+    fn relapse(&mut self, facts: &Facts, now: &Now) {
         let incident = &mut self.case.incident;
         if incident.state == IncidentState::Stabilising {
             incident.state =
@@ -373,6 +414,10 @@ impl Changed {
         incident.refusal = None;
         self.case.memory.well_since = None;
         self.tell(now, "relapse", "it did not stay well".to_owned());
+        let name = &self.case.incident.container_name;
+        if let Some(seen) = facts.containers.iter().find(|seen| seen.container.name == *name) {
+            self.fell_ill_anew(&seen.container.id, facts, now);
+        }
     }
 
     fn attempt_ended(

@@ -160,6 +160,25 @@ async fn a_service_is_told_with_the_reason_for_its_state() {
 }
 
 #[tokio::test]
+async fn what_docker_restarts_again_and_again_is_told_with_how_often_and_that_healing_leaves_it_to_docker() {
+    let engine = Engine::start();
+    let (status, exit_code, restart_count, health) = ("restarting", 78, 22, None);
+    engine.set("c1", Fake { status, exit_code, restart_count, health, ..Fake::service("shop", "web") });
+    let healer = Healer::started(&engine).await;
+    healer.sees("web", "restarting", "none").await;
+    let detail: ServiceDetail = get(&healer, WEB).await;
+    let stuck = detail.service.stuck.unwrap();
+    assert!(stuck.starts_with("Docker restarts it again and again: 22 times, last with exit code 78 ("), "{stuck}");
+    assert_eq!((detail.plan.step, detail.plan.reason), (Step::Nothing, Some(Refusal::DockerRestarting)));
+    let left = "healing does not act on what Docker's own restart policy restarts";
+    assert!(detail.plan.text.ends_with(left), "{:?}", detail.plan);
+    engine.change("c1", |it| (it.status, it.restart_count) = ("running", 0));
+    healer.sees("web", "running", "none").await;
+    let detail: ServiceDetail = get(&healer, WEB).await;
+    assert_eq!((detail.service.stuck, detail.plan.reason), (None, Some(Refusal::AlreadyWell)));
+}
+
+#[tokio::test]
 async fn a_service_that_is_restarted_again_and_again_is_shown_as_such_over_a_kill() {
     let engine = Engine::start();
     engine.set("c1", Fake::service("shop", "web"));

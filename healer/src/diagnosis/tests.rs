@@ -1,12 +1,15 @@
-use nexus_docker::Container;
+use nexus_docker::{Container, StopCause};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     cgroup::Usage,
+    decide::admit,
+    facts::{ContainerFacts, Facts},
     findings::{Check, Host, ProbeRun},
     images::ImageChange,
-    testing::{at, container, exited, wall},
+    testing::{at, container, exited, key, permitted, seen, wall},
+    transition,
 };
 
 fn diagnosed(findings: &Findings) -> (Cause, Confidence) {
@@ -51,6 +54,24 @@ fn facts_of_docker_are_certain() {
     check(&Findings::of(&Container { exit_code: 1, ..limited }), Cause::OutOfMemory, Confidence::Likely);
     check(&ended_with(137), Cause::Killed, Confidence::Likely);
     check(&ended_with(1), Cause::Unknown, Confidence::None);
+}
+
+#[test]
+fn what_docker_ended_on_its_return_did_not_end_by_itself() {
+    for code in [0, 1, 137, 143] {
+        check(&Findings { ended_by_docker: true, ..ended_with(code) }, Cause::Terminated, Confidence::Certain);
+    }
+    let told = diagnose(&Findings { ended_by_docker: true, ..ended_with(0) }, at(0).wall);
+    assert_eq!(told.summary, "Docker was down, and ended it on its return");
+    assert!(told.recommendation.starts_with("Nothing in the service: see why Docker ended"), "{}", told.recommendation);
+    assert!(told.recommendation.len() < LONGEST_RECOMMENDATION, "cut off: {}", told.recommendation);
+    // It is told already when the incident is opened.
+    let ended = ContainerFacts { stop: StopCause::Engine, ..seen(exited(0)) };
+    let found = admit(&Facts { containers: vec![ended], ..permitted() }, None).unwrap();
+    let opened = transition::open("pi", &key(), ("A", at(0).wall), found, Default::default(), &at(0)).case;
+    assert_eq!(opened.incident.diagnosis.unwrap().summary, told.summary);
+    // Started again and well since, who ended the run before says nothing.
+    check(&Findings { ended_by_docker: true, ..unhealthy() }, Cause::Unknown, Confidence::None);
 }
 
 #[test]

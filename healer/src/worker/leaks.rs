@@ -84,6 +84,7 @@ fn admit(facts: &Facts, id: &str, running: &Running) -> Result<Admission, Refusa
         problem: running.problem(),
         mode: facts.mode.mode,
         follows: None,
+        ended_by_docker: false,
     })
 }
 

@@ -79,8 +79,9 @@ impl Worker {
         let needed = dependencies::containers_needed(key, &snapshot);
         let now = self.clock.now();
         let facts = self.facts(key, &snapshot);
-        let needs_its_log =
-            facts.container(&container_id).is_some_and(|seen| decide::its_log_decides(seen, &facts.healing, &now));
+        let seen = facts.container(&container_id);
+        let needs_its_log = seen.is_some_and(|seen| decide::its_log_decides(seen, &facts.healing, &now));
+        let ended_by_docker = seen.is_some_and(ContainerFacts::was_ended_by_docker);
         let task = tokio::spawn(async move {
             let look = async {
                 let container = docker.inspect(&container_id).await?;
@@ -92,7 +93,7 @@ impl Worker {
                 };
                 let dependencies = findings::dependencies(&container, &snapshot);
                 drop(snapshot);
-                let around = Surroundings { dependencies, image_change, last_oom_seconds };
+                let around = Surroundings { dependencies, image_change, last_oom_seconds, ended_by_docker };
                 let (gathered, silenced, needed, network_gone) = tokio::join!(
                     evidence::gather(&docker, &container, &places, around, needs_its_log),
                     silenced,
@@ -196,7 +197,9 @@ impl Worker {
             Deed::Restart => act::stop_timeout(&container, &facts.healing),
             Deed::Start => SignedDuration::ZERO,
         };
-        let mut changed = transition::intend(deed, case, &container, stop_timeout, &now);
+        let known = transition::look_anew(case, container_id, &facts, &now);
+        let mut changed = transition::intend(deed, &known.case, &container, stop_timeout, &now);
+        changed.events.splice(0..0, known.events);
         changed.case.memory.last_words = gathered.last_words.clone();
         let network_began_at = dependencies::network_parent(&container)
             .and_then(|parent| snapshot.containers.get(parent))

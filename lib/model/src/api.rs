@@ -51,6 +51,10 @@ pub struct ServiceView {
     /// Its restarts within the last day, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub today: Option<Today>,
+    /// What keeps it from being well that healing does not act on, for people: Docker restarts it again and again, or it was
+    /// created and never started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<String>,
 }
 
 /// Restarts that the healer made within the last 24 hours, of the container of a service that had most of them.

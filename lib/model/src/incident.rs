@@ -322,7 +322,7 @@ pub struct IncidentEvent {
     pub incident_id: Uuid,
     pub at: Timestamp,
     /// `opened`, `alert`, `refused`, `blocked`, `unblocked`, `intent`, `restarted`, `verified`, `attempt_failed`, `told`, `gave_up`, `heal_now`,
-    /// `acknowledged`, `would_restart`, `restarted_elsewhere`, `would_have_helped`, `closed`, …
+    /// `acknowledged`, `another_problem`, `would_restart`, `restarted_elsewhere`, `would_have_helped`, `closed`, …
     pub kind: String,
     /// For people.
     pub detail: String,

@@ -173,6 +173,7 @@ pub fn view(project: &str, service: &str) -> ServiceView {
         incident: None,
         paused_until: None,
         today: None,
+        stuck: None,
     }
 }
 

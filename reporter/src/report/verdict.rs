@@ -360,6 +360,7 @@ mod tests {
             incident,
             paused_until: None,
             today: None,
+            stuck: None,
         };
         let told = |service: ServiceView| super::verdict(&Facts { services: Some(vec![service]), ..well() }).1;
         assert_eq!(told(service("running", "healthy", None)), []);

@@ -70,6 +70,7 @@ fn hostile_view() -> ServiceView {
         incident: Some(IncidentState::Backoff),
         paused_until: None,
         today: Default::default(),
+        stuck: Some(HOSTILE.into()),
     }
 }
 
