@@ -386,7 +386,7 @@ impl Changed {
         let Some(seen) = facts.container(container_id).filter(|seen| !facts::looks_well(seen)) else { return };
         let container = &seen.container;
         // That it stands still after a restart of ours is no trouble of its own.
-        if self.case.stopped_by_us(container_id, container.started_at, seen.stop) {
+        if self.case.stopped_by_us(container, seen.stop) {
             return;
         }
         let Condition::Ill(problem) = facts::condition(seen, Some(&self.case)) else { return };
