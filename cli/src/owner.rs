@@ -184,8 +184,13 @@ fn commands(detail: &ServiceDetail, name: &str) -> Vec<String> {
         let id = incidents::short_id(incident);
         commands.push(format!("./nexus incidents {id}"));
         commands.push(format!("./nexus heal now {name}"));
-        if incident.state == IncidentState::GaveUp {
-            commands.push(format!("./nexus ack {id}, or with --retry for another go"));
+        match (incident.state, incident.acknowledged_at) {
+            (IncidentState::GaveUp, None) => {
+                commands.push(format!("./nexus ack {id}, or with --retry for another go"));
+            }
+            // It is known already: what is left is another go.
+            (IncidentState::GaveUp, Some(_)) => commands.push(format!("./nexus ack {id} --retry")),
+            _ => {}
         }
     }
     if let Some(pause) = &detail.pause {
@@ -390,6 +395,19 @@ mod tests {
             last: None,
             shadow: None,
         }
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_not_offered_to_be_acknowledged_again() {
+        let offered = |acknowledged_at| {
+            let mut detail = blocked();
+            let incident = detail.incident.as_mut().unwrap();
+            (incident.state, incident.acknowledged_at) = (IncidentState::GaveUp, acknowledged_at);
+            commands(&detail, "photos/web").into_iter().filter(|it| it.contains(" ack ")).collect::<Vec<_>>()
+        };
+        let id = incidents::short_id(blocked().incident.as_ref().unwrap());
+        assert_eq!(offered(None), [format!("./nexus ack {id}, or with --retry for another go")]);
+        assert_eq!(offered(Some(Timestamp::UNIX_EPOCH)), [format!("./nexus ack {id} --retry")]);
     }
 
     #[test]
