@@ -10,6 +10,25 @@ die() {
     exit "${2:-1}"
 }
 
+# Under sudo the folders of whoever called it are used: another cache would have everything built anew. What root has left there is
+# given back at the end.
+as_owner=()
+stay_the_owners() {
+    [ "$(id -u)" = 0 ] && [ "${SUDO_UID:-0}" != 0 ] || return 0
+    local home
+    home=$(getent passwd "$SUDO_UID" | cut -d : -f 6)
+    [ -d "$home" ] || return 0
+    export HOME=$home
+    unset XDG_CACHE_HOME
+    # Where rustup puts cargo, which sudo's own path leaves out.
+    PATH=$PATH:$home/.cargo/bin
+    as_owner=(setpriv --reuid "$SUDO_UID" --regid "$SUDO_GID" --init-groups)
+}
+
+give_back() {
+    [ ${#as_owner[@]} -eq 0 ] || find "$cache" "$root/bin" -xdev -user 0 -exec chown -h "$SUDO_UID:$SUDO_GID" {} + 2>/dev/null || true
+}
+
 # As root, whoever calls: become_root fills this with sudo where it is needed.
 as_root=()
 
@@ -90,13 +109,13 @@ without_codes() {
     tr '\r' '\n' | sed 's/\x1b\[[0-9;?]*[A-Za-z]//g' | tr -cd '[:print:]\n'
 }
 
-# What looks like a password, token or key is not shown.
+# What looks like a password, token or key is not shown. Generous, as the healer's own patterns are (healer/src/redact.rs).
 without_secrets() {
-    sed -E 's#://[^/@[:space:]]*@#://***@#g
-        s/((password|passwd|secret|token|api_?key)["'"'"']?[[:space:]]*[=:][[:space:]]*["'"'"']?)[^[:space:]"'"'"',;]+/\1***/Ig
-        s/((bearer|basic)[[:space:]]+)[A-Za-z0-9._~+\/=-]{8,}/\1***/Ig
+    sed -E 's~://([^:/@[:space:]"'"'"']*:[^[:space:]"'"'"']*|[^:/?@[:space:]"'"'"']+)@~://***@~g
+        s/((bearer|basic)[[:space:]]+)[A-Za-z0-9._~+\/=-]{6,}/\1***/Ig
+        s/((pass(word|wd|phrase|code)?|pwd|secret|token|(api|access|private|encryption|signing)[_-]?key|credentials?|dsn)["'"'"']?[[:space:]]*[=:][[:space:]]*)("[^"]*"?|'"'"'[^'"'"']*'"'"'?|[^[:space:]"'"'"']+)/\1***/Ig
         s/[0-9a-fA-F]{32,}/***/g
-        s/[0-9]{8,10}:[A-Za-z0-9_-]{30,}/***/g'
+        s/[0-9]{6,12}:[A-Za-z0-9_-]{30,}/***/g'
 }
 
 # The last line that says something.
@@ -118,7 +137,7 @@ stop_jobs() {
         kill -- "-$pid" 2>/dev/null || true
     done
 }
-trap stop_jobs EXIT
+trap 'stop_jobs; give_back' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 

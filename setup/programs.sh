@@ -7,7 +7,7 @@ choose_toolchain() {
     local want have
     want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
     # Asked in the checkout, where rustup obeys rust-toolchain.toml.
-    have=$(cd "$root" && cargo --version 2>/dev/null | cut -d ' ' -f 2) || have=
+    have=$(cd "$root" && "${as_owner[@]}" cargo --version 2>/dev/null | cut -d ' ' -f 2) || have=
     cargo_in=host
     builder_image=
     if [ -n "$have" ] && version_at_least "$have" "$want" && command -v cc >/dev/null; then
@@ -40,6 +40,7 @@ prepare_builder() {
 # since, and would pass for built: they are made new.
 take_target() {
     mkdir -p "$1"
+    give_back
     [ "$(cat "$1/checkout" 2>/dev/null)" != "$root" ] || return 0
     find "$root" -name target -prune -o -name '*.rs' -exec touch {} +
     printf '%s\n' "$root" >"$1/checkout"
@@ -50,7 +51,7 @@ run_cargo() {
     local target=$cache/target
     take_target "$target"
     if [ "$cargo_in" = host ]; then
-        (cd "$root" && CARGO_TARGET_DIR=$target cargo "$@")
+        (cd "$root" && CARGO_TARGET_DIR=$target "${as_owner[@]}" cargo "$@")
     else
         cargo_in_container "$builder_image" "$target" "$@"
     fi
@@ -62,7 +63,8 @@ cargo_in_container() {
     shift 2
     take_target "$target"
     mkdir -p "$cache/cargo"
-    local options=(--rm --init --user "$(id -u):$(id -g)" -v "$root:$root" -v "$cache:$cache" -w "$root" -e HOME=/tmp
+    give_back
+    local options=(--rm --init --user "$("${as_owner[@]}" id -u):$("${as_owner[@]}" id -g)" -v "$root:$root" -v "$cache:$cache" -w "$root" -e HOME=/tmp
         -e "CARGO_TARGET_DIR=$target" -e "CARGO_HOME=$cache/cargo" -e PROPTEST_CASES
         -e NEXUS_SIMULATION_RUNS -e NEXUS_SIMULATION_SEED)
     # A network that inspects TLS has its certificate in the host's bundle.

@@ -58,14 +58,18 @@ firmware_device() {
 # Compose does not look into what it mounts. Hashes of it, as labels, make it recreate just the services whose files have
 # changed or were replaced by others (a mount follows the old file or folder).
 compose() {
-    local plain=()
+    local plain=() name without=()
     [ -t 1 ] || plain=(--ansi never)
+    # An owner may have exported these for a project of their own, which would be taken for the stack: --remove-orphans would take its
+    # containers away.
+    for name in FILE PATH_SEPARATOR PROJECT_NAME PROFILES ENV_FILES DISABLE_ENV_FILE; do
+        without+=(-u "COMPOSE_$name")
+    done
     (
         cd "$root" || exit
         rendered=$(setting NEXUS_RENDERED_DIR ./rendered)
         secrets=$(setting NEXUS_SECRETS_DIR ./secrets)
-        # COMPOSE_FILE: an owner may have exported it for a project of their own.
-        "${as_docker[@]}" env -u COMPOSE_FILE \
+        "${as_docker[@]}" env "${without[@]}" \
             "NEXUS_HASH_HAPROXY=$(content_of images/haproxy/haproxy.cfg)" \
             "NEXUS_HASH_HEALER=$("${as_root[@]}" stat -c %i "$(setting NEXUS_POLICY_DIR ./policy)")$(identity_of "$secrets/healer")" \
             "NEXUS_HASH_REPORTER=$(identity_of "$secrets/reporter")" \
@@ -102,7 +106,9 @@ start_containers() {
 # that is worst: others only wait for it.
 why_not_healthy() {
     local all service status container probe error worst
-    all=$(compose ps --all --format '{{.Service}} {{.Status}}' | grep -v -e '^migrate ' -e '(healthy)') || return 0
+    # Of Docker, since Compose before 2.21 takes no template.
+    all=$("${as_docker[@]}" docker ps --all --filter "label=com.docker.compose.project=$(setting NEXUS_STACK nexus)" \
+        --format '{{.Label "com.docker.compose.service"}} {{.Status}}' | grep -v -e '^migrate ' -e '(healthy)') || return 0
     for worst in '\(unhealthy\)' ' (Exited|Restarting|Dead)' 'health: starting' .; do
         ! read -r service status < <(grep -E -m 1 -e "$worst" <<<"$all") || break
     done
@@ -117,10 +123,11 @@ why_not_healthy() {
     echo "nexus: the service $service is not healthy ($status${error:+: $error}): ./nexus logs $service says more; then run ./nexus up again"
 }
 
-# of_container FORMAT LENGTH: the last line of what Docker tells of $container, in so many characters.
+# of_container FORMAT LENGTH: the last line of what Docker tells of $container, in so many characters. Cut last: half a secret is not
+# known for one.
 of_container() {
     "${as_docker[@]}" docker inspect --format "$1" "$container" 2>/dev/null |
-        sed -E '/^$/d; s/\\[nrt]/ /g; s/ +/ /g' | tail -n 1 | without_codes | cut -c "1-$2" | without_secrets
+        sed -E '/^$/d; s/\\[nrt]/ /g; s/\\"/"/g; s/ +/ /g' | tail -n 1 | without_codes | without_secrets | cut -c "1-$2"
 }
 
 # Docker starts it again while it fails. Postgres is healthy by now, so a few failures are enough to know. It gives up by itself
@@ -160,6 +167,8 @@ say_what_is_there() {
     say "  Page          http://$(reachable "$(setting NEXUS_LAN "$address")"):$(setting NEXUS_REPORTER_PORT 10192)  (user nexus, password in $(setting NEXUS_SECRETS_DIR ./secrets)/cli/page_password)"
     say "  Prometheus    http://$(reachable "$address"):$(setting NEXUS_PROMETHEUS_PORT 9090)"
     say "  Alertmanager  http://$(reachable "$address"):$(setting NEXUS_ALERTMANAGER_PORT 9093)"
+    [ -z "$(setting NEXUS_LAN)" ] ||
+        say "  the network   reaches the page and Grafana, in plain text unless there is a certificate (secrets/reporter/web.yml says how); --no-lan ends it"
     say "  passwords     one file for each reader in $(setting NEXUS_SECRETS_DIR ./secrets); settings in .env"
     if [ -z "$(setting NEXUS_TELEGRAM_CHAT_ID)" ] || ! "${as_root[@]}" test -s "$(telegram_token_file)"; then
         say "  Telegram      off: ./nexus telegram setup switches it on"
@@ -174,10 +183,15 @@ telegram_token_file() {
     (cd "$root" && realpath -m "$(setting NEXUS_SECRETS_DIR ./secrets)/telegram_bot_token")
 }
 
-# Where a port published on the address is reached: from other machines if it is published for them.
+# Where a port published on the address is reached: from other machines if it is published for them. By the address that this one
+# has in its network, since not every phone finds it by its name.
 reachable() {
+    local own
     case $1 in
-    0.0.0.0 | ::) hostname ;;
+    0.0.0.0 | ::)
+        own=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p') || own=
+        printf '%s' "${own:-$(hostname)}"
+        ;;
     *) printf '%s' "$1" ;;
     esac
 }
@@ -191,10 +205,18 @@ down() {
     esac
     [ $# -le 1 ] || usage "down takes one option"
     need_docker
+    if [ -n "$forget" ] && [ -t 0 ]; then
+        local answer=
+        read -r -p "This forgets all incidents, a year of history, metrics, and what was switched on with ./nexus heal. Go on? [y/N] " answer || true
+        case $answer in
+        [yY] | [yY][eE][sS]) ;;
+        *) die "nothing was changed" ;;
+        esac
+    fi
     begin down "taking the stack down" compose --profile grafana down "${options[@]}"
     finish down
     if [ -n "$forget" ]; then
-        say "Incidents, metrics and the journal are gone; .env, secrets/ and policy/ are still here."
+        say "Incidents, history, metrics, silences and the switches of ./nexus heal are gone; .env, secrets/, policy/ and state/ are still here."
     else
         say "Nothing is forgotten: ./nexus up brings it back (./nexus down --volumes forgets)."
     fi
@@ -224,7 +246,13 @@ logs() {
         esac
         shift
     done
-    compose --profile grafana logs --tail 100 "${asked[@]}"
+    [ -n "$(compose --profile grafana ps --all --quiet)" ] || die "no container of the stack is there: ./nexus up starts it"
+    if [ -t 1 ]; then
+        compose --profile grafana logs --tail 100 "${asked[@]}"
+    else
+        # Compose clears the terminal's line before each of its own, also where there is no terminal.
+        compose --profile grafana logs --tail 100 "${asked[@]}" | sed --unbuffered 's/^\x1b\[2K//'
+    fi
 }
 
 asks_for_help() {

@@ -257,7 +257,7 @@ fuzz_cargo() {
     local scratch=$1
     shift
     take_target "$cache/target-fuzz"
-    (cd "$root/fuzz" && TMPDIR=$scratch CARGO_TARGET_DIR=$cache/target-fuzz PATH=$cache/cargo-fuzz/bin:$PATH cargo "$@")
+    (cd "$root/fuzz" && TMPDIR=$scratch CARGO_TARGET_DIR=$cache/target-fuzz PATH=$cache/cargo-fuzz/bin:$PATH "${as_owner[@]}" cargo "$@")
 }
 
 settings=()

@@ -1,15 +1,16 @@
 //! `nexus tune`: the three changes that bring the most, with what each would do here; applied with consent, taken back, and measured
 //! again.
 //!
-//! Judging is pure and in files of its own: `compose.rs`, `overrides.rs`, `postgres.rs`, `redis.rs`, `zram.rs`, `measure.rs`. Asking and
-//! doing are in `engine.rs`, `act.rs`, `databases.rs` and `machine.rs`; `planned.rs` leads from one to the other, and `ledger.rs` keeps
-//! what is needed to take it all back. Written down first, then done.
+//! Judging is pure and in files of its own: `compose.rs`, `inspected.rs`, `overrides.rs`, `postgres.rs`, `redis.rs`, `zram.rs`,
+//! `measure.rs`. Asking and doing are in `engine.rs`, `act.rs`, `databases.rs` and `machine.rs`; `planned.rs` leads from one to the
+//! other, and `ledger.rs` keeps what is needed to take it all back. Written down first, then done.
 
 mod act;
 mod compose;
 mod databases;
 mod diff;
 mod engine;
+mod inspected;
 mod ledger;
 mod machine;
 mod measure;

@@ -25,7 +25,7 @@ impl Checkout {
         let checkout = Checkout(folder);
         checkout.docker(
             "#!/bin/sh\ncase \" $* \" in\n*' config --services '*) printf 'prometheus\\nhealer\\n' ;;\n\
-            *' logs '*) echo \"$*\" ;;\nesac\n",
+            *' ps '*) echo c1 ;;\n*' logs '*) printf '\\033[2K%s\\n' \"$*\" ;;\nesac\n",
         );
         checkout
     }
@@ -85,7 +85,9 @@ fn logs_of_a_service_that_there_is_not_name_those_that_there_are() {
         let (said, failed) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         match expected {
             Ok(end) => {
-                assert!(output.status.success() && said.trim_end().ends_with(end), "{arguments:?}: {said}{failed}")
+                assert!(output.status.success() && said.trim_end().ends_with(end), "{arguments:?}: {said}{failed}");
+                // Compose begins each line by clearing the terminal's, where there is none, too.
+                assert!(said.starts_with("compose "), "{said:?}");
             }
             Err(message) => {
                 assert_eq!((failed.trim_end(), said.as_str()), (message, ""), "{arguments:?}");
@@ -103,6 +105,27 @@ fn logs_of_a_service_that_there_is_not_name_those_that_there_are() {
     check(&["nosuch"], Err("nexus: no service is called \"nosuch\"; there are healer, prometheus"));
     check(&["healer", "-f", "heal"], Err("nexus: no service is called \"heal\"; there are healer, prometheus"));
     check(&["--tail", "healer", "h.*"], Err("nexus: no service is called \"h.*\"; there are healer, prometheus"));
+    checkout.docker("#!/bin/sh\n");
+    let output = checkout.nexus(&["logs"]);
+    let failed = String::from_utf8(output.stderr).unwrap();
+    assert!(failed.ends_with("nexus: no container of the stack is there: ./nexus up starts it\n"), "{failed}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn under_sudo_the_callers_folders_are_used() {
+    let checkout = Checkout::new();
+    let here = checkout.0.path().canonicalize().unwrap();
+    let says = |uid: u32, sudo_uid: &str| {
+        let known = format!(
+            "id() {{ echo {uid}; }}; getent() {{ echo \"rosa:x:1000:1000::$PWD:/bin/sh\"; }}; HOME=/root SUDO_UID={sudo_uid} SUDO_GID=1000"
+        );
+        checkout.function(&format!("{known}; stay_the_owners; echo \"$HOME ${{as_owner[*]}}\"; as_owner=()"))
+    };
+    let owners = format!("{} setpriv --reuid 1000 --regid 1000 --init-groups\n", here.display());
+    assert_eq!(says(0, "1000"), owners);
+    assert_eq!(says(0, "0"), "/root \n");
+    assert_eq!(says(1000, "1000"), "/root \n");
 }
 
 #[test]
@@ -176,9 +199,48 @@ fn of_a_start_that_fails_the_worst_service_is_told_with_its_probe_and_its_last_w
 }
 
 #[test]
-fn files_that_the_owner_exports_for_another_project_are_not_those_of_the_stack() {
+fn what_the_owner_exports_for_another_project_is_not_the_stacks() {
     let checkout = Checkout::new();
-    checkout.docker("#!/bin/sh\necho \"compose reads ${COMPOSE_FILE:-its own} $*\"\n");
-    let said = checkout.function("export COMPOSE_FILE=/other/compose.yml; compose ps");
-    assert!(said.starts_with("compose reads its own "), "{said}");
+    checkout.docker("#!/bin/sh\necho \"$*\"\nenv | grep '^COMPOSE_'\ntrue\n");
+    let said = checkout.function(
+        "export COMPOSE_FILE=/other/compose.yml COMPOSE_PROJECT_NAME=blog COMPOSE_PROFILES=all COMPOSE_ENV_FILES=other.env \
+         COMPOSE_PATH_SEPARATOR=, COMPOSE_DISABLE_ENV_FILE=1 COMPOSE_PARALLEL_LIMIT=1; compose ps",
+    );
+    // What only says how Compose works is left to them.
+    assert_eq!(said, "compose --ansi never ps\nCOMPOSE_PARALLEL_LIMIT=1\n");
+}
+
+#[test]
+fn secrets_in_what_is_shown_are_hidden() {
+    let checkout = Checkout::new();
+    let check = |line: &str, shown: &str| {
+        fs::write(checkout.0.path().join("said"), format!("{line}\n")).unwrap();
+        assert_eq!(checkout.function("without_secrets <said").trim_end(), shown, "{line}");
+    };
+    check("no answer from postgres://u:hun/ter2@db:5432, retry", "no answer from postgres://***@db:5432, retry");
+    check("https://hunter2@host/x and a@b", "https://***@host/x and a@b");
+    check("http://127.0.0.1:80/readyz: connection refused", "http://127.0.0.1:80/readyz: connection refused");
+    check("password=hunter2,hunter2 next", "password=*** next");
+    check(r#"{"password": "hunter 2", "port": 1}"#, r#"{"password": ***, "port": 1}"#);
+    check("PGPASSWORD='hunter 2' psql", "PGPASSWORD=*** psql");
+    check("X-Api-Key: hunter2", "X-Api-Key: ***");
+    check("Authorization: Bearer hunter2", "Authorization: Bearer ***");
+    check("bot1234567:abcdefghijklmnopqrstuvwxyz-ABCDEF/send", "bot***/send");
+    check("exit status 1: no such file", "exit status 1: no such file");
+}
+
+#[test]
+fn a_secret_where_a_long_probe_is_cut_is_hidden_whole() {
+    let checkout = Checkout::new();
+    let token = "1234567:abcdefghijklmnopqrstuvwxyz-ABCDEF";
+    let before = "x".repeat(370);
+    checkout.docker(&format!(
+        "#!/bin/sh\ncase \" $* \" in\n*' ps '*' --format '*) echo 'healer Up 2 minutes (unhealthy)' ;;\n*' ps '*) echo 0123 ;;\n\
+         *State.Error*) ;;\n*' inspect '*) printf '%s\\n' '1 \"{before} {token} \\\"password\\\": \\\"hunter2\\\"\"' ;;\nesac\n"
+    ));
+    let said = checkout.function("why_not_healthy");
+    assert!(
+        said.contains(&format!("{before} ***")) && !said.contains("1234567") && !said.contains("hunter2"),
+        "{said}"
+    );
 }

@@ -112,7 +112,8 @@ async fn an_alert_that_was_answered_is_looked_into_after_a_crash() {
     eventually("docker is down", async || healer.metric("nexus_healer_docker_up").await.filter(|up| *up == 0.0)).await;
     let began = Instant::now();
     healer.alert("shop", "web").await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // Not for as long as Docker is waited for, which is 10 s; the rest is how busy this machine is.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     healer.kill();
     engine.hang(false);
     healer.start().await;
