@@ -203,7 +203,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Why { target, logs, json } => {
             let home = open()?;
             let (one, detail) = runtime.block_on(owner::detail(&home, &target))?;
-            let mut text = if json { as_json(&detail)? } else { owner::why_text(&detail, now, paint) };
+            let mut text = if json {
+                as_json(&detail)?
+            } else {
+                let pauses = runtime.block_on(owner::more_pauses(&home, &detail));
+                owner::why_text(&detail, &pauses, now, paint)
+            };
             if let Some(lines) = logs {
                 text.push_str(&runtime.block_on(owner::logs(&home, &one, lines))?);
             }
