@@ -72,7 +72,10 @@ pub enum Command {
         /// At most so many, the newest first
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
-        /// Print JSON
+        /// Of one incident: all that was seen before each attempt, not only the gist of it
+        #[arg(long, requires = "id")]
+        evidence: bool,
+        /// Print JSON, of one incident with all of its evidence
         #[arg(long)]
         json: bool,
     },
@@ -202,7 +205,7 @@ pub enum Telegram {
     /// Nothing is changed before the test message has arrived.
     Setup {
         /// The chat's number, for who knows it; without it, those who have written to the bot are listed
-        #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+        #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = chat)]
         chat: Option<i64>,
         /// How long to wait until you have written to the bot
         #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
@@ -216,13 +219,25 @@ pub enum Telegram {
 #[derive(Debug, Subcommand)]
 pub enum Heal {
     /// Restart it when it is ill
-    On { target: Target },
+    On {
+        /// PROJECT, or PROJECT/SERVICE for one of its services; `./nexus services` lists them
+        target: Target,
+    },
     /// Leave it alone: no incidents either
-    Off { target: Target },
+    Off {
+        /// PROJECT, or PROJECT/SERVICE for one of its services; `./nexus services` lists them
+        target: Target,
+    },
     /// Watch it only, and write down what would have been done
-    Shadow { target: Target },
+    Shadow {
+        /// PROJECT, or PROJECT/SERVICE for one of its services; `./nexus services` lists them
+        target: Target,
+    },
     /// Take the switch back, so that label and healer.yml decide again
-    Clear { target: Target },
+    Clear {
+        /// PROJECT or PROJECT/SERVICE, as it was switched
+        target: Target,
+    },
     /// Show each service's mode and who decided it
     List,
     /// Show what would have been done for services that are only watched, and whether it would have helped
@@ -391,6 +406,13 @@ pub fn one_line(error: &clap::Error) -> String {
 }
 
 /// `90`, `90s` or `5m`.
+/// Telegram's number of a chat; groups have negative ones.
+fn chat(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| {
+        "must be the chat's number, such as 123456789 or -1001234567890; leave --chat out, and those who have written to the bot are listed".into()
+    })
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, factor) = match text.strip_suffix('m') {
         Some(minutes) => (minutes, 60),
@@ -461,6 +483,10 @@ mod tests {
         check(
             &["selftest", "--timeout", "x"],
             "invalid value 'x' for '--timeout <TIME>': must be a time such as 90s or 5m",
+        );
+        check(
+            &["telegram", "setup", "--chat", "abc"],
+            "invalid value 'abc' for '--chat <NUMBER>': must be the chat's number, such as 123456789 or -1001234567890;",
         );
         check(&["heal", "on"], "the following required arguments were not provided: <TARGET>");
         check(&["nonsense"], "unrecognized subcommand 'nonsense'");

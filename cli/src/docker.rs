@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
-pub use owner::{wants_sudo, word};
+pub use owner::{socket_here, wants_sudo, word};
 
 /// A Compose project whose file comes from this program.
 pub struct Project {

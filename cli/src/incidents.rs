@@ -63,6 +63,9 @@ pub async fn detail(home: &Home, id: &str) -> Result<Told<IncidentDetail>> {
     told(home, Part::healer_to_read(home)?.get(&path, &[]).await, &path, &[]).await
 }
 
+/// Of a log, where not all of it is wanted: the last words say most.
+const GIST_LINES: usize = 3;
+
 /// The whole id of an incident that is named by it or by its end.
 pub async fn find(healer: &Part, id: &str) -> Result<uuid::Uuid> {
     match id.parse::<uuid::Uuid>() {
@@ -141,8 +144,8 @@ pub fn noted(note: Option<&str>) -> String {
     note.map_or_else(String::new, |note| format!("{}.\n\n", plain(note)))
 }
 
-/// The story of one incident.
-pub fn detail_text(detail: &IncidentDetail, now: Timestamp, paint: Paint) -> String {
+/// The story of one incident. Without `whole` only the gist of its evidence, which is a page for each attempt.
+pub fn detail_text(detail: &IncidentDetail, whole: bool, now: Timestamp, paint: Paint) -> String {
     let incident = &detail.incident;
     let mut out = paint.bold(&plain(&format!("{}/{}: {}", incident.project, incident.service, incident.problem)));
     out.push('\n');
@@ -196,7 +199,11 @@ pub fn detail_text(detail: &IncidentDetail, now: Timestamp, paint: Paint) -> Str
         out.push_str("none\n");
     }
     for evidence in &detail.evidence {
-        out.push_str(&evidence_text(evidence, &detail.attempts, paint));
+        let body = if whole { Some(indented(&evidence.body, 2)) } else { gist(evidence) };
+        out.extend(body.map(|body| format!("{}{body}", evidence_title(evidence, &detail.attempts, paint))));
+    }
+    if !whole && !detail.evidence.is_empty() {
+        out.push_str(&format!("all that was seen: ./nexus incidents {} --evidence\n", short_id(incident)));
     }
     out
 }
@@ -238,7 +245,7 @@ fn attempts(attempts: &[Attempt]) -> String {
     table(&["NO", "ACTION", "AT", "TOOK", "OUTCOME", "DETAIL"], &rows)
 }
 
-fn evidence_text(evidence: &Evidence, attempts: &[Attempt], paint: Paint) -> String {
+fn evidence_title(evidence: &Evidence, attempts: &[Attempt], paint: Paint) -> String {
     let title = match evidence.kind {
         EvidenceKind::Inspect => "what Docker said",
         EvidenceKind::HealthLog => "health checks",
@@ -253,8 +260,36 @@ fn evidence_text(evidence: &Evidence, attempts: &[Attempt], paint: Paint) -> Str
         .unwrap_or_default();
     let mut out = paint.dim(&format!("{title}{attempt}, {}", clock(evidence.taken_at)));
     out.push('\n');
-    out.push_str(&indented(&evidence.body, 2));
     out
+}
+
+/// What a person looks at first; `None` where that is nothing. What is not as expected is shown as it is.
+fn gist(evidence: &Evidence) -> Option<String> {
+    let body = &evidence.body;
+    match evidence.kind {
+        EvidenceKind::Inspect => {
+            let field = |name: &str| body.get(name).filter(|value| !value.is_null()).map(scalar);
+            let mut words = vec![field("state")?];
+            words.extend(field("health").filter(|health| health != "none"));
+            words.extend(field("exit_code").map(|code| format!("exit code {code}")));
+            words.extend(field("oom_killed").filter(|killed| killed == "true").map(|_| "killed for memory".to_owned()));
+            words.extend(field("restart_count").map(|times| format!("restarted by Docker: {times}")));
+            words.extend(field("error").filter(|error| error != "-"));
+            Some(format!("  {}\n", words.join(", ")))
+        }
+        EvidenceKind::HealthLog => {
+            let last = body.get("probes")?.as_array()?.last()?.clone();
+            Some(indented(&Value::Array(vec![last]), 2))
+        }
+        EvidenceKind::Logs => match body.get("lines").and_then(Value::as_array) {
+            Some(lines) => {
+                let last = lines.iter().skip(lines.len().saturating_sub(GIST_LINES));
+                Some(last.map(|line| format!("  {}\n", scalar(line))).collect())
+            }
+            None => Some(indented(body, 2)),
+        },
+        EvidenceKind::HostVitals | EvidenceKind::ContainerVitals => None,
+    }
 }
 
 /// JSON as indented lines for people: no quotes and braces, short things on one line. The API gives it exactly.
@@ -442,7 +477,8 @@ pub mod tests {
         };
         let detail =
             IncidentDetail { incident, attempts: vec![attempt], evidence: vec![evidence], events: vec![event] };
-        let text = detail_text(&detail, Timestamp::from_second(1_200).unwrap(), Paint::NONE);
+        let now = Timestamp::from_second(1_200).unwrap();
+        let text = detail_text(&detail, true, now, Paint::NONE);
         for wanted in [
             "photos/web: exited with code 1\n",
             "state       recovered\n",
@@ -459,5 +495,33 @@ pub mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
         }
+        let gist = detail_text(&detail, false, now, Paint::NONE);
+        let end = "\n  a\u{fffd}[2Jb\n  c\nall that was seen: ./nexus incidents deadbeef --evidence\n";
+        assert!(gist.ends_with(end), "{gist}");
+    }
+
+    #[test]
+    fn the_gist_of_evidence_is_a_few_lines() {
+        let check = |kind, body, expected: Option<&str>| {
+            let id = incident(IncidentState::Closed).id;
+            let (taken_at, attempt_id) = (Timestamp::UNIX_EPOCH, None);
+            let evidence = Evidence { id, incident_id: id, attempt_id, kind, taken_at, body };
+            assert_eq!(gist(&evidence).as_deref(), expected, "{}", evidence.body);
+        };
+        check(
+            EvidenceKind::Inspect,
+            json!({"state": "exited", "health": "none", "exit_code": 137, "oom_killed": true, "restart_count": 2, "error": "", "id": "x"}),
+            Some("  exited, exit code 137, killed for memory, restarted by Docker: 2\n"),
+        );
+        check(EvidenceKind::Inspect, json!({"error": "gone"}), None);
+        check(EvidenceKind::Logs, json!({"lines": ["a", "b", "c", "d"]}), Some("  b\n  c\n  d\n"));
+        check(EvidenceKind::Logs, json!({"error": "no log"}), Some("  error: no log\n"));
+        check(
+            EvidenceKind::HealthLog,
+            json!({"probes": [{"exit": 0}, {"exit": 1, "output": ["no"]}]}),
+            Some("  exit=1  output=no\n"),
+        );
+        check(EvidenceKind::HealthLog, json!({"probes": []}), None);
+        check(EvidenceKind::HostVitals, json!({"load": [1, 2, 3]}), None);
     }
 }

@@ -118,16 +118,16 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Baseline(options) => runtime.block_on(baseline::run(&open()?, &options))?,
         Command::Tune(options) => return runtime.block_on(tune::run(&open()?, options, now, paint)),
         Command::Capacity(options) => runtime.block_on(capacity::run(&open()?, &options))?,
-        Command::Incidents { id: Some(id), json, .. } => {
+        Command::Incidents { id: Some(id), json, evidence, .. } => {
             let detail = runtime.block_on(incidents::detail(&open()?, &id))?;
             if json {
                 as_json(&detail)?
             } else {
                 let note = incidents::noted(detail.note.as_deref());
-                format!("{note}{}", incidents::detail_text(&detail.told, now, paint))
+                format!("{note}{}", incidents::detail_text(&detail.told, evidence, now, paint))
             }
         }
-        Command::Incidents { id: None, project, service, state, limit, json } => {
+        Command::Incidents { id: None, project, service, state, limit, json, .. } => {
             let query = incidents::Query { project, service, state, limit };
             let home = open()?;
             let list = runtime.block_on(incidents::list(&home, &query))?;
@@ -170,7 +170,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Policy(Policy::Check { file }) => {
             let (path, shown) = policy::file(open, file)?;
-            policy::check(&path, &shown)?
+            let text = policy::check(&path, &shown)?;
+            // Another file may be checked where there is no stack.
+            let warnings = open().map(|home| runtime.block_on(policy::warnings(&home, &path))).unwrap_or_default();
+            if warnings.is_empty() { text } else { format!("{text}\n{warnings}") }
         }
         Command::Policy(Policy::Explain { service, json }) => {
             let explained = runtime.block_on(policy::of_service(&open()?, &service))?;
@@ -200,7 +203,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Why { target, logs, json } => {
             let home = open()?;
             let (one, detail) = runtime.block_on(owner::detail(&home, &target))?;
-            let mut text = if json { as_json(&detail)? } else { owner::why_text(&detail, now, paint) };
+            let mut text = if json {
+                as_json(&detail)?
+            } else {
+                let pauses = runtime.block_on(owner::more_pauses(&home, &detail));
+                owner::why_text(&detail, &pauses, now, paint)
+            };
             if let Some(lines) = logs {
                 text.push_str(&runtime.block_on(owner::logs(&home, &one, lines))?);
             }

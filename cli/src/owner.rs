@@ -82,6 +82,24 @@ pub async fn detail(home: &Home, name: &ServiceName) -> Result<(OneService, Serv
     Ok((one, detail))
 }
 
+/// The pauses that cover a service beside the one that holds longest, which its story has: each has a reason of its own. Who can't
+/// tell them has told that one.
+pub async fn more_pauses(home: &Home, detail: &ServiceDetail) -> Vec<Pause> {
+    let (Some(told), Ok(healer)) = (&detail.pause, Part::healer_to_read(home)) else { return Vec::new() };
+    let list = healer.get::<PauseList>("/api/v1/pauses", &[]).await;
+    let view = &detail.service;
+    others(list.map(|list| list.pauses).unwrap_or_default(), told, &view.project, &view.service)
+}
+
+fn others(mut all: Vec<Pause>, told: &Pause, project: &str, service: &str) -> Vec<Pause> {
+    all.retain(|pause| {
+        pause.project.as_deref().is_none_or(|name| name == project)
+            && pause.service.as_deref().is_none_or(|name| name == service)
+            && pause.target() != told.target()
+    });
+    all
+}
+
 pub async fn logs(home: &Home, one: &OneService, lines: u32) -> Result<String> {
     let lines = lines.to_string();
     let path = format!("{}/logs", one.path());
@@ -105,7 +123,7 @@ fn logs_text(logs: &ServiceLogs) -> String {
 }
 
 /// The story of a service: how it is, why nothing or something is done, what comes next, what a person can do.
-pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String {
+pub fn why_text(detail: &ServiceDetail, pauses: &[Pause], now: Timestamp, paint: Paint) -> String {
     let view = &detail.service;
     let name = format!("{}/{}", view.project, view.service);
     let mut out = format!("{}\n", paint.bold(&plain(&verdict(detail, &name))));
@@ -144,7 +162,7 @@ pub fn why_text(detail: &ServiceDetail, now: Timestamp, paint: Paint) -> String 
         let of = count(budget.of, "restart");
         line("budget", format!("{}: {} of {of} spent", budget.container, budget.spent));
     }
-    if let Some(pause) = &detail.pause {
+    for pause in detail.pause.iter().chain(pauses) {
         line("paused", pause_words(pause, now));
     }
     let due = detail
@@ -223,8 +241,13 @@ fn commands(detail: &ServiceDetail, name: &str) -> Vec<String> {
         let id = incidents::short_id(incident);
         commands.push(format!("./nexus incidents {id}"));
         commands.push(format!("./nexus heal now {name}"));
-        if incident.state == IncidentState::GaveUp {
-            commands.push(format!("./nexus ack {id}, or with --retry for another go"));
+        match (incident.state, incident.acknowledged_at) {
+            (IncidentState::GaveUp, None) => {
+                commands.push(format!("./nexus ack {id}, or with --retry for another go"));
+            }
+            // It is known already: what is left is another go.
+            (IncidentState::GaveUp, Some(_)) => commands.push(format!("./nexus ack {id} --retry")),
+            _ => {}
         }
     }
     if let Some(pause) = &detail.pause {
@@ -438,8 +461,47 @@ mod tests {
     }
 
     #[test]
+    fn each_pause_that_covers_a_service_is_told() {
+        let pause = |project: Option<&str>, service: Option<&str>, reason: &str| Pause {
+            project: project.map(str::to_owned),
+            service: service.map(str::to_owned),
+            since: Timestamp::UNIX_EPOCH,
+            until: Timestamp::from_second(60).unwrap(),
+            reason: Some(reason.to_owned()),
+        };
+        let all = vec![
+            pause(None, None, "a new router"),
+            pause(Some("blog"), None, "not this"),
+            pause(Some("photos"), Some("db"), "nor this"),
+            pause(Some("photos"), Some("web"), "an upgrade"),
+        ];
+        let mut detail = blocked();
+        detail.pause = Some(all[3].clone());
+        let more = others(all.clone(), &all[3], "photos", "web");
+        assert_eq!(more, all[..1]);
+        let text = why_text(&detail, &more, Timestamp::UNIX_EPOCH, Paint::NONE);
+        assert!(
+            text.contains("photos/web for 60 s: an upgrade\npaused      everything for 60 s: a new router\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_not_offered_to_be_acknowledged_again() {
+        let offered = |acknowledged_at| {
+            let mut detail = blocked();
+            let incident = detail.incident.as_mut().unwrap();
+            (incident.state, incident.acknowledged_at) = (IncidentState::GaveUp, acknowledged_at);
+            commands(&detail, "photos/web").into_iter().filter(|it| it.contains(" ack ")).collect::<Vec<_>>()
+        };
+        let id = incidents::short_id(blocked().incident.as_ref().unwrap());
+        assert_eq!(offered(None), [format!("./nexus ack {id}, or with --retry for another go")]);
+        assert_eq!(offered(Some(Timestamp::UNIX_EPOCH)), [format!("./nexus ack {id} --retry")]);
+    }
+
+    #[test]
     fn the_story_says_why_what_is_next_and_what_to_type() {
-        let text = why_text(&blocked(), Timestamp::UNIX_EPOCH, Paint::NONE);
+        let text = why_text(&blocked(), &[], Timestamp::UNIX_EPOCH, Paint::NONE);
         for part in [
             "photos/web is blocked: waits for photos/db (exited\u{fffd}[2J with code 1)\n",
             "container   photos-web-1: running, health unhealthy\n",
@@ -472,12 +534,12 @@ mod tests {
         well.plan.reason = Some(Refusal::AlreadyWell);
         let sentence = "would have restarted photos/web once this week, 1 would have helped".to_owned();
         well.shadow = Some(nexus_model::shadow::ShadowRecord { sentence, ..Default::default() });
-        let told = why_text(&well, Timestamp::UNIX_EPOCH, Paint::NONE);
+        let told = why_text(&well, &[], Timestamp::UNIX_EPOCH, Paint::NONE);
         assert!(
             told.contains("\nwatched     would have restarted photos/web once this week, 1 would have helped\n"),
             "{told}"
         );
-        assert!(why_text(&well, Timestamp::UNIX_EPOCH, Paint::NONE).starts_with("photos/web is well\n"));
+        assert!(why_text(&well, &[], Timestamp::UNIX_EPOCH, Paint::NONE).starts_with("photos/web is well\n"));
     }
 
     #[test]

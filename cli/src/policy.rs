@@ -1,9 +1,11 @@
 //! `nexus policy check` and `nexus policy explain`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nexus_model::api::PolicyExplanation;
+use nexus_model::Refusal;
+use nexus_model::api::{PolicyExplanation, ServiceList, ServiceView};
 use nexus_policy::{Policy, explain};
 
 use crate::failure::mistake;
@@ -24,6 +26,42 @@ pub fn check(path: &Path, shown: &str) -> Result<String> {
         mistake(lines.join("\n"))
     })?;
     Ok(explained(&policy, shown))
+}
+
+/// What the file names and nothing that runs is called: a warning, since a project may be down.
+pub fn unknown(policy: &Policy, services: &[ServiceView]) -> Vec<String> {
+    let names: BTreeSet<&str> = services.iter().map(|it| it.project.as_str()).collect();
+    let own = services.iter().filter(|it| it.refusal == Some(Refusal::OwnStack));
+    let own: BTreeSet<&str> = own.map(|it| it.project.as_str()).collect();
+    let there_are = |names: &BTreeSet<&str>| {
+        let shown: Vec<&str> = names.difference(&own).copied().collect();
+        if shown.is_empty() { "there is none".to_owned() } else { format!("there are {}", shown.join(", ")) }
+    };
+    let mut found = Vec::new();
+    for (project, said) in &policy.projects {
+        if !names.contains(project.as_str()) {
+            let near = names::or_nearest(project, names.difference(&own).copied());
+            found.push(format!("there is no project {project} now; {}{near}", there_are(&names)));
+            continue;
+        }
+        let of: BTreeSet<&str> =
+            services.iter().filter(|it| it.project == *project).map(|it| it.service.as_str()).collect();
+        for service in said.services.keys().filter(|name| !of.contains(name.as_str())) {
+            let near = names::or_nearest(service, of.iter().copied());
+            found.push(format!("there is no service {service} in {project} now; {}{near}", there_are(&of)));
+        }
+    }
+    found
+}
+
+/// The same of the file that has been checked, for who reads it. Empty while the healer does not answer.
+pub async fn warnings(home: &Home, path: &Path) -> String {
+    let policy = read_text(path, TEXT_LIMIT).ok().flatten().and_then(|text| Policy::check(&text).ok());
+    let (Some(policy), Ok(healer)) = (policy, Part::healer_to_read(home)) else { return String::new() };
+    match healer.get::<ServiceList>("/api/v1/services", &[]).await {
+        Ok(list) => unknown(&policy, &list.services).iter().map(|it| format!("warning: {}\n", plain(it))).collect(),
+        Err(_) => String::new(),
+    }
 }
 
 fn explained(policy: &Policy, shown: &str) -> String {
@@ -98,6 +136,39 @@ mod tests {
     use nexus_model::api::{ExplainedLabel, ExplainedValue, PartStatus};
 
     use super::*;
+
+    #[test]
+    fn what_the_file_names_and_nothing_is_called_is_a_warning() {
+        let service = |project: &str, service: &str, refusal: Option<Refusal>| ServiceView {
+            project: project.into(),
+            service: service.into(),
+            mode: nexus_model::Mode::Shadow,
+            mode_source: nexus_model::api::ModeSource::PolicyDefault,
+            refusal,
+            containers: Vec::new(),
+            incident: None,
+            paused_until: None,
+            today: None,
+        };
+        let run = [
+            service("media", "player", None),
+            service("nexus", "healer", Some(Refusal::OwnStack)),
+            service("shop", "web", None),
+        ];
+        let check = |text: &str, services: &[ServiceView], expected: &[&str]| {
+            assert_eq!(unknown(&Policy::check(text).unwrap(), services), expected, "{text}");
+        };
+        let there_is_none = "there is no project shpo now; there are media, shop; did you mean shop?";
+        check("projects:\n  shpo:\n    mode: heal\n", &run, &[there_is_none]);
+        check("projects:\n  shop:\n    mode: heal\n", &run, &[]);
+        check("default: heal\n", &run, &[]);
+        check(
+            "projects:\n  shop:\n    services:\n      wbe:\n        mode: heal\n      web:\n        mode: heal\n",
+            &run,
+            &["there is no service wbe in shop now; there are web; did you mean web?"],
+        );
+        check("projects:\n  cloud:\n    mode: heal\n", &run[1..2], &["there is no project cloud now; there is none"]);
+    }
 
     #[test]
     fn a_right_policy_is_explained_and_a_wrong_one_told_whole() {

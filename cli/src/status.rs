@@ -99,6 +99,7 @@ pub fn sources(home: &Home) -> Result<Sources> {
         history: HistorySource::Service(Part::reporter(home)?.into_inner()),
         procfs: PathBuf::from("/proc"),
         docker_wants_sudo: docker::wants_sudo(),
+        docker_socket: docker::socket_here(),
     })
 }
 

@@ -29,7 +29,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use nexus_reporter::report::Recommendation;
-use nexus_reporter::report::facts::Facts;
+use nexus_reporter::report::facts::{Answer, Facts};
 use nexus_reporter::report::recommend::{Change, recommendations, with_sudo};
 use nexus_reporter::sources::gather;
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,9 @@ pub async fn run(home: &Home, options: Options, now: Timestamp, paint: Paint) ->
     let text = match options.command {
         None => {
             let (facts, all) = recommended(home, options.from.as_deref(), now).await?;
+            if options.from.is_none() {
+                somebody_knows(&facts.exporter, &facts.prometheus, facts.docker_silence.as_deref())?;
+            }
             let ledger = Book::read(&folder)?.ledger;
             let overview = overview(&facts, all, &ledger, options.all, now).await;
             if options.json { crate::as_json(&overview)? } else { show::overview(&overview, paint) }
@@ -137,6 +140,16 @@ pub async fn run(home: &Home, options: Options, now: Timestamp, paint: Paint) ->
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where nobody answers who knows anything, it is the stack that is amiss, and "nothing" would be no answer.
+fn somebody_knows(exporter: &Answer<()>, prometheus: &Answer<()>, docker_silence: Option<&str>) -> Result<()> {
+    let (Err(exporter), Err(prometheus)) = (exporter, prometheus) else { return Ok(()) };
+    let why = match docker_silence {
+        Some(silence) => silence.to_owned(),
+        None => format!("the exporter {exporter}, and Prometheus {prometheus}"),
+    };
+    bail!("nothing is known of this machine: {why}; is the stack up? run ./nexus up")
 }
 
 /// What is known now, and what is recommended: by that, or by a report that was saved.
@@ -416,6 +429,22 @@ async fn results(home: &Home, ledger: &Ledger, what: Option<&str>, now: Timestam
 mod tests {
     use super::*;
     use crate::tune::ledger::tests::record;
+
+    #[test]
+    fn where_nobody_answers_the_stack_is_named_and_not_nothing() {
+        let away = || Err("does not answer".to_owned());
+        let told = |exporter, prometheus, docker| {
+            somebody_knows(&exporter, &prometheus, docker).err().map(|error| error.to_string())
+        };
+        assert_eq!(told(Ok(()), away(), None), None);
+        assert_eq!(told(away(), Ok(()), None), None);
+        assert_eq!(
+            told(away(), away(), None).unwrap(),
+            "nothing is known of this machine: the exporter does not answer, and Prometheus does not answer; is the stack up? run ./nexus up"
+        );
+        let docker = told(away(), away(), Some("Docker hangs at /s")).unwrap();
+        assert!(docker.starts_with("nothing is known of this machine: Docker hangs at /s; "), "{docker}");
+    }
 
     fn recommendation(id: &str, services: &[&str]) -> Recommendation {
         let policy = |service: &&str| Change::RestartPolicy { service: (*service).into(), policy: "always".into() };

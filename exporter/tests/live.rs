@@ -270,8 +270,10 @@ fn disk_usage_is_as_docker_system_df_says() {
             };
             let ours = |family: &str| value(&body, &format!("{family}{{type=\"{name}\"}}"), &[]);
             let same = |ours: f64, theirs: f64| (ours - theirs).abs() <= theirs * 0.001;
+            // Where the engine lists its images, those that Nexus built for itself are left out of what can be had back.
+            let reclaimable = |ours: f64, theirs: f64| same(ours, theirs) || (name == "images" && ours < theirs);
             let agrees = same(ours("docker_disk_bytes")?, human(&text("Size")))
-                && same(ours("docker_disk_reclaimable_bytes")?, human(&text("Reclaimable")))
+                && reclaimable(ours("docker_disk_reclaimable_bytes")?, human(&text("Reclaimable")))
                 && ours("docker_disk_objects")? == text("TotalCount").parse::<f64>().unwrap()
                 && ours("docker_disk_active_objects")? == text("Active").parse::<f64>().unwrap();
             if !agrees {

@@ -14,6 +14,7 @@
 //! question is the tool's error, in a sentence that says what would be right.
 
 mod act;
+mod named;
 mod output;
 mod read;
 mod wanted;

@@ -40,7 +40,7 @@ pub struct Report {
     /// The one project that was asked about; null for all.
     pub project: Option<String>,
     pub verdict: Verdict,
-    /// What the verdict rests on, the worst first; empty when all is well.
+    /// What the verdict rests on, the worst first. When all is well, at most what was healed and is still being watched.
     pub reasons: Vec<Reason>,
     /// The parts of Nexus.
     pub parts: Vec<Part>,
@@ -196,6 +196,9 @@ pub struct IncidentReport {
     pub opened_at: Timestamp,
     #[schemars(with = "Option<String>")]
     pub closed_at: Option<Timestamp>,
+    /// When somebody said that they know of it; null while nobody has.
+    #[schemars(with = "Option<String>")]
+    pub acknowledged_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -472,6 +475,7 @@ impl IncidentReport {
             attempts: incident.attempts,
             opened_at: incident.opened_at,
             closed_at: incident.closed_at,
+            acknowledged_at: incident.acknowledged_at,
         }
     }
 

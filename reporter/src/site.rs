@@ -127,6 +127,7 @@ fn sources(config: &SiteConfig, prometheus: Option<&str>) -> anyhow::Result<Sour
         procfs: config.procfs.clone(),
         // Whoever reads the page.
         docker_wants_sudo: false,
+        docker_socket: None,
     })
 }
 

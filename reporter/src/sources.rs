@@ -1,6 +1,7 @@
 //! Asking the parts of the stack: the only place of a report that does I/O. Whatever does not answer is said so in the facts.
 
 pub mod alertmanager;
+pub mod docker;
 pub mod exporter;
 pub mod exposition;
 pub mod http;
@@ -31,6 +32,8 @@ pub struct Sources {
     pub history: HistorySource,
     /// Whether who reads the commands of the report has to put sudo before docker, as far as is known.
     pub docker_wants_sudo: bool,
+    /// Docker's socket, where it may be asked why nothing answers; `None` in the service, which runs in a container.
+    pub docker_socket: Option<std::path::PathBuf>,
     /// The kernel's files: `/proc`, also in a container, where what is read of it is the host's.
     pub procfs: std::path::PathBuf,
 }
@@ -107,11 +110,17 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
         Ok(measured) => (Ok(()), measured),
         Err(error) => (Err(short(error)), Measured::default()),
     };
+    let nothing_answers = healer.is_err() && exporter.is_err() && prometheus.is_err() && alerts.is_err();
+    let docker_silence = match &sources.docker_socket {
+        Some(socket) if nothing_answers => docker::silence(socket).await,
+        _ => None,
+    };
     Facts {
         at: now,
         host: sources.host.clone(),
         stack: sources.stack.clone(),
         docker_wants_sudo: sources.docker_wants_sudo,
+        docker_silence,
         healer,
         services,
         incidents,
@@ -207,6 +216,7 @@ mod tests {
             history: HistorySource::Service(part("the reporter")),
             procfs: "/proc".into(),
             docker_wants_sudo: false,
+            docker_socket: Some("/nonexistent/docker.sock".into()),
         }
     }
 
@@ -261,6 +271,11 @@ mod tests {
     #[tokio::test]
     async fn with_everything_away_there_still_is_a_report() {
         let facts = gather(&sources(NOBODY), now()).await;
-        assert_eq!(judged(&facts).missing.len(), 5);
+        let report = judged(&facts);
+        assert_eq!(report.missing.len(), 5);
+        // Its six parts don't answer for one reason, which is told alone.
+        let text =
+            "Docker does not answer at /nonexistent/docker.sock; without it nothing of Nexus does: run ./nexus up";
+        assert_eq!(report.reasons.iter().map(|it| it.text.as_str()).collect::<Vec<_>>(), [text]);
     }
 }

@@ -24,7 +24,7 @@ pub fn word() -> &'static str {
 pub fn wants_sudo() -> bool {
     static KNOWN: OnceLock<bool> = OnceLock::new();
     *KNOWN.get_or_init(|| {
-        let Some(socket) = socket(std::env::var("DOCKER_HOST").ok().as_deref()) else { return false };
+        let Some(socket) = socket_here() else { return false };
         let user = invoking_user();
         if !is_root() {
             // Who was taken into the group since they logged in is not in it yet, whatever /etc/group says.
@@ -35,6 +35,11 @@ pub fn wants_sudo() -> bool {
         let name = std::env::var("SUDO_USER").unwrap_or_default();
         !may_connect((found.uid(), found.gid(), found.mode()), user, is_member(&groups, found.gid(), &name))
     })
+}
+
+/// Docker's socket on this machine.
+pub fn socket_here() -> Option<PathBuf> {
+    socket(std::env::var("DOCKER_HOST").ok().as_deref())
 }
 
 /// `None` where Docker is asked another way than by a socket of this machine.

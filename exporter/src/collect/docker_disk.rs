@@ -51,7 +51,7 @@ const BYTES: Family = gauge(
 );
 const RECLAIMABLE: Family = gauge(
     "docker_disk_reclaimable_bytes",
-    "How much of it docker system df calls reclaimable; before Docker 29 that has layers which several images share, used or not.",
+    "How much of it docker system df calls reclaimable; before Docker 29 that has layers which several images share, used or not, and no images that Nexus built for itself.",
     TYPE,
     "GET /system/df",
 );

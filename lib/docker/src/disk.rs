@@ -3,6 +3,7 @@
 //! The engine walks every layer, every volume and the files of every container for it, which takes milliseconds on a
 //! small host and minutes on a busy one. So it is asked rarely, in the background, and never twice at once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -167,6 +168,17 @@ struct Image {
     size: i64,
     /// -1: not known, as with `size`.
     shared_size: i64,
+    labels: Option<HashMap<String, String>>,
+}
+
+/// What Nexus builds for itself carries it (setup/images.sh). No container uses its builder but while it builds, and yet it is wanted:
+/// it takes long to be made again.
+const OWN_IMAGE: &str = "nexus.content";
+
+impl Image {
+    fn is_own(&self) -> bool {
+        self.labels.as_ref().is_some_and(|labels| labels.contains_key(OWN_IMAGE))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -232,10 +244,11 @@ impl From<Sum> for Usage {
     }
 }
 
-/// All layers but those that only used images have: layers that several images share count as reclaimable.
+/// All layers but those that only used images have, or those of Nexus: layers that several images share count as reclaimable.
 fn of_images(images: &[Image], layers_size: i64) -> Usage {
     let total_bytes = positive(layers_size);
-    let used = images.iter().filter(|image| image.containers != 0 && image.size != -1 && image.shared_size != -1);
+    let wanted = images.iter().filter(|image| image.containers != 0 || image.is_own());
+    let used = wanted.filter(|image| image.size != -1 && image.shared_size != -1);
     let own = used.map(|image| positive(image.size.saturating_sub(image.shared_size)));
     Usage {
         total_bytes,
@@ -324,6 +337,20 @@ mod tests {
     }
 
     #[test]
+    fn what_nexus_built_for_itself_is_wanted() {
+        let images = |labels: &str| {
+            let of = |size: i64, labels: &str| {
+                format!(r#"{{"Containers": 0, "Size": {size}, "SharedSize": 100, "Labels": {labels}}}"#)
+            };
+            let listed = format!("{}, {}", of(800, labels), of(150, "null"));
+            parse(&format!(r#"{{"LayersSize": 1000, "Images": [{listed}]}}"#)).images
+        };
+        assert_eq!(images(r#"{"nexus.content": "0a1b"}"#), usage(1000, 300, 2, 0));
+        assert_eq!(images(r#"{"maintainer": "x"}"#), usage(1000, 1000, 2, 0));
+        assert_eq!(images("null"), usage(1000, 1000, 2, 0));
+    }
+
+    #[test]
     fn from_api_1_52_on_the_engine_sums_up() {
         let answer = parse(
             r#"{"ImageUsage": {"ActiveCount": 1, "TotalCount": 2, "Reclaimable": 30, "TotalSize": 100},
@@ -349,7 +376,7 @@ mod tests {
     proptest! {
         #[test]
         fn sums_never_panic(numbers in proptest::collection::vec(any::<(i64, i64, i64)>(), 0..8), layers in any::<i64>()) {
-            let image = |&(containers, size, shared_size): &(i64, i64, i64)| Image { containers, size, shared_size };
+            let image = |&(containers, size, shared_size): &(i64, i64, i64)| Image { containers, size, shared_size, labels: None };
             let images: Vec<_> = numbers.iter().map(image).collect();
             let all = of_images(&images, layers);
             prop_assert!(all.reclaimable_bytes <= all.total_bytes && all.active <= all.count);

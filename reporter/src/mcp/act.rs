@@ -31,8 +31,9 @@ impl Tools {
         open_world_hint = false
     ))]
     async fn heal_now(&self, Parameters(wanted): Parameters<HealNowWanted>) -> CallToolResult {
-        let path = format!("/api/v1/services/{}/{}/heal", segment(&wanted.project), segment(&wanted.service));
         let asked = async {
+            let (project, service) = self.named(wanted.project, wanted.service).await?;
+            let path = format!("/api/v1/services/{}/{}/heal", segment(&project), segment(&service));
             let sent = self.healer()?.post_for::<HealNowAccepted>(&path, &HealNow { force: wanted.force }).await;
             sent.map_err(|error| error.to_string())
         };

@@ -85,15 +85,23 @@ impl Tools {
     /// done next.
     #[tool(annotations(title = "Explain a service", read_only_hint = true, open_world_hint = false))]
     async fn explain_service(&self, Parameters(wanted): Parameters<ServiceWanted>) -> CallToolResult {
-        answer(self.ask_healer::<ServiceDetail>(&path(&wanted.project, &wanted.service), &[]).await)
+        let asked = async {
+            let (project, service) = self.named(wanted.project, wanted.service).await?;
+            self.ask_healer::<ServiceDetail>(&path(&project, &service), &[]).await
+        };
+        answer(asked.await)
     }
 
     /// Every value of the healing policy that holds for a service, and who says so: a label, a line of healer.yml, a switch or the
     /// default.
     #[tool(annotations(title = "Explain the policy", read_only_hint = true, open_world_hint = false))]
     async fn explain_policy(&self, Parameters(wanted): Parameters<ServiceWanted>) -> CallToolResult {
-        let query = [("project", wanted.project), ("service", wanted.service)];
-        answer(self.ask_healer::<PolicyExplanation>("/api/v1/policy/explain", &query).await)
+        let asked = async {
+            let (project, service) = self.named(wanted.project, wanted.service).await?;
+            let query = [("project", project), ("service", service)];
+            self.ask_healer::<PolicyExplanation>("/api/v1/policy/explain", &query).await
+        };
+        answer(asked.await)
     }
 
     /// What the healer would do at this moment, service by service. Nothing is done for it.
@@ -108,7 +116,8 @@ impl Tools {
     async fn logs(&self, Parameters(wanted): Parameters<LogsWanted>) -> CallToolResult {
         let asked = async {
             let query = wanted.query()?;
-            self.ask_healer::<ServiceLogs>(&format!("{}/logs", path(&wanted.project, &wanted.service)), &query).await
+            let (project, service) = self.named(wanted.project, wanted.service).await?;
+            self.ask_healer::<ServiceLogs>(&format!("{}/logs", path(&project, &service)), &query).await
         };
         answer(asked.await)
     }
@@ -158,7 +167,8 @@ impl Tools {
     async fn service_history(&self, Parameters(wanted): Parameters<ServiceHistoryWanted>) -> CallToolResult {
         let asked = async {
             let query = wanted.query()?;
-            let path = format!("{}/history", path(&wanted.project, &wanted.service));
+            let (project, service) = self.named(wanted.project, wanted.service).await?;
+            let path = format!("{}/history", path(&project, &service));
             self.ask_reporter::<Value>(&path, &query).await
         };
         answer(asked.await)

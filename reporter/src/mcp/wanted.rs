@@ -107,8 +107,9 @@ impl CapacityWanted {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceHistoryWanted {
-    /// The Compose project.
-    pub project: String,
+    /// The Compose project; not needed where only one service is called so.
+    #[serde(default)]
+    pub project: Option<String>,
     /// The service within it, as the tool `services` lists it.
     pub service: String,
     /// Beginning, RFC 3339 with an offset, such as 2026-03-01T00:00:00Z; a day before the end without it.
@@ -153,8 +154,9 @@ pub struct SchemaWanted {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceWanted {
-    /// The Compose project.
-    pub project: String,
+    /// The Compose project; not needed where only one service is called so.
+    #[serde(default)]
+    pub project: Option<String>,
     /// The service within it, as the tool `services` lists it.
     pub service: String,
 }
@@ -162,8 +164,9 @@ pub struct ServiceWanted {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogsWanted {
-    /// The Compose project.
-    pub project: String,
+    /// The Compose project; not needed where only one service is called so.
+    #[serde(default)]
+    pub project: Option<String>,
     /// The service within it.
     pub service: String,
     /// How many lines from the end of each container's log: 1 to 500, 100 without it.
@@ -253,8 +256,9 @@ impl QueryWanted {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealNowWanted {
-    /// The Compose project.
-    pub project: String,
+    /// The Compose project; not needed where only one service is called so.
+    #[serde(default)]
+    pub project: Option<String>,
     /// The service within it.
     pub service: String,
     /// Also when it is well or was stopped by somebody, or what it needs is not well. Only when the owner asked for exactly this.
@@ -352,7 +356,7 @@ mod tests {
         wrong(IncidentsWanted { state: Some("open\u{1b}".into()), ..Default::default() }.query(), "gave_up");
         wrong(IncidentsWanted { service: Some("x".into()), ..Default::default() }.query(), "needs a project");
         let logs = |lines, since: Option<&str>| LogsWanted {
-            project: "p".into(),
+            project: Some("p".into()),
             service: "s".into(),
             lines,
             since: since.map(str::to_owned),
@@ -367,7 +371,7 @@ mod tests {
     #[test]
     fn times_of_a_history_are_checked_and_sent_in_one_form() {
         let wanted = |from: Option<&str>, step| ServiceHistoryWanted {
-            project: "p".into(),
+            project: Some("p".into()),
             service: "s".into(),
             from: from.map(str::to_owned),
             to: None,

@@ -1,7 +1,7 @@
 //! The whole report as Markdown, for a document, an issue or an agent.
 
 use super::terminal::{ago, duration, plain};
-use super::text::{amount, by_themselves, date, memory, since, trend_words, value};
+use super::text::{amount, by_themselves, date, memory, since, state, trend_words, value};
 use crate::report::format::{bytes, percent};
 use crate::report::{Recommendation, Report, Verdict};
 
@@ -15,7 +15,11 @@ pub fn markdown(report: &Report) -> String {
     let of = report.project.as_ref().map_or_else(String::new, |project| format!(", project {}", escape(project)));
     let mut out = format!("# {}{of}: {verdict}\n\n{}\n", escape(&report.host), since(now));
     let reason = |it: &crate::report::Reason| {
-        let mark = if it.verdict == Verdict::Critical { "**critical**" } else { "degraded" };
+        let mark = match it.verdict {
+            Verdict::Critical => "**critical**",
+            Verdict::Degraded => "degraded",
+            Verdict::Healthy => "healthy",
+        };
         format!("{mark}, {}: {}", escape(&it.about), escape(&it.text))
     };
     section(&mut out, "Why", Some(list(report.reasons.iter().map(reason))), "All is well.");
@@ -91,7 +95,7 @@ pub fn markdown(report: &Report) -> String {
     let incidents = report.incidents.as_ref().map(|all| {
         let row = |it: &crate::report::IncidentReport| {
             let name = format!("{}/{}", it.project, it.service);
-            let (id, state) = (it.short_id().to_owned(), it.state.replace('_', " "));
+            let (id, state) = (it.short_id().to_owned(), state(it));
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             vec![
                 id,

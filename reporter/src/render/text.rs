@@ -62,7 +62,11 @@ fn verdict(report: &Report, paint: Paint) -> String {
     out.push('\n');
     for reason in report.reasons.iter().take(MOST_REASONS) {
         let line = plain(&format!("{}: {}", reason.about, reason.text));
-        let mark = if reason.verdict == Verdict::Critical { paint.bad("!") } else { paint.warning("-") };
+        let mark = match reason.verdict {
+            Verdict::Critical => paint.bad("!"),
+            Verdict::Degraded => paint.warning("-"),
+            Verdict::Healthy => paint.good("-"),
+        };
         out.push_str(&format!("  {mark} {line}\n"));
     }
     if let Some(more) = report.reasons.len().checked_sub(MOST_REASONS).filter(|more| *more > 0) {
@@ -81,10 +85,12 @@ fn parts(report: &Report, paint: Paint) -> String {
         out.push_str(&format!("{}    {}\n", paint.good("up"), up.join(", ")));
     }
     for part in report.parts.iter().filter(|part| !part.up) {
-        let reason = part.reason.as_deref().unwrap_or_default();
+        // What is wrong with the policy is long, and stands above.
+        let policy = part.name == "policy";
+        let reason = if policy { "see ./nexus policy check" } else { part.reason.as_deref().unwrap_or_default() };
         out.push_str(&format!("{}  {}: {}\n", paint.bad("DOWN"), plain(&part.name), plain(reason)));
     }
-    if up.len() < report.parts.len() {
+    if report.parts.iter().any(|part| !part.up && part.name != "policy") {
         out.push_str(if up.is_empty() { "is the stack up? run ./nexus up\n" } else { "see ./nexus logs\n" });
     }
     out
@@ -248,13 +254,19 @@ fn incidents(incidents: &[IncidentReport], now: Timestamp) -> String {
                 format!("{}/{}", incident.project, incident.service),
                 ago(incident.opened_at, now),
                 incident.mode.clone(),
-                incident.state.replace('_', " "),
+                state(incident),
                 incident.attempts.to_string(),
                 shorten(incident.cause.as_deref().unwrap_or(&incident.problem), 60),
             ]
         })
         .collect();
     table(&["ID", "SERVICE", "OPENED", "MODE", "STATE", "ATTEMPTS", "PROBLEM"], &rows)
+}
+
+/// What a person asks first of what was given up: whether somebody knows of it.
+pub(super) fn state(incident: &IncidentReport) -> String {
+    let known = if incident.acknowledged_at.is_some() { ", acknowledged" } else { "" };
+    format!("{}{known}", incident.state.replace('_', " "))
 }
 
 fn alerts(alerts: &[AlertReport], now: Timestamp) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Missing is never zero: what could not be asked is `Err` with the reason, what could not be read is `None`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use nexus_model::Incident;
@@ -26,6 +26,8 @@ pub struct Facts {
     pub stack: String,
     /// Who reads this may ask Docker only with sudo.
     pub docker_wants_sudo: bool,
+    /// Why Docker itself does not answer; only asked when nothing of the stack does.
+    pub docker_silence: Option<String>,
     pub healer: Answer<HealerStatus>,
     /// `None` when the healer could not be asked.
     pub services: Option<Vec<ServiceView>>,
@@ -176,6 +178,10 @@ pub struct Container {
     pub memory_limit: Option<f64>,
     /// When it was started, while it runs.
     pub started_at: Option<Timestamp>,
+    /// By Docker's own restart policy since it was last started by hand.
+    pub restarts: Option<f64>,
+    /// Of its last run, while it does not run.
+    pub exit_code: Option<i64>,
 }
 
 /// A service by project and name.
@@ -234,6 +240,12 @@ pub struct Measured {
     pub swap_in: Option<f64>,
     pub network_received: Option<f64>,
     pub network_sent: Option<f64>,
+    /// How often Docker's restart policy restarted a container within ten minutes, by its name.
+    pub restarts_lately: BTreeMap<String, f64>,
+    /// What Docker had counted ten minutes ago.
+    pub restarts_before: BTreeMap<String, f64>,
+    /// Names of the containers that have been created for a minute, and never started.
+    pub created: BTreeSet<String>,
     /// CPUs in use by each service.
     pub service_cpu: BTreeMap<ServiceName, f64>,
     /// Anonymous memory and working set of the largest container of each service.
@@ -243,6 +255,10 @@ pub struct Measured {
     pub service_limit: BTreeMap<ServiceName, Series>,
     /// Counter of processes killed for memory.
     pub service_oom: BTreeMap<ServiceName, Series>,
+    /// The most that this counter was within the hour before, and how much it grew: a counter that begins anew shows neither
+    /// at the full hour. Only values above zero.
+    pub service_oom_most: BTreeMap<ServiceName, Series>,
+    pub service_oom_grown: BTreeMap<ServiceName, Series>,
     /// Counter of bytes read from disk.
     pub service_reads: BTreeMap<ServiceName, Series>,
     /// Size of the log by container name.

@@ -15,7 +15,7 @@ pub mod redis;
 pub mod restart_policy;
 pub mod swap;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -253,19 +253,40 @@ struct Kills {
 /// As far back as is known. A counter that begins within that time began at zero, whatever it had counted when it was first looked at.
 fn killed(facts: &Facts, (service, container): (&ServiceName, &Container)) -> Kills {
     const ALL_THAT_IS_KNOWN: f64 = 14.9;
-    let Some(series) = facts.measured.service_oom.get(service) else { return Kills::default() };
+    let none = Series::default();
+    let of = |series: &'_ BTreeMap<ServiceName, Series>| series.get(service).cloned().unwrap_or_default();
+    let counter = facts.measured.service_oom.get(service).unwrap_or(&none);
+    let within = [of(&facts.measured.service_oom_most), of(&facts.measured.service_oom_grown)];
     let limits = facts.measured.service_limit.get(service);
     let raised = container.memory_limit.and_then(|limit| raised(limits?, limit, facts.at));
-    let Some(since) = raised else {
-        let before = series.0.first().filter(|_| series.days() < ALL_THAT_IS_KNOWN).map_or(0.0, |(_, count)| *count);
-        return Kills { count: before + series.increase(), raised };
-    };
-    // The counter of a container that was made anew for it begins at zero; that of one whose limit was changed goes on.
-    let before = series.0.iter().rev().find(|(at, _)| *at < since).map_or(0.0, |(_, count)| *count);
-    let first = series.0.iter().find(|(at, _)| *at >= since).map_or(0.0, |(_, count)| *count);
-    let anew = if first < before { first } else { 0.0 };
-    let after = Series(series.0.iter().filter(|(at, _)| *at >= since).copied().collect());
-    Kills { count: anew + after.increase(), raised }
+    let all_is_known = counter.days() >= ALL_THAT_IS_KNOWN;
+    let hours: BTreeSet<Timestamp> =
+        [counter, &within[0], &within[1]].iter().flat_map(|it| it.0.iter()).map(|it| it.0).collect();
+    let (mut last, mut count, mut answered) = (None, 0.0, false);
+    for hour in hours {
+        let at = |series: &Series| series.0.iter().find(|(at, _)| *at == hour).map(|(_, value)| *value);
+        let before: Option<f64> = last;
+        let now = at(counter);
+        last = now.or(before);
+        if raised.is_some_and(|since| hour < since) {
+            continue;
+        }
+        let anew = now.filter(|now| before.is_some_and(|before| *now < before));
+        // In the hour of the raise nobody knows which came first, but a container that was made anew for it begins at zero; the
+        // counter of one whose limit was changed goes on.
+        if raised.is_some() && !std::mem::replace(&mut answered, true) {
+            count += anew.unwrap_or_default();
+            continue;
+        }
+        // What was counted before all that is known is long ago.
+        let zero = if all_is_known { now } else { Some(0.0) };
+        let known = before.or(zero).unwrap_or_default();
+        let grown = anew.or(now.map(|now| now - known)).unwrap_or_default();
+        // A counter that began anew within the hour, such as that of an exporter that was, hides here what it had counted.
+        let hidden = at(&within[0]).map_or(0.0, |most| most - known).max(at(&within[1]).unwrap_or_default().round());
+        count += grown.max(hidden);
+    }
+    Kills { count, raised }
 }
 
 /// Since when a limit holds that is higher than the one before; `None` where it was not raised. No limit is higher than any.

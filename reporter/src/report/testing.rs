@@ -47,6 +47,8 @@ pub fn container(project: &str, service: &str) -> Container {
         working_set: Some(160.0 * MIB),
         memory_limit: Some(256.0 * MIB),
         started_at: Some(now() - SignedDuration::from_hours(24 * 20)),
+        restarts: Some(0.0),
+        exit_code: None,
     }
 }
 
@@ -97,6 +99,7 @@ pub fn well() -> Facts {
         host: "pi".into(),
         stack: "nexus".into(),
         docker_wants_sudo: false,
+        docker_silence: None,
         healer: Ok(healer),
         services: Some(Vec::new()),
         incidents: Some(Vec::new()),

@@ -1,5 +1,7 @@
 //! Healthy, degraded or critical, and what that rests on.
 
+mod containers;
+
 use nexus_model::api::PartStatus;
 use nexus_model::{Incident, IncidentState, Refusal};
 use schemars::JsonSchema;
@@ -19,10 +21,10 @@ pub enum Verdict {
     Critical,
 }
 
-/// One reason for the verdict.
+/// One reason for the verdict, or what is worth knowing beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Reason {
-    /// The verdict if it were the only one.
+    /// The verdict if it were the only one; `healthy` for what was ill and is being watched.
     pub verdict: Verdict,
     /// What it is about: a part of Nexus, `PROJECT/SERVICE`, or the name of an alert.
     pub about: String,
@@ -49,6 +51,7 @@ pub fn verdict(facts: &Facts) -> (Verdict, Vec<Reason>, Vec<Part>) {
     reasons.extend(on_hold(facts));
     reasons.extend(incidents(facts));
     reasons.extend(unhealthy(facts));
+    reasons.extend(containers::reasons(facts));
     reasons.extend(alerts(facts));
     reasons.extend(vitals_without_rules(facts));
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict));
@@ -78,10 +81,14 @@ fn parts(facts: &Facts) -> (Vec<Reason>, Vec<Part>) {
     part("exporter", Verdict::Critical, facts.exporter.clone(), "nobody sees what is ill");
     part("prometheus", Verdict::Critical, facts.prometheus.clone(), "no rule is evaluated");
     part("alertmanager", Verdict::Critical, bare(facts.alerts.as_ref().map(drop)), "nobody is told");
+    if let Some(silence) = &facts.docker_silence {
+        part("docker", Verdict::Critical, Err(silence.clone()), "without it nothing of Nexus does: run ./nexus up");
+    }
     if let Ok(status) = &facts.healer {
         part("docker", Verdict::Critical, of(&status.docker), "the healer can neither see nor act");
         if let Some(policy) = &status.policy {
-            part("policy", Verdict::Degraded, of(policy), "the one of before stays in force");
+            let without = "the one of before stays in force: see ./nexus policy check";
+            part("policy", Verdict::Degraded, of(policy).map_err(|why| owners_policy(&why)), without);
         }
         if status.postgres.state != "off" {
             let rows = count(status.journal_pending_rows, "row");
@@ -98,7 +105,17 @@ fn parts(facts: &Facts) -> (Vec<Reason>, Vec<Part>) {
     if let Some(grafana) = &facts.grafana {
         part("grafana", Verdict::Degraded, grafana.clone(), "no dashboard");
     }
+    if facts.docker_silence.is_some() {
+        // What rests on it is not told one by one.
+        found.retain(|reason| reason.about == "docker");
+    }
     (found, parts)
+}
+
+/// The healer tells where the policy is in its container; its owner has it in the folder of Nexus.
+fn owners_policy(why: &str) -> String {
+    let why = why.replace("/etc/nexus/policy/", "policy/");
+    why.strip_prefix("the policy ").map(str::to_owned).unwrap_or(why)
 }
 
 /// Nothing is restarted at all, since many services fell ill together.
@@ -124,6 +141,16 @@ fn incidents(facts: &Facts) -> Vec<Reason> {
 }
 
 fn of_incident(incident: &Incident) -> Reason {
+    let mut found = of_state(incident);
+    // Who has said so knows of it, and is not told again.
+    if let Some(at) = incident.acknowledged_at.filter(|_| found.verdict == Verdict::Critical) {
+        found.verdict = Verdict::Degraded;
+        found.text = format!("{}; acknowledged {}: left alone until it is well or made anew", found.text, local(at));
+    }
+    found
+}
+
+fn of_state(incident: &Incident) -> Reason {
     let name = format!("{}/{}", incident.project, incident.service);
     match incident.state {
         IncidentState::GaveUp if incident.refusal == Some(Refusal::NetworkGone) => {
@@ -145,6 +172,10 @@ fn of_incident(incident: &Incident) -> Reason {
         IncidentState::Blocked => {
             let waits = incident.refusal.map_or("", Refusal::words);
             reason(Verdict::Degraded, &name, format!("{}, {waits}", incident.problem))
+        }
+        IncidentState::Stabilising => {
+            let text = format!("healed, being watched for a while (it was ill: {})", incident.problem);
+            reason(Verdict::Healthy, &name, text)
         }
         _ => reason(Verdict::Degraded, &name, incident.problem.clone()),
     }
@@ -315,6 +346,42 @@ mod tests {
         let (verdict, reasons, _) = super::verdict(&facts);
         assert_eq!(verdict, Verdict::Critical);
         assert_eq!(reasons[0].text, "gave up on others long ago (1): see ./nexus incidents --state gave_up");
+    }
+
+    #[test]
+    fn what_is_healed_and_watched_is_told_and_is_well() {
+        let text = "healed, being watched for a while (it was ill: exited with code 1)";
+        let healed = |f: &mut Facts| f.incidents = Some(vec![incident(IncidentState::Stabilising)]);
+        check(healed, Verdict::Healthy, "photos/web", text);
+    }
+
+    #[test]
+    fn who_has_acknowledged_it_is_not_called_again() {
+        let known = |state| Incident { acknowledged_at: Some(well().at), ..incident(state) };
+        let mut facts = well();
+        facts.incidents = Some(vec![known(IncidentState::GaveUp)]);
+        let (verdict, reasons, _) = super::verdict(&facts);
+        let text = format!(
+            "gave up after 2 attempts; acknowledged {}: left alone until it is well or made anew",
+            local(facts.at)
+        );
+        assert_eq!((verdict, &reasons[0].text), (Verdict::Degraded, &text));
+        // Another one is still told.
+        facts.incidents = Some(vec![known(IncidentState::GaveUp), incident(IncidentState::GaveUp)]);
+        assert_eq!(super::verdict(&facts).0, Verdict::Critical);
+    }
+
+    #[test]
+    fn a_mistake_in_the_policy_is_told_with_the_path_of_its_owner() {
+        let why = "the policy /etc/nexus/policy/healer.yml, line 12: unknown key".to_owned();
+        let mut facts = well();
+        facts.healer.as_mut().unwrap().policy = Some(PartStatus { state: "down".into(), reason: Some(why) });
+        let (verdict, reasons, parts) = super::verdict(&facts);
+        let text =
+            "policy/healer.yml, line 12: unknown key; the one of before stays in force: see ./nexus policy check";
+        assert_eq!((verdict, reasons[0].text.as_str()), (Verdict::Degraded, text));
+        let part = parts.iter().find(|part| part.name == "policy").unwrap();
+        assert_eq!(part.reason.as_deref(), Some("policy/healer.yml, line 12: unknown key"));
     }
 
     #[test]

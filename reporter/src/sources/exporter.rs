@@ -185,6 +185,8 @@ fn container(sample: &Sample<'_>, containers: &mut BTreeMap<String, Container>) 
         "container_memory_rss" => known.memory = Some(value),
         "container_memory_working_set_bytes" => known.working_set = Some(value),
         "container_spec_memory_limit_bytes" => known.memory_limit = Some(value),
+        "docker_container_restarts_total" => known.restarts = Some(value),
+        "docker_container_exit_code" => known.exit_code = Some(value as i64),
         "container_start_time_seconds" => known.started_at = Timestamp::from_second(value as i64).ok(),
         _ => {}
     }
@@ -229,6 +231,7 @@ mod tests {
              docker_container_health{{{labels},health=\"none\"}} 1\ndocker_container_log_bytes{{{labels}}} 7\n\
              docker_container_info{{{labels},restart_policy=\"no\",log_driver=\"json-file\"}} 1\n\
              container_memory_rss{{{labels}}} 5\ncontainer_memory_working_set_bytes{{{labels}}} 6\n\
+             docker_container_restarts_total{{{labels}}} 4\ndocker_container_exit_code{{{labels}}} 78\n\
              container_spec_memory_limit_bytes{{{labels}}} 0\ncontainer_start_time_seconds{{{labels}}} 9\ncontainer_memory_rss{{name=\"gone\"}} 1\n"
         );
         let expected = Container {
@@ -245,6 +248,8 @@ mod tests {
             working_set: Some(6.0),
             memory_limit: Some(0.0),
             started_at: Timestamp::from_second(9).ok(),
+            restarts: Some(4.0),
+            exit_code: Some(78),
         };
         assert_eq!(read(&text).containers, [expected]);
     }

@@ -28,7 +28,7 @@ fn either(queries: &[(&str, &str)], host: &str) -> String {
 }
 
 /// Five minutes: what a person calls "now", and 20 scrapes, so that one that failed does no harm.
-const NOW: [(&str, &str); 9] = [
+const NOW: [(&str, &str); 12] = [
     ("cpu", "1 - avg(sum by (cpu) (rate(node_cpu_seconds_total{mode=~\"idle|iowait\",$H}[5m])))"),
     ("pressure_cpu", "max(rate(node_pressure_cpu_waiting_seconds_total{$H}[5m]))"),
     ("pressure_memory", "max(rate(node_pressure_memory_waiting_seconds_total{$H}[5m]))"),
@@ -38,15 +38,24 @@ const NOW: [(&str, &str); 9] = [
     ("received", "sum(rate(node_network_receive_bytes_total{device!~\"$NOT_OWN\",$H}[5m]))"),
     ("sent", "sum(rate(node_network_transmit_bytes_total{device!~\"$NOT_OWN\",$H}[5m]))"),
     ("service_cpu", "sum by (project, service) (rate(container_cpu_usage_seconds_total{service!=\"\",$H}[5m]))"),
+    ("restarts_lately", "max by (name) (increase(docker_container_restarts_total{$H}[10m])) > 0"),
+    ("restarts_before", "max by (name) (docker_container_restarts_total{$H} offset 10m) > 0"),
+    // By the same container, a minute ago and now.
+    (
+        "created",
+        "max by (name) (docker_container_state{state=\"created\",$H} == 1 and docker_container_state{state=\"created\",$H} offset 1m == 1)",
+    ),
     ("up", "vector(1)"),
 ];
 
 /// Recreated containers have other ids, so ids are aggregated away.
-const HOURLY: [(&str, &str); 7] = [
+const HOURLY: [(&str, &str); 9] = [
     ("memory", "max by (project, service) (container_memory_rss{service!=\"\",$H})"),
     ("working_set", "max by (project, service) (container_memory_working_set_bytes{service!=\"\",$H})"),
     ("limit", "max by (project, service) (container_spec_memory_limit_bytes{service!=\"\",$H})"),
     ("oom", "max by (project, service) (container_oom_events_total{service!=\"\",$H})"),
+    ("oom_most", "max by (project, service) (max_over_time(container_oom_events_total{service!=\"\",$H}[1h])) > 0"),
+    ("oom_grown", "max by (project, service) (increase(container_oom_events_total{service!=\"\",$H}[1h])) > 0"),
     ("reads", "sum by (project, service) (container_fs_reads_bytes_total{service!=\"\",$H})"),
     ("log", "max by (name) (docker_container_log_bytes{$H})"),
     ("written", "max by (device) (nexus_ext4_lifetime_written_bytes_total{$H})"),
@@ -105,6 +114,9 @@ fn take_now(measured: &mut Measured, Instant { mut metric, value: (_, text) }: I
         "swap_in" => measured.swap_in = Some(value),
         "received" => measured.network_received = Some(value),
         "sent" => measured.network_sent = Some(value),
+        "restarts_lately" => _ = measured.restarts_lately.insert(label("name"), value),
+        "restarts_before" => _ = measured.restarts_before.insert(label("name"), value),
+        "created" => _ = measured.created.insert(label("name")),
         "service_cpu" => _ = measured.service_cpu.insert((label("project"), label("service")), value),
         _ => {}
     }
@@ -121,6 +133,8 @@ fn take_hourly(measured: &mut Measured, Range { mut metric, values }: Range) {
         "working_set" => _ = measured.service_working_set.insert(service(), series),
         "limit" => _ = measured.service_limit.insert(service(), series),
         "oom" => _ = measured.service_oom.insert(service(), series),
+        "oom_most" => _ = measured.service_oom_most.insert(service(), series),
+        "oom_grown" => _ = measured.service_oom_grown.insert(service(), series),
         "reads" => _ = measured.service_reads.insert(service(), series),
         "log" => _ = measured.log_bytes.insert(label("name"), series),
         "written" => _ = measured.written.insert(label("device"), series),
@@ -145,12 +159,14 @@ mod tests {
     fn answers_are_sorted_by_what_they_are() {
         let mut measured = Measured::default();
         let now = r#"[{"metric":{"what":"cpu"},"value":[1.5,"0.25"]},{"metric":{"what":"pressure_io"},"value":[1,"NaN"]},
+            {"metric":{"what":"restarts_lately","name":"web"},"value":[1,"3"]},{"metric":{"what":"created","name":"cron"},"value":[1,"1"]},
             {"metric":{"what":"service_cpu","project":"photos","service":"web"},"value":[1,"0.5"]}]"#;
         for found in serde_json::from_str::<Vec<Instant>>(now).unwrap() {
             take_now(&mut measured, found);
         }
         assert_eq!((measured.cpu, measured.pressure_io), (Some(0.25), None));
         assert_eq!(measured.service_cpu[&("photos".to_owned(), "web".to_owned())], 0.5);
+        assert_eq!((measured.restarts_lately["web"], measured.created.contains("cron")), (3.0, true));
         let limit =
             r#"[{"metric":{"what":"limit","project":"photos","service":"web"},"values":[[3600,"0"],[7200,"64"]]}]"#;
         for found in serde_json::from_str::<Vec<Range>>(limit).unwrap() {

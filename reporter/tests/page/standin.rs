@@ -58,6 +58,7 @@ pub fn app_of(base: &str) -> App {
         history: HistorySource::None,
         procfs: "/proc".into(),
         docker_wants_sudo: false,
+        docker_socket: None,
     };
     let telegram = Telegram::On(Bot::new("http://127.0.0.1:1", "1:a", "-100"));
     let notifier = Notifier::new(base.parse().unwrap(), "raspberrypi".into(), telegram, None).unwrap();

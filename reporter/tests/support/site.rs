@@ -60,6 +60,7 @@ impl Site {
             history: HistorySource::None,
             procfs: "/proc".into(),
             docker_wants_sudo: false,
+            docker_socket: None,
         };
         let own = Own::new(&database.url(), Some(password.path().to_owned())).unwrap();
         let reader = reader(database, &password, Bounds::default());

@@ -5,7 +5,7 @@ use nexus_model::plain::plain;
 
 use super::{Drawn, Place, charts, date, layout, moment, service_link};
 use crate::{
-    render::text::{by_themselves, trend_words, value},
+    render::text::{by_themselves, state, trend_words, value},
     report::{
         FilesystemReport, Healed, IncidentReport, Recommendation, Report, ServiceReport, Verdict, VitalReport,
         format::{bytes, count, percent},
@@ -187,7 +187,7 @@ fn incidents(all: &[IncidentReport], report: &Report) -> Markup {
                         }
                         ": " (plain(&incident.problem))
                     }
-                    (plain(&incident.state.replace('_', " "))) ", " (moment(incident.opened_at, report.at)) ", "
+                    (plain(&state(incident))) ", " (moment(incident.opened_at, report.at)) ", "
                     (count(incident.attempts, "attempt"))
                     @if let Some(cause) = &incident.cause { p { strong { "Cause: " } (plain(cause)) } }
                     @if let Some(waits) = &incident.waits { p { strong { "Nothing is done just now: " } (plain(waits)) } }

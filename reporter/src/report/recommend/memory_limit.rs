@@ -92,7 +92,7 @@ fn days(days: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::facts::{History, MemoryUse};
+    use crate::report::facts::{History, MemoryUse, Series};
     use crate::report::testing::{MIB, hourly, name, well};
 
     /// The memory of photos/web, which has a limit of 256 MiB, for so many hours.
@@ -144,6 +144,34 @@ mod tests {
         // One that begins later began at zero.
         facts.measured.service_oom = [(name("photos", "web"), hourly(1, |_| 1.0))].into();
         assert_eq!(recommend(&facts)[0].evidence[0], "the kernel killed a process of it for memory once in 4 hours");
+    }
+
+    #[test]
+    fn a_counter_that_begins_anew_hides_no_kill() {
+        let service = || name("photos", "web");
+        // The counter at the full hours; the most that it was, and how much it grew, within the last hour.
+        let of = |counter: &[f64], most: f64, grown: f64| {
+            let hours = counter.len();
+            let last = |value: f64| Series(hourly(hours, |_| value).0.into_iter().skip(hours - 1).collect());
+            let mut facts = used(hours, 100.0);
+            facts.measured.service_oom = [(service(), hourly(hours, |hour| counter[hour]))].into();
+            facts.measured.service_oom_most = [(service(), last(most))].into();
+            facts.measured.service_oom_grown = [(service(), last(grown))].into();
+            recommend(&facts).into_iter().next().map(|it| it.evidence[0].clone())
+        };
+        let told =
+            |often: &str, when: &str| Some(format!("the kernel killed a process of it for memory {often} in {when}"));
+        // Killed within the last hour, then the exporter was made anew.
+        assert_eq!(of(&[0.0], 1.0, 0.0), told("once", "the last hour"));
+        assert_eq!(of(&[0.0, 0.0, 0.0], 1.0, 1.02), told("once", "2 hours"));
+        // As much as before again.
+        assert_eq!(of(&[0.0, 1.0, 1.0], 1.0, 1.02), told("2 times", "2 hours"));
+        // What is counted already counts once.
+        assert_eq!(of(&[0.0, 0.0, 1.0], 1.0, 1.02), told("once", "2 hours"));
+        assert_eq!(of(&[0.0, 1.0, 1.0], 1.0, 0.0), told("once", "2 hours"));
+        assert_eq!(of(&[0.0, 2.0, 0.0], 2.0, 0.0), told("2 times", "2 hours"));
+        // Nothing was killed.
+        assert_eq!(of(&[0.0, 0.0, 0.0], 0.0, 0.0), None);
     }
 
     #[test]

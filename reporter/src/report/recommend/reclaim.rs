@@ -12,8 +12,9 @@ const FULL: f64 = 0.75;
 /// Leaves what Nexus built for itself, which carries this label (setup/images.sh): its builder, which no container uses but while it
 /// builds, takes long to be made again.
 const PRUNE_IMAGES: &str = "docker image prune --all --filter 'label!=nexus.content'";
-/// Docker tells a sum over all images: how much of it is Nexus' own only Docker can be asked.
-const OWN_IMAGES: &str = "what Nexus built for itself counts in that and stays, such as its builder of some GiB: docker image ls \
+/// Docker 29 tells a sum over all images: how much of it is Nexus' own only Docker can be asked. From older ones the exporter has a list
+/// and leaves them out.
+const OWN_IMAGES: &str = "what Nexus built for itself stays, such as its builder of some GiB; from Docker 29 on it counts in that: docker image ls \
     --filter label=nexus.content shows how much it is";
 
 pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
@@ -52,7 +53,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         evidence.push(care.to_owned());
         let is_images = it.kind == "images";
         evidence.extend(is_images.then(|| OWN_IMAGES.to_owned()));
-        let without = if is_images { ", less what of that Nexus built for itself" } else { "" };
+        let without = if is_images { ", less what of that Nexus built for itself (from Docker 29 on)" } else { "" };
         Some(Recommendation {
             id: Kind::Reclaim.id(&[it.kind.as_str()]),
             kind: Kind::Reclaim,
@@ -88,7 +89,7 @@ mod tests {
     fn what_nobody_uses_is_told_once_it_is_much() {
         let found = recommend(&disk("images", 2.0 * GIB));
         assert_eq!(found[0].evidence[0], "2.0 GiB of 4.0 GiB are not in use (7 of 10)");
-        let gain = "up to 2.0 GiB of disk, less what of that Nexus built for itself";
+        let gain = "up to 2.0 GiB of disk, less what of that Nexus built for itself (from Docker 29 on)";
         assert_eq!((found[0].gain.as_str(), found[0].urgency), (gain, Urgency::Sometime));
         assert_eq!(recommend(&disk("images", 400.0 * MIB)), []);
         assert_eq!(recommend(&disk("containers", 2.0 * GIB)), []);
