@@ -526,7 +526,7 @@ mod tests {
         ] {
             let incident = standing.incident.as_mut().unwrap();
             (incident.state, incident.refusal) = (state, refusal);
-            let text = why_text(&standing, Timestamp::UNIX_EPOCH, Paint::NONE);
+            let text = why_text(&standing, &[], Timestamp::UNIX_EPOCH, Paint::NONE);
             assert_eq!(text.lines().next(), Some(&*format!("photos/web {told}")));
         }
         let mut well = blocked();
@@ -551,7 +551,7 @@ mod tests {
         detail.service.stuck = Some("Docker restarts it again and again: 22 times, last with exit code 3".into());
         let container = &mut detail.service.containers[0];
         (container.state, container.restart_count) = ("restarting".into(), 22);
-        let text = why_text(&detail, Timestamp::UNIX_EPOCH, Paint::NONE);
+        let text = why_text(&detail, &[], Timestamp::UNIX_EPOCH, Paint::NONE);
         for part in [
             "photos/web is not well: Docker restarts it again and again: 22 times, last with exit code 3\n",
             "container   photos-web-1: restarting, health unhealthy, restarted 22 times by Docker\n",
@@ -562,11 +562,11 @@ mod tests {
         assert!(!text.contains("heal on"), "{text}");
         // What an incident is open for may be healed as well.
         detail.incident = blocked().incident;
-        let text = why_text(&detail, Timestamp::UNIX_EPOCH, Paint::NONE);
+        let text = why_text(&detail, &[], Timestamp::UNIX_EPOCH, Paint::NONE);
         assert!(text.contains("now         Docker restarts it again and again") && text.contains("heal on"), "{text}");
         // Without the sentence, as an older healer answers.
         (detail.incident, detail.service.stuck) = (None, None);
-        let text = why_text(&detail, Timestamp::UNIX_EPOCH, Paint::NONE);
+        let text = why_text(&detail, &[], Timestamp::UNIX_EPOCH, Paint::NONE);
         assert!(text.starts_with("photos/web is not well: Docker is restarting it\n"), "{text}");
     }
 

@@ -149,6 +149,7 @@ mod tests {
             incident: None,
             paused_until: None,
             today: None,
+            stuck: None,
         };
         let run = [
             service("media", "player", None),
