@@ -175,8 +175,9 @@ else
     outside=$((port + 1))
     printf 'http://127.0.0.1:%s/ping/0195b0c4\n' "$outside" >"$tmp/watchdog_url"
     sed "s|/run/secrets/watchdog_url|$tmp/watchdog_url|" "$tmp/quiet/alertmanager.yml" >"$tmp/quiet/watched.yml"
-    # Says nothing, so it is asked again: what is asked first is looked at.
-    busybox nc -l -p "$outside" >"$tmp/pinged" 2>&1 &
+    # Says nothing, and does not hang up either: its input has no end. Who hangs up at once may be left before anything was asked.
+    mkfifo "$tmp/never"
+    busybox nc -l -p "$outside" <>"$tmp/never" >"$tmp/pinged" 2>&1 &
     listener=$!
     alertmanager --config.file="$tmp/quiet/watched.yml" --storage.path="$tmp/watched" --web.listen-address="127.0.0.1:$((port + 2))" \
         --cluster.listen-address= --log.level=error >"$tmp/watching" 2>&1 &
