@@ -69,7 +69,9 @@ pub async fn every_metric_of_the_rules_exists(stack: &Stack) -> Result<()> {
     // What is ill and stays so: what is healed may be well again before Prometheus has looked once.
     let down =
         Service::new("down").heal("false").field("restart", json!("no")).label(nexus_model::labels::EXPECTED, "true");
-    let services = [down.without_health(), Service::new("unhealthy").heal("false").always_ill()];
+    let needs = Service::new("needs").heal("false").label(nexus_model::labels::DEPENDS_ON, "unhealthy");
+    let ill = Service::new("unhealthy").heal("false").always_ill();
+    let services = [down.without_health(), needs.without_health(), ill];
     let project = Project::up(stack, "left-ill", &services).await?;
     project.exec("down", "echo 3 > /tmp/exit").await?;
     let asked: BTreeSet<String> = rules.iter().flat_map(|rule| metrics(&rule.query)).collect();
