@@ -405,7 +405,6 @@ pub fn one_line(error: &clap::Error) -> String {
     format!("{}: --help tells what there is", message.trim_start_matches("error: "))
 }
 
-/// `90`, `90s` or `5m`.
 /// Telegram's number of a chat; groups have negative ones.
 fn chat(text: &str) -> Result<i64, String> {
     text.parse().map_err(|_| {
@@ -413,6 +412,7 @@ fn chat(text: &str) -> Result<i64, String> {
     })
 }
 
+/// `90`, `90s` or `5m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, factor) = match text.strip_suffix('m') {
         Some(minutes) => (minutes, 60),

@@ -269,9 +269,12 @@ fn gist(evidence: &Evidence) -> Option<String> {
     match evidence.kind {
         EvidenceKind::Inspect => {
             let field = |name: &str| body.get(name).filter(|value| !value.is_null()).map(scalar);
-            let mut words = vec![field("state")?];
+            let state = field("state")?;
+            let runs = state == "running";
+            let mut words = vec![state];
             words.extend(field("health").filter(|health| health != "none"));
-            words.extend(field("exit_code").map(|code| format!("exit code {code}")));
+            // While it runs it has none yet.
+            words.extend(field("exit_code").filter(|_| !runs).map(|code| format!("exit code {code}")));
             words.extend(field("oom_killed").filter(|killed| killed == "true").map(|_| "killed for memory".to_owned()));
             words.extend(field("restart_count").map(|times| format!("restarted by Docker: {times}")));
             words.extend(field("error").filter(|error| error != "-"));
@@ -281,7 +284,8 @@ fn gist(evidence: &Evidence) -> Option<String> {
             let last = body.get("probes")?.as_array()?.last()?.clone();
             Some(indented(&Value::Array(vec![last]), 2))
         }
-        EvidenceKind::Logs => match body.get("lines").and_then(Value::as_array) {
+        EvidenceKind::Logs => match body.get("lines").and_then(Value::as_array).map(Vec::as_slice) {
+            Some([]) => Some("  empty\n".to_owned()),
             Some(lines) => {
                 let last = lines.iter().skip(lines.len().saturating_sub(GIST_LINES));
                 Some(last.map(|line| format!("  {}\n", scalar(line))).collect())
@@ -513,7 +517,9 @@ pub mod tests {
             json!({"state": "exited", "health": "none", "exit_code": 137, "oom_killed": true, "restart_count": 2, "error": "", "id": "x"}),
             Some("  exited, exit code 137, killed for memory, restarted by Docker: 2\n"),
         );
+        check(EvidenceKind::Inspect, json!({"state": "running", "exit_code": 0}), Some("  running\n"));
         check(EvidenceKind::Inspect, json!({"error": "gone"}), None);
+        check(EvidenceKind::Logs, json!({"lines": []}), Some("  empty\n"));
         check(EvidenceKind::Logs, json!({"lines": ["a", "b", "c", "d"]}), Some("  b\n  c\n  d\n"));
         check(EvidenceKind::Logs, json!({"error": "no log"}), Some("  error: no log\n"));
         check(
