@@ -68,7 +68,7 @@ fn name_of(service: &ServiceView) -> String {
 
 /// Services of the stack itself can't be switched and would only be in the way.
 fn foreign(services: &[ServiceView]) -> Vec<&ServiceView> {
-    let mut foreign: Vec<_> = services.iter().filter(|service| service.refusal != Some(Refusal::OwnStack)).collect();
+    let mut foreign: Vec<_> = services.iter().filter(|service| !service.is_own()).collect();
     foreign.sort_by(|a, b| (&a.project, &a.service).cmp(&(&b.project, &b.service)));
     foreign
 }
@@ -133,10 +133,10 @@ pub fn source_words(source: ModeSource) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn service(project: &str, name: &str, mode: Mode, refusal: Option<Refusal>) -> ServiceView {
+    pub fn service(project: &str, name: &str, mode: Mode, refusal: Option<Refusal>) -> ServiceView {
         ServiceView {
             project: project.into(),
             service: name.into(),

@@ -5,8 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow};
-use nexus_model::Refusal;
-use nexus_model::api::{ServiceList, ServiceView};
+use nexus_model::api::{ServiceList, ServiceView, called};
 
 use crate::home::Home;
 use crate::http::{HttpError, Part};
@@ -43,47 +42,31 @@ pub async fn resolve(healer: &Part, name: &ServiceName) -> Result<OneService> {
 }
 
 /// Those of Nexus itself at the end: they are seldom meant.
-async fn known(healer: &Part) -> Result<Vec<Known>, HttpError> {
+async fn known(healer: &Part) -> Result<Vec<ServiceView>, HttpError> {
     let list: ServiceList = healer.get("/api/v1/services", &[]).await?;
-    let mut all: Vec<Known> = list.services.into_iter().map(Known::from).collect();
-    all.sort_by_key(|it| it.is_own);
+    let mut all = list.services;
+    all.sort_by_key(ServiceView::is_own);
     Ok(all)
 }
 
-#[derive(Clone, Debug)]
-struct Known {
-    project: String,
-    service: String,
-    is_own: bool,
+fn whole(view: &ServiceView) -> String {
+    format!("{}/{}", view.project, view.service)
 }
 
-impl From<ServiceView> for Known {
-    fn from(view: ServiceView) -> Known {
-        Known { is_own: view.refusal == Some(Refusal::OwnStack), project: view.project, service: view.service }
-    }
+fn list<'a>(all: impl IntoIterator<Item = &'a ServiceView>) -> String {
+    all.into_iter().map(whole).collect::<Vec<_>>().join(", ")
 }
 
-impl Known {
-    fn name(&self) -> String {
-        format!("{}/{}", self.project, self.service)
-    }
-}
-
-fn list<'a>(all: impl IntoIterator<Item = &'a Known>) -> String {
-    all.into_iter().map(Known::name).collect::<Vec<_>>().join(", ")
-}
-
-/// The one service of that name; of Nexus' own only where no other is called so.
-fn only(known: &[Known], name: &str) -> Result<OneService> {
-    let called = |own: bool| known.iter().filter(|it| it.service == name && it.is_own == own).collect::<Vec<_>>();
-    let found = Some(called(false)).filter(|found| !found.is_empty()).unwrap_or_else(|| called(true));
+/// The one service of that name.
+fn only(known: &[ServiceView], name: &str) -> Result<OneService> {
+    let found = called(known, name);
     match &found[..] {
         [one] => Ok(OneService { project: one.project.clone(), service: one.service.clone() }),
-        [] if known.iter().all(|it| it.is_own) => {
+        [] if known.iter().all(ServiceView::is_own) => {
             Err(anyhow!("there is no service {name}, nor any other: no Docker Compose project runs here"))
         }
         [] => {
-            let of_project: Vec<&Known> = known.iter().filter(|it| it.project == name).collect();
+            let of_project: Vec<&ServiceView> = known.iter().filter(|it| it.project == name).collect();
             if !of_project.is_empty() {
                 return Err(anyhow!("{name} is a project: name one of {}", list(of_project)));
             }
@@ -92,9 +75,10 @@ fn only(known: &[Known], name: &str) -> Result<OneService> {
                 Some(near) => {
                     Err(anyhow!("no service \"{name}\"; {}", meant(list(known.iter().filter(|it| it.service == near)))))
                 }
-                None => {
-                    Err(anyhow!("there is no service {name}; there are {}", list(known.iter().filter(|it| !it.is_own))))
-                }
+                None => Err(anyhow!(
+                    "there is no service {name}; there are {}",
+                    list(known.iter().filter(|it| !it.is_own()))
+                )),
             }
         }
         several => Err(anyhow!("several services are called {name}: name one of {}", list(several.iter().copied()))),
@@ -120,14 +104,14 @@ pub fn or_nearest<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> 
 }
 
 /// What is said of a name that there is not: `None` where there is, or where nothing is called like it.
-fn mistyped(known: &[Known], project: Option<&str>, service: Option<&str>) -> Option<String> {
+fn mistyped(known: &[ServiceView], project: Option<&str>, service: Option<&str>) -> Option<String> {
     let projects = || known.iter().map(|it| it.project.as_str());
     match (project, service) {
         (Some(project), Some(service)) => {
             if known.iter().any(|it| it.project == project && it.service == service) {
                 return None;
             }
-            let names: Vec<String> = known.iter().map(Known::name).collect();
+            let names: Vec<String> = known.iter().map(whole).collect();
             let asked = format!("{project}/{service}");
             let near = nearest(&asked, names.iter().map(String::as_str))?;
             Some(format!("no service \"{asked}\"; {}", meant(near)))
@@ -172,23 +156,20 @@ pub async fn hint(home: &Home, project: Option<&str>, service: Option<&str>) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use nexus_model::{Mode, Refusal};
 
-    fn known() -> Vec<Known> {
-        let of = |(project, service, is_own): (&str, &str, bool)| Known {
-            project: project.into(),
-            service: service.into(),
-            is_own,
-        };
-        [
-            ("photos", "web", false),
-            ("blog", "web", false),
-            ("blog", "db", false),
-            ("nexus", "healer", true),
-            ("nexus", "db", true),
+    use super::*;
+    use crate::heal::tests::service;
+
+    fn known() -> Vec<ServiceView> {
+        let of = |project: &str, name: &str, refusal| service(project, name, Mode::Shadow, refusal);
+        vec![
+            of("photos", "web", None),
+            of("blog", "web", None),
+            of("blog", "db", None),
+            of("nexus", "healer", Some(Refusal::OwnStack)),
+            of("nexus", "db", Some(Refusal::OwnStack)),
         ]
-        .map(of)
-        .to_vec()
     }
 
     #[test]

@@ -234,7 +234,7 @@ fn standing(incident: &Incident) -> String {
 /// What a person can type.
 fn commands(detail: &ServiceDetail, name: &str) -> Vec<String> {
     let mut commands = Vec::new();
-    if detail.service.refusal == Some(Refusal::OwnStack) {
+    if detail.service.is_own() {
         return commands;
     }
     if let Some(incident) = &detail.incident {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nexus_model::Refusal;
 use nexus_model::api::{PolicyExplanation, ServiceList, ServiceView};
 use nexus_policy::{Policy, explain};
 
@@ -31,7 +30,7 @@ pub fn check(path: &Path, shown: &str) -> Result<String> {
 /// What the file names and nothing that runs is called: a warning, since a project may be down.
 pub fn unknown(policy: &Policy, services: &[ServiceView]) -> Vec<String> {
     let names: BTreeSet<&str> = services.iter().map(|it| it.project.as_str()).collect();
-    let own = services.iter().filter(|it| it.refusal == Some(Refusal::OwnStack));
+    let own = services.iter().filter(|it| it.is_own());
     let own: BTreeSet<&str> = own.map(|it| it.project.as_str()).collect();
     let there_are = |names: &BTreeSet<&str>| {
         let shown: Vec<&str> = names.difference(&own).copied().collect();
@@ -134,23 +133,14 @@ pub fn text(explained: &PolicyExplanation) -> String {
 #[cfg(test)]
 mod tests {
     use nexus_model::api::{ExplainedLabel, ExplainedValue, PartStatus};
+    use nexus_model::{Mode, Refusal};
 
     use super::*;
+    use crate::heal::tests::service;
 
     #[test]
     fn what_the_file_names_and_nothing_is_called_is_a_warning() {
-        let service = |project: &str, service: &str, refusal: Option<Refusal>| ServiceView {
-            project: project.into(),
-            service: service.into(),
-            mode: nexus_model::Mode::Shadow,
-            mode_source: nexus_model::api::ModeSource::PolicyDefault,
-            refusal,
-            containers: Vec::new(),
-            incident: None,
-            paused_until: None,
-            today: None,
-            stuck: None,
-        };
+        let service = |project: &str, name: &str, refusal| service(project, name, Mode::Shadow, refusal);
         let run = [
             service("media", "player", None),
             service("nexus", "healer", Some(Refusal::OwnStack)),

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use nexus_model::api::ServiceView;
 use nexus_model::shadow::ShadowRecord;
-use nexus_model::{Incident, Mode, Outcome, Refusal};
+use nexus_model::{Incident, Mode, Outcome};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -374,7 +374,7 @@ fn services(facts: &Facts) -> Option<Vec<ServiceReport>> {
         facts.containers.iter().flatten().filter(of).collect::<Vec<_>>()
     };
     let mut all: Vec<ServiceReport> = if let Some(services) = &facts.services {
-        let not_ours = services.iter().filter(|service| service.refusal != Some(Refusal::OwnStack));
+        let not_ours = services.iter().filter(|service| !service.is_own());
         let report = not_ours.map(|view| ServiceReport {
             project: view.project.clone(),
             service: view.service.clone(),

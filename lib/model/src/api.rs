@@ -87,6 +87,20 @@ pub struct ContainerView {
     pub restart_count: i64,
 }
 
+impl ServiceView {
+    /// A service of Nexus itself.
+    pub fn is_own(&self) -> bool {
+        self.refusal == Some(Refusal::OwnStack)
+    }
+}
+
+/// The services of that name. Those of Nexus itself are seldom meant: only where no other is called so.
+pub fn called<'a>(services: &'a [ServiceView], name: &str) -> Vec<&'a ServiceView> {
+    let all: Vec<&ServiceView> = services.iter().filter(|view| view.service == name).collect();
+    let is_foreign = |view: &&&ServiceView| !view.is_own();
+    if all.iter().any(|view| !view.is_own()) { all.iter().filter(is_foreign).copied().collect() } else { all }
+}
+
 /// `GET /api/v1/services`, and the answer to `PUT /api/v1/heal` with the affected services only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceList {

@@ -1,9 +1,6 @@
 //! Services as an agent names them: with their project, or alone where only one is called so, as on the command line.
 
-use nexus_model::{
-    Refusal,
-    api::{ServiceList, ServiceView},
-};
+use nexus_model::api::{ServiceList, ServiceView, called};
 
 use super::Tools;
 
@@ -21,13 +18,8 @@ impl Tools {
     }
 }
 
-/// Those of Nexus itself are seldom meant: only where no other is called so.
 fn only(services: &[ServiceView], service: &str) -> Result<(String, String), String> {
-    let called = |own: bool| {
-        let is_meant = |it: &&ServiceView| it.service == service && (it.refusal == Some(Refusal::OwnStack)) == own;
-        services.iter().filter(is_meant).map(|it| it.project.as_str()).collect::<Vec<_>>()
-    };
-    let found = Some(called(false)).filter(|found| !found.is_empty()).unwrap_or_else(|| called(true));
+    let found: Vec<&str> = called(services, service).iter().map(|it| it.project.as_str()).collect();
     match &found[..] {
         [project] => Ok(((*project).to_owned(), service.to_owned())),
         [] => Err(format!("there is no service {}: the tool `services` lists them", service.escape_debug())),
@@ -39,6 +31,8 @@ fn only(services: &[ServiceView], service: &str) -> Result<(String, String), Str
 
 #[cfg(test)]
 mod tests {
+    use nexus_model::Refusal;
+
     use super::*;
     use crate::report::testing::view;
 

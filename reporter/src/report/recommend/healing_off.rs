@@ -16,7 +16,7 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         let is_it = |it: &&nexus_model::api::ServiceView| it.project == record.project && it.service == record.service;
         let Some(view) = facts.services.iter().flatten().find(is_it) else { continue };
         let helps = record.would_have_helped >= LEAST_HELPED && record.would_have_helped > record.would_not_have_helped;
-        if view.mode != Mode::Shadow || !helps || view.refusal == Some(Refusal::OwnStack) {
+        if view.mode != Mode::Shadow || !helps || view.is_own() {
             continue;
         }
         let name = format!("{}/{}", record.project, record.service);
