@@ -41,10 +41,7 @@ pub fn words(why: Refusal, containers: &[ContainerFacts], now: Timestamp) -> Str
 
 fn told(container: &Container, now: Timestamp) -> Option<String> {
     let is_older_than = |at: Option<Timestamp>, age| at.is_some_and(|at| now.duration_since(at) >= age);
-    let restarts = match container.restart_count {
-        ..=1 => "once".to_owned(),
-        count => format!("{count} times"),
-    };
+    let restarts = container.restart_count;
     match container.status {
         Status::Restarting => {
             let code = container.exit_code;
@@ -53,13 +50,16 @@ fn told(container: &Container, now: Timestamp) -> Option<String> {
                 meaning => meaning,
             };
             let why = docker_says(container).unwrap_or_else(|| "its log says why".to_owned());
-            Some(format!("Docker restarts it again and again: {restarts}, last with exit code {code}{meaning}; {why}"))
+            // Of the first no one can say that there will be more.
+            let often = match restarts {
+                ..=1 => "Docker is restarting it, it ended".to_owned(),
+                _ => format!("Docker restarts it again and again: {restarts} times, last"),
+            };
+            Some(format!("{often} with exit code {code}{meaning}; {why}"))
         }
-        Status::Running
-            if container.restart_count >= AGAIN_AND_AGAIN && !is_older_than(container.started_at, YOUNG_RUN) =>
-        {
+        Status::Running if restarts >= AGAIN_AND_AGAIN && !is_older_than(container.started_at, YOUNG_RUN) => {
             Some(format!(
-                "Docker restarts it again and again: {restarts}, and it runs at the moment; its log says why it ended"
+                "Docker restarts it again and again: {restarts} times, and it runs at the moment; its log says why it ended"
             ))
         }
         Status::Created if container.started_at.is_none() && is_older_than(container.created_at, MAY_BE_STARTING) => {
@@ -136,7 +136,7 @@ mod tests {
             loops(78, 22),
             Some(&told("22 times, last with exit code 78 (by custom: its configuration is wrong); its log says why")),
         );
-        check(loops(3, 1), Some(&told("once, last with exit code 3; its log says why")));
+        check(loops(3, 1), Some("Docker is restarting it, it ended with exit code 3; its log says why"));
         check(loops(139, 2), Some(&told("2 times, last with exit code 139 (segmentation fault); its log says why")));
         let error = "port is already allocated".to_owned();
         check(
@@ -151,7 +151,7 @@ mod tests {
         check(exited(78), None);
         // Of several the one that is meant is named.
         let two = [seen(container()), seen(Container { name: "shop-web-2".into(), ..loops(3, 1) })];
-        assert!(of(&two, at(0).wall).unwrap().starts_with("shop-web-2: Docker restarts it again"));
+        assert!(of(&two, at(0).wall).unwrap().starts_with("shop-web-2: Docker is restarting it"));
         // That healing keeps out of it is said where it is told why nothing is done.
         let words = words(Refusal::DockerRestarting, &two, at(0).wall);
         assert!(
