@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_docker::{Container, Health, Snapshot, Status};
-use nexus_model::{IncidentState, Mode, Refusal, ServiceKey, labels};
+use nexus_docker::{Container, Health, SaidBy, Snapshot, Status};
+use nexus_model::{IncidentState, Mode, Refusal, ServiceKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -29,9 +29,6 @@ pub const SETTLES: SignedDuration = SignedDuration::from_secs(10);
 
 /// Services looked at for one. A project has some dozens; labels are anybody's text.
 const MOST: usize = 64;
-
-/// Compose's word for what is only run once.
-const COMPLETED: &str = "service_completed_successfully";
 
 /// Why a service needs another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,21 +81,12 @@ pub struct World<'a> {
 /// What one container needs.
 pub fn needs(container: &Container, snapshot: &Snapshot) -> BTreeMap<ServiceKey, Link> {
     let mut needs = BTreeMap::new();
-    let text = |name| container.labels.get(name).map_or("", String::as_str);
-    for entry in text(labels::DEPENDS_ON).split(',').map(str::trim).filter(|entry| !entry.is_empty()).take(MOST) {
-        let (project, service) = entry.split_once('/').unwrap_or((container.project(), entry));
-        needs.insert(ServiceKey::new(project, service), Link::Label);
-    }
-    for entry in text(labels::COMPOSE_DEPENDS_ON).split(',').map(str::trim).filter(|entry| !entry.is_empty()).take(MOST)
-    {
-        let mut parts = entry.split(':');
-        let (service, condition) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        // It has done its work before the other was started, and is not needed since.
-        if condition == COMPLETED {
-            continue;
-        }
-        let restart = parts.next().is_some_and(|word| word.eq_ignore_ascii_case("true"));
-        needs.insert(ServiceKey::new(container.project(), service), Link::DependsOn { restart });
+    for need in nexus_docker::needs(&container.labels) {
+        match need.by {
+            SaidBy::Label => needs.insert(need.key, Link::Label),
+            SaidBy::Compose { restart } => needs.insert(need.key, Link::DependsOn { restart }),
+            SaidBy::Once => None,
+        };
     }
     if let Some(parent) = network_parent(container).and_then(|id| snapshot.containers.get(id))
         && let Some(key) = parent.container.key()
@@ -110,10 +98,8 @@ pub fn needs(container: &Container, snapshot: &Snapshot) -> BTreeMap<ServiceKey,
 
 /// What has to have done its work before a container is started, as Compose knows it.
 pub fn needed_once(container: &Container) -> BTreeSet<ServiceKey> {
-    let text = container.labels.get(labels::COMPOSE_DEPENDS_ON).map_or("", String::as_str);
-    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).take(MOST);
-    let once = entries.filter(|entry| entry.split(':').nth(1) == Some(COMPLETED));
-    once.map(|entry| ServiceKey::new(container.project(), entry.split(':').next().unwrap_or_default())).collect()
+    let once = nexus_docker::needs(&container.labels).into_iter().filter(|need| need.by == SaidBy::Once);
+    once.map(|need| need.key).collect()
 }
 
 /// The id of the container in whose network this one lives.
@@ -365,6 +351,8 @@ pub fn to_follow(key: &ServiceKey, snapshot: &Snapshot, cases: &BTreeMap<Service
 mod tests {
     use nexus_docker::{StopCause, Watched};
     use proptest::prelude::*;
+
+    use nexus_model::labels;
 
     use super::*;
     use crate::testing::{at, case, container, key, wall};

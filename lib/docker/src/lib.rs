@@ -11,6 +11,7 @@ mod disk;
 mod events;
 mod history;
 mod images;
+mod needs;
 mod plain;
 mod track;
 mod watcher;
@@ -20,5 +21,6 @@ pub use container::{Container, Health, Healthcheck, Probe, Published, RestartPol
 pub use disk::{DiskReport, DiskSchedule, DiskUsage, DiskWalk, DiskWatcher, Usage};
 pub use events::EventCounts;
 pub use images::{ImageTimes, ImageWatcher};
+pub use needs::{Need, SaidBy, needs};
 pub use track::{SIGNAL_WORKS_WITHIN, StopCause};
 pub use watcher::{Earlier, Snapshot, WatchOptions, Watched, Watcher};

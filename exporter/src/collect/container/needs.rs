@@ -5,36 +5,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nexus_docker::SaidBy;
 use nexus_model::ServiceKey;
-use nexus_model::labels::{COMPOSE_DEPENDS_ON, COMPOSE_PROJECT, COMPOSE_SERVICE, DEPENDS_ON, is_name};
+use nexus_model::labels::{COMPOSE_PROJECT, COMPOSE_SERVICE, is_name};
 
 /// Each makes a series, and labels are anybody's text. A service needs one or two others.
 const MOST: usize = 16;
-/// Compose's word for what is only run once, before the other is started: not needed since.
-const COMPLETED: &str = "service_completed_successfully";
 
-/// Compose's `depends_on`, and the label `nexus.depends_on`. Nothing needs itself.
+/// What is needed as long as it runs. Nothing needs itself, and what can't be a name makes no series.
 pub fn needs(labels: &BTreeMap<String, String>) -> BTreeSet<ServiceKey> {
     let word = |name: &str| labels.get(name).map_or("", String::as_str);
     let own = ServiceKey::new(word(COMPOSE_PROJECT), word(COMPOSE_SERVICE));
-    let entries = |name: &str| word(name).split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    let told = entries(DEPENDS_ON).map(|entry| {
-        let (project, service) = entry.split_once('/').unwrap_or((&own.project, entry));
-        ServiceKey::new(project, service)
-    });
-    let of_compose = entries(COMPOSE_DEPENDS_ON).filter_map(|entry| {
-        let mut parts = entry.split(':');
-        let service = parts.next()?;
-        (parts.next() != Some(COMPLETED)).then(|| ServiceKey::new(&own.project, service))
-    });
-    told.chain(of_compose)
-        .filter(|key| is_name(&key.project) && is_name(&key.service) && *key != own)
-        .take(MOST)
-        .collect()
+    let lasting = nexus_docker::needs(labels).into_iter().filter(|need| need.by != SaidBy::Once);
+    let names =
+        lasting.map(|need| need.key).filter(|key| is_name(&key.project) && is_name(&key.service) && *key != own);
+    names.take(MOST).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use nexus_model::labels::{COMPOSE_DEPENDS_ON, DEPENDS_ON};
+
     use super::*;
 
     #[test]
