@@ -395,11 +395,11 @@ pub fn command_of(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Op
 /// What clap says about a wrong command line, without the usage that it repeats below.
 pub fn one_line(error: &clap::Error) -> String {
     let said = error.render().to_string();
-    let message: Vec<&str> = said
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .collect();
+    let lines = said.lines().map(str::trim);
+    let told = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    // A line of its own there, a part of the sentence here.
+    let message: Vec<String> =
+        told.map(|line| if line.starts_with("tip:") { format!("({line})") } else { line.to_owned() }).collect();
     let message = message.join(" ");
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     format!("{}: --help tells what there is", message.trim_start_matches("error: "))
@@ -491,7 +491,7 @@ mod tests {
         check(&["heal", "on"], "the following required arguments were not provided: <TARGET>");
         check(&["nonsense"], "unrecognized subcommand 'nonsense'");
         // What is mistyped is met with what may have been meant.
-        check(&["statsu"], "unrecognized subcommand 'statsu' tip: a similar subcommand exists: 'status'");
+        check(&["statsu"], "unrecognized subcommand 'statsu' (tip: a similar subcommand exists: 'status'): ");
     }
 
     #[test]
