@@ -1,9 +1,7 @@
 //! What people and agents ask the running healer, and what it does at their word. Every answer is held against the OpenAPI
-//! document by `support::contract`.
+//! document by `crate::support::contract`.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
-mod support;
 
 use nexus_model::{
     AttemptOutcome, Incident, IncidentState, Mode, Outcome, Refusal,
@@ -12,7 +10,8 @@ use nexus_model::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::{API_TOKEN, Alertmanager, Healer, READ_TOKEN, WEBHOOK_TOKEN},
@@ -538,7 +537,7 @@ async fn the_document_is_served_to_anybody_and_is_the_one_that_the_answers_are_h
     // The checker lets pass what is right and nothing else.
     let schema = json!({ "$ref": "#/components/schemas/Budget" });
     let check = |value: Value, expected: Option<&str>| {
-        let found = support::contract::validate(&value, &schema, "it").err();
+        let found = crate::support::contract::validate(&value, &schema, "it").err();
         assert_eq!(found.as_deref().map(|found| found.contains(expected.unwrap_or("nothing"))), expected.map(|_| true));
     };
     check(json!({ "container": "c", "spent": 0, "of": 6 }), None);
@@ -547,8 +546,8 @@ async fn the_document_is_served_to_anybody_and_is_the_one_that_the_answers_are_h
     check(json!({ "container": "c", "spent": -1, "of": 6 }), Some("it.spent: -1 is not"));
     check(json!({ "container": null, "spent": 0, "of": 6 }), Some("it.container: null is no \"string\""));
     let refusal = json!({ "$ref": "#/components/schemas/Refusal" });
-    assert!(support::contract::validate(&json!("already_wel"), &refusal, "it").is_err());
-    assert!(support::contract::validate(&json!("x"), &json!({ "pattern": "x" }), "it").is_err());
+    assert!(crate::support::contract::validate(&json!("already_wel"), &refusal, "it").is_err());
+    assert!(crate::support::contract::validate(&json!("x"), &json!({ "pattern": "x" }), "it").is_err());
     // HTTP's own refusals are documented as well.
     assert_eq!(healer.api("PATCH", "/api/v1/pauses", "").await.0, 405);
     assert_eq!(healer.api("GET", "/api/v1/nothing", "").await.0, 404);

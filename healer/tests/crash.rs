@@ -1,12 +1,11 @@
 //! The running healer is killed, hindered and stopped: nothing is forgotten and nothing is done twice.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use nexus_model::{AttemptOutcome, IncidentState, Outcome, api::IncidentDetail};
 use serde_json::Value;
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::{Healer, POLICY, firing, payload},

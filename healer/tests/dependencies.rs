@@ -1,9 +1,8 @@
 //! The running healer against a fake engine: services that need each other.
 
-mod support;
-
 use nexus_model::{IncidentState, Outcome, Refusal, api::IncidentDetail};
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::Healer,
@@ -126,7 +125,7 @@ async fn a_database_that_reads_its_journal_is_not_interrupted() {
     engine.set("db", Fake { log, ..Fake::service("shop", "db").ill() });
     let mut healer = Healer::new(&engine);
     // Only what its log says holds the restart back: five times so long.
-    healer.policy(&support::healer::POLICY.replace("start_patience: 0s", "start_patience: 2s"));
+    healer.policy(&crate::support::healer::POLICY.replace("start_patience: 0s", "start_patience: 2s"));
     healer.start().await;
     let began = std::time::Instant::now();
     healer.alert("shop", "db").await;

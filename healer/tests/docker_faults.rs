@@ -1,11 +1,10 @@
 //! The running healer against an engine that goes, refuses, lies and forgets.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use nexus_model::{AttemptOutcome, Cause, IncidentState, Outcome, Refusal, api::IncidentDetail};
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::{Alertmanager, Healer, firing, payload},
@@ -150,7 +149,7 @@ async fn a_container_that_goes_while_it_is_restarted_ends_the_incident() {
     let mut healer = Healer::new(&engine);
     // Long enough that it is gone before it is tried again.
     healer.policy(
-        &support::healer::POLICY
+        &crate::support::healer::POLICY
             .replace("base_delay: 1s", "base_delay: 60s")
             .replace("max_delay: 2s", "max_delay: 60s"),
     );
@@ -186,7 +185,7 @@ async fn a_container_that_is_removed_when_it_ends_ends_the_incident() {
     let engine = engine_with_ill(fake);
     let mut healer = Healer::new(&engine);
     // It has to end before the verdict, however slow this test is.
-    healer.policy(&support::healer::POLICY.replace("verify_margin: 1s", "verify_margin: 60s"));
+    healer.policy(&crate::support::healer::POLICY.replace("verify_margin: 1s", "verify_margin: 60s"));
     healer.start().await;
     healer.alert("shop", "web").await;
     healer.incident("web", "verifying", |it| it.incident.state == IncidentState::Verifying).await;

@@ -1,11 +1,10 @@
 //! The running healer against a fake engine and a fake Alertmanager: how it comes by its prompts.
 
-mod support;
-
 use std::time::Duration;
 
 use nexus_model::{IncidentState, Outcome, api::IncidentDetail};
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::{Alertmanager, Healer},

@@ -5,13 +5,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
 
-mod support;
-
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use nexus_model::{AttemptOutcome, IncidentState, Outcome, api::IncidentDetail};
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::{Healer, POLICY, firing, payload},
@@ -32,7 +31,7 @@ async fn killed_at(fault: &str, engine: &Engine) -> IncidentDetail {
     let body = payload(&[firing("shop", "web")]).to_string();
     let head = format!(
         "POST /webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        support::healer::WEBHOOK_TOKEN,
+        crate::support::healer::WEBHOOK_TOKEN,
         body.len()
     );
     // It may be dead before it is connected to.
@@ -58,7 +57,7 @@ async fn an_alert_is_looked_into_though_its_answer_was_never_sent() {
     let body = payload(&[firing("shop", "web")]).to_string();
     let head = format!(
         "POST /webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
-        support::healer::WEBHOOK_TOKEN,
+        crate::support::healer::WEBHOOK_TOKEN,
         body.len()
     );
     assert_eq!(healer.raw((head + &body).as_bytes()).await, "", "killed before the answer");

@@ -1,12 +1,11 @@
 //! The running healer against a fake engine: what it does about what it sees.
 
-mod support;
-
 use std::time::Duration;
 
 use nexus_model::{AttemptOutcome, Cause, Confidence, EvidenceKind, IncidentState, Mode, Outcome, Refusal};
 use serde_json::Value;
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::{Alertmanager, Healer, firing, payload},
@@ -171,7 +170,7 @@ async fn a_relapse_in_the_stabilising_window_is_the_same_incident() {
     engine.set("c1", Fake::service("shop", "web").ill());
     let mut healer = Healer::new(&engine);
     // The relapse has to come within it, however slow this test is.
-    healer.policy(&support::healer::POLICY.replace("stable_for: 1s", "stable_for: 8s"));
+    healer.policy(&crate::support::healer::POLICY.replace("stable_for: 1s", "stable_for: 8s"));
     healer.start().await;
     healer.alert("shop", "web").await;
     healer.incident("web", "stabilising", |it| it.incident.state == IncidentState::Stabilising).await;
@@ -255,7 +254,7 @@ async fn shadow_writes_down_what_it_would_have_done_and_touches_nothing() {
     let mut healer = Healer::new(&engine);
     healer.policy(&format!(
         "projects: {{shop: {{services: {{web: {{mode: shadow}}}}, mode: heal}}}}\n{}",
-        support::healer::POLICY
+        crate::support::healer::POLICY
     ));
     healer.start().await;
     healer.alert("shop", "web").await;
@@ -349,7 +348,7 @@ async fn a_humans_stop_in_the_middle_ends_the_incident() {
     engine.set("c1", Fake { temper: Temper::Dawdles, ..Fake::service("shop", "web").ill() });
     let mut healer = Healer::new(&engine);
     // The stop has to come before the verdict, however slow this test is.
-    healer.policy(&support::healer::POLICY.replace("verify_margin: 1s", "verify_margin: 60s"));
+    healer.policy(&crate::support::healer::POLICY.replace("verify_margin: 1s", "verify_margin: 60s"));
     healer.start().await;
     healer.alert("shop", "web").await;
     healer.incident("web", "verifying", |it| it.incident.state == IncidentState::Verifying).await;
@@ -384,7 +383,8 @@ async fn a_storm_is_met_one_restart_at_a_time_and_stops_at_the_brake() {
         engine.set(service, Fake { stops_in: Duration::from_millis(50), ..Fake::service("shop", service).ill() });
     }
     let mut healer = Healer::new(&engine);
-    healer.policy(&support::healer::POLICY.replace("restarts_per_10_minutes: 1000", "restarts_per_10_minutes: 5"));
+    healer
+        .policy(&crate::support::healer::POLICY.replace("restarts_per_10_minutes: 1000", "restarts_per_10_minutes: 5"));
     healer.start().await;
     let alerts: Vec<Value> = services.iter().map(|service| firing("shop", service)).collect();
     healer.post(&payload(&alerts)).await;

@@ -1,9 +1,8 @@
 //! The running healer against a fake engine: many services that fail together.
 
-mod support;
-
 use nexus_model::{IncidentState, Outcome, Refusal, api::HealerStatus};
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake},
     eventually,
     healer::{Alertmanager, Healer},

@@ -1,11 +1,10 @@
 //! What comes in over HTTP and what is written on the command line, as bytes.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::{API_TOKEN, Alertmanager, Healer, POLICY, WEBHOOK_TOKEN, firing, payload},
@@ -285,7 +284,7 @@ async fn a_body_without_an_end_is_cut_off() {
     reading.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
     // And then it is not listened to any more.
-    let sent = tokio::time::timeout(support::PATIENCE, endless).await.unwrap().unwrap();
+    let sent = tokio::time::timeout(crate::support::PATIENCE, endless).await.unwrap().unwrap();
     assert!(sent < 64 << 20, "{sent} bytes were taken");
     let (private, _) = healer.resident();
     assert!(private < 40 * 1024, "{private} KiB");

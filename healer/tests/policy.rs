@@ -1,11 +1,10 @@
 //! The running healer and a policy that changes under it.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use nexus_model::{IncidentState, Mode, Refusal};
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::{Healer, POLICY},

@@ -2,22 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-mod support;
-
 use std::sync::{
     Arc,
     atomic::{AtomicU16, AtomicU32, Ordering::SeqCst},
 };
 
 use nexus_model::{IncidentState, Outcome, Refusal, api::IncidentDetail};
-use support::{
-    engine::{Engine, Fake, Temper},
-    eventually,
-    healer::{Healer, POLICY},
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+};
+
+use crate::support::{
+    engine::{Engine, Fake, Temper},
+    eventually,
+    healer::{Healer, POLICY},
 };
 
 /// A program that answers each request with the status of the moment.

@@ -3,13 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-mod support;
-
 use std::{path::PathBuf, time::Duration};
 
 use nexus_model::{AttemptOutcome, EvidenceKind, IncidentState, Mode, Outcome, Refusal, api::IncidentDetail};
 use serde_json::json;
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     eventually,
     healer::{Alertmanager, Healer, POLICY, payload},

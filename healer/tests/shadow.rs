@@ -3,15 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-mod support;
-
 use nexus_model::{
     IncidentState, Outcome, Refusal,
     api::IncidentDetail,
     control::ServiceDetail,
     shadow::{ShadowRecord, ShadowReport},
 };
-use support::{
+
+use crate::support::{
     engine::{Engine, Fake, Temper},
     healer::{Healer, READ_TOKEN},
 };
