@@ -47,6 +47,7 @@ fn try_again(case: &mut Case) {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
     use nexus_model::{AttemptOutcome, Refusal};
 
     use super::*;
@@ -87,12 +88,12 @@ mod tests {
     #[test]
     fn nobody_is_told_any_more_and_it_is_left_alone() {
         let case = gave_up();
-        assert!(tell::alert(&case).is_some());
+        assert!(tell::alert(&case, &TimeZone::UTC).is_some());
         let changed = ack(&case, false, Some("waiting for a new disk"));
         assert_eq!(changed.events[0].detail, "acknowledged: it is left alone: waiting for a new disk");
         let case = changed.case;
         assert_eq!((case.incident.state, case.incident.acknowledged_at), (IncidentState::GaveUp, Some(at(800).wall)));
-        assert_eq!(tell::alert(&case), None);
+        assert_eq!(tell::alert(&case, &TimeZone::UTC), None);
         // Not even another replica, which would have a budget of its own, is restarted.
         let replica = nexus_docker::Container { id: "c2".into(), ..crate::testing::container() };
         let two = Facts { containers: vec![crate::testing::seen(replica)], ..permitted() };
@@ -109,7 +110,7 @@ mod tests {
         let case = ack(&gave_up(), true, None).case;
         assert_eq!((case.incident.state, case.spent_on("c1")), (IncidentState::Backoff, 0));
         assert_eq!(decide(&case, &permitted(), &at(801)), Decision::Restart { container_id: "c1".into() });
-        assert_eq!(tell::alert(&case), None);
+        assert_eq!(tell::alert(&case, &TimeZone::UTC), None);
         // What it spends then is not carried into another incident, as after giving up.
         assert!(budget::begins_anew(&case.incident, &case.memory));
         // The budget ends again: six more, no seventh.
@@ -121,7 +122,7 @@ mod tests {
         }
         let decision = decide(&spent, &permitted(), &at(9000));
         assert_eq!(decision, Decision::GiveUp { since: None });
-        assert!(tell::alert(&apply(&spent, &decision, 9000)).is_some());
+        assert!(tell::alert(&apply(&spent, &decision, 9000), &TimeZone::UTC).is_some());
     }
 
     #[test]
@@ -129,11 +130,11 @@ mod tests {
         let mut case = case();
         case.incident.state = IncidentState::Backoff;
         case.memory.failing_since = Some(at(300).wall);
-        assert!(tell::alert(&case).is_some());
+        assert!(tell::alert(&case, &TimeZone::UTC).is_some());
         let case = ack(&case, false, None).case;
-        assert_eq!(tell::alert(&case), None);
+        assert_eq!(tell::alert(&case, &TimeZone::UTC), None);
         assert_eq!(decide(&case, &permitted(), &at(801)), Decision::Restart { container_id: "c1".into() });
-        assert!(tell::alert(&apply(&case, &Decision::GiveUp { since: None }, 900)).is_some());
+        assert!(tell::alert(&apply(&case, &Decision::GiveUp { since: None }, 900), &TimeZone::UTC).is_some());
     }
 
     #[test]

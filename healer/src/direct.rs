@@ -13,12 +13,12 @@ pub mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use nexus_model::plain::{plain, plain_lines};
 use nexus_telegram::{escape, shorten};
 use serde::{Deserialize, Serialize};
 
-use crate::tell::Alert;
+use crate::tell::{self, Alert};
 
 /// So long Alertmanager must have been silent. It starts within seconds, on a busy Pi within a minute.
 pub const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -215,7 +215,7 @@ pub struct Links {
 }
 
 /// As Telegram takes it (parse_mode HTML), in the words of alertmanager/templates/telegram.tmpl.
-pub fn html(news: &News, host: &str, links: &Links) -> String {
+pub fn html(news: &News, host: &str, links: &Links, zone: &TimeZone) -> String {
     let line = |text: &str, limit: usize| escape(&shorten(&one_line(text), limit));
     let mut text = String::new();
     let rank = |alert: &&Alert| match alert.labels.get("alertname").map(String::as_str) {
@@ -228,7 +228,7 @@ pub fn html(news: &News, host: &str, links: &Links) -> String {
         text.push_str(&format!("🔴 <b>{}</b>\n", place(main, host)));
         let said = |key: &str| main.annotations.get(key).map(String::as_str).filter(|text| !text.is_empty());
         text.push_str(&format!("<b>{}</b>", line(said("summary").unwrap_or(&main.labels["alertname"]), 100)));
-        text.push_str(&format!("\nsince {}", line(said("since").unwrap_or(&moment(main.since)), 40)));
+        text.push_str(&format!("\nsince {}", line(said("since").unwrap_or(&tell::moment(main.since, zone)), 40)));
         if let Some(description) = said("description") {
             text.push_str(&format!("\n\n{}", line(description, 200)));
         }
@@ -312,10 +312,6 @@ fn end_of(text: &str, limit: usize) -> String {
         return text.to_owned();
     }
     std::iter::once('…').chain(text.chars().skip(count - limit + 1)).collect()
-}
-
-fn moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 #[cfg(test)]

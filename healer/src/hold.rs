@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use nexus_docker::{Container, Health, Snapshot, Status, StopCause};
 use nexus_model::{Cause, Confidence, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::{
     diagnosis,
     facts::{self, Condition, ContainerFacts},
     policy::Healing,
-    tell::{Alert, word},
+    tell::{self, Alert, word},
 };
 
 /// What begins to fail within such a time has one cause.
@@ -278,7 +278,7 @@ pub fn common_cause(hold: &Hold, cases: &BTreeMap<ServiceKey, Case>) -> Option<C
 }
 
 /// The one message about all of them.
-pub fn alert(hold: &Hold, cause: Option<Cause>, host: &str) -> Option<Alert> {
+pub fn alert(hold: &Hold, cause: Option<Cause>, host: &str, zone: &TimeZone) -> Option<Alert> {
     if hold.over.is_some() {
         return None;
     }
@@ -302,7 +302,7 @@ pub fn alert(hold: &Hold, cause: Option<Cause>, host: &str) -> Option<Alert> {
             ),
         ),
         ("runbook_url", "docs/runbooks/HealingOnHold.md".to_owned()),
-        ("since", hold.since.wall.strftime("%Y-%m-%d %H:%M UTC").to_string()),
+        ("since", tell::moment(hold.since.wall, zone)),
         ("action", action(hold)),
     ]);
     if let Some(cause) = cause {
@@ -523,7 +523,7 @@ mod tests {
         let mut eye = Eye::new();
         let many = (0..30).map(|number| failing(&format!("s{number:02}"), "", 0)).collect();
         let hold = eye.looks(many, 30).unwrap().clone();
-        let told = alert(&hold, Some(Cause::DiskFull), "pi").unwrap();
+        let told = alert(&hold, Some(Cause::DiskFull), "pi", &TimeZone::UTC).unwrap();
         assert_eq!(told.labels["alertname"], "HealingOnHold");
         assert!(!told.labels.contains_key("project"), "it is about the host");
         assert_eq!(told.annotations["summary"], "30 services on pi fell ill together: healing is on hold");
@@ -534,7 +534,7 @@ mod tests {
             "cut on a phone"
         );
         assert!(told.annotations["cause"].starts_with("what most of them have in common: "));
-        assert_eq!(alert(&Hold { over: Some(at(99)), ..hold.clone() }, None, "pi"), None);
+        assert_eq!(alert(&Hold { over: Some(at(99)), ..hold.clone() }, None, "pi", &TimeZone::UTC), None);
 
         let said = |cause, confidence| {
             let mut case = case();

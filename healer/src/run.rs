@@ -158,6 +158,7 @@ impl Settings {
                     host: host.clone(),
                     bot,
                     links: config.links(),
+                    policy: policy_seen.clone(),
                     alertmanager: asked.clone(),
                     journal: journal.clone(),
                     told: told_seen.clone(),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use nexus_model::{AttemptOutcome, Confidence, Diagnosis, IncidentState, Mode};
 
 use crate::case::Case;
@@ -19,8 +19,8 @@ pub struct Alert {
     pub since: Timestamp,
 }
 
-/// What there is to tell about an incident.
-pub fn alert(case: &Case) -> Option<Alert> {
+/// What there is to tell about an incident, with its times as in this zone.
+pub fn alert(case: &Case, zone: &TimeZone) -> Option<Alert> {
     let incident = &case.incident;
     if incident.mode != Mode::Heal || !case.is_open() || incident.acknowledged_at.is_some() {
         return None;
@@ -43,7 +43,7 @@ pub fn alert(case: &Case) -> Option<Alert> {
     } else {
         let since = case.memory.failing_since?;
         let next = match incident.next_attempt_at {
-            Some(at) => format!("The next attempt is due at {}.", moment(at)),
+            Some(at) => format!("The next attempt is due at {}.", moment(at, zone)),
             None => "It is being tried again.".to_owned(),
         };
         (
@@ -64,7 +64,7 @@ pub fn alert(case: &Case) -> Option<Alert> {
         ("summary", summary),
         ("description", description),
         ("runbook_url", format!("docs/runbooks/{name}.md")),
-        ("since", moment(incident.opened_at)),
+        ("since", moment(incident.opened_at, zone)),
         ("tried", tried(case)),
         ("action", action(case)),
         // For the link to its page.
@@ -80,7 +80,7 @@ pub fn alert(case: &Case) -> Option<Alert> {
 }
 
 /// That it waits for one that nobody does anything about.
-pub fn waits(case: &Case) -> Option<Alert> {
+pub fn waits(case: &Case, zone: &TimeZone) -> Option<Alert> {
     let incident = &case.incident;
     let (since, by) = (case.memory.waits_told?, case.memory.blocked_by.as_ref()?);
     if incident.mode != Mode::Heal || !case.is_open() {
@@ -98,7 +98,7 @@ pub fn waits(case: &Case) -> Option<Alert> {
         ("summary", format!("{key} on {} waits for {by}, which Nexus only watches", incident.host)),
         ("description", format!("{by} is not well, and a restart of {key} would not help before it is.")),
         ("runbook_url", "docs/runbooks/HealingWaits.md".to_owned()),
-        ("since", moment(incident.opened_at)),
+        ("since", moment(incident.opened_at, zone)),
         ("incident", incident.id.to_string()),
         ("action", format!("./nexus incidents {}\n./nexus heal on {}", incident.id, word(&by.to_string()))),
     ]);
@@ -168,8 +168,9 @@ pub fn word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-fn moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+/// As alertmanager/templates/telegram.tmpl writes it, and no year: nobody is told of last year's trouble.
+pub fn moment(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%a %-d %b %H:%M %Z").to_string()
 }
 
 #[cfg(test)]
@@ -181,15 +182,15 @@ mod tests {
 
     #[test]
     fn nothing_is_told_until_it_matters() {
-        assert_eq!(alert(&case()), None);
+        assert_eq!(alert(&case(), &TimeZone::UTC), None);
         let mut shadow = case();
         shadow.incident.mode = Mode::Shadow;
         shadow.memory.failing_since = Some(at(1).wall);
-        assert_eq!(alert(&shadow), None);
+        assert_eq!(alert(&shadow, &TimeZone::UTC), None);
         let mut closed = case();
         closed.memory.failing_since = Some(at(1).wall);
         closed.incident.state = IncidentState::Closed;
-        assert_eq!(alert(&closed), None);
+        assert_eq!(alert(&closed, &TimeZone::UTC), None);
     }
 
     #[test]
@@ -202,7 +203,7 @@ mod tests {
         (case.incident.attempts, case.incident.failed_attempts) = (3, 3);
         case.memory.failing_since = Some(at(60).wall);
         case.memory.last_words = "connection refused".into();
-        let told = alert(&case).unwrap();
+        let told = alert(&case, &TimeZone::UTC).unwrap();
         assert_eq!(told.labels["alertname"], "HealingFailed");
         assert_eq!(told.since, at(60).wall);
         assert_eq!(told.annotations["evidence"], "connection refused");
@@ -213,6 +214,18 @@ mod tests {
         );
         assert!(told.annotations["action"].contains("docker compose -p shop logs --tail 50 web\n"));
         assert!(told.annotations["action"].ends_with("./nexus heal off shop/web"));
+    }
+
+    #[test]
+    fn times_are_those_of_the_owners_clock() {
+        let mut case = case();
+        case.memory.failing_since = Some(at(60).wall);
+        case.incident.next_attempt_at = Some("2026-07-01T22:30:00Z".parse().unwrap());
+        let told = |zone: &str| alert(&case, &TimeZone::get(zone).unwrap()).unwrap().annotations;
+        assert_eq!(told("UTC")["since"], moment(case.incident.opened_at, &TimeZone::UTC));
+        let berlin = told("Europe/Berlin");
+        assert!(berlin["description"].ends_with("is due at Thu 2 Jul 00:30 CEST."), "{}", berlin["description"]);
+        assert!(berlin["since"].ends_with(" CET"), "{}", berlin["since"]);
     }
 
     #[test]
@@ -230,7 +243,7 @@ mod tests {
         let mut check = |confidence, expected: Option<&str>| {
             diagnosis.confidence = confidence;
             case.incident.diagnosis = Some(diagnosis.clone());
-            let told = alert(&case).unwrap();
+            let told = alert(&case, &TimeZone::UTC).unwrap();
             assert_eq!(told.annotations.get("cause").map(String::as_str), expected);
         };
         check(Confidence::Certain, Some("it ran out of memory: its limit is 64 MiB. Raise its memory limit."));
@@ -248,7 +261,7 @@ mod tests {
         case.incident.state = IncidentState::GaveUp;
         case.incident.attempts = 6;
         case.memory.gave_up_at = Some(at(90).wall);
-        let told = alert(&case).unwrap();
+        let told = alert(&case, &TimeZone::UTC).unwrap();
         let labels: Vec<(&str, &str)> = told.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(
             labels,
@@ -267,7 +280,7 @@ mod tests {
         let mut case = case();
         case.incident.state = IncidentState::GaveUp;
         case.memory.carried = [("c1".to_owned(), 6)].into();
-        let told = alert(&case).unwrap();
+        let told = alert(&case, &TimeZone::UTC).unwrap();
         assert!(told.annotations["description"].starts_with("6 restarts within an hour did not bring it back. "));
         assert_eq!(
             told.annotations["tried"],
@@ -281,7 +294,7 @@ mod tests {
         case.incident.state = IncidentState::GaveUp;
         case.incident.attempts = 2;
         case.memory.day_spent = [("c1".to_owned(), 20)].into();
-        let told = alert(&case).unwrap();
+        let told = alert(&case, &TimeZone::UTC).unwrap();
         assert!(told.annotations["description"].starts_with("20 restarts within a day did not bring it back. "));
         assert!(told.annotations["tried"].ends_with("20 restarts within a day, the last: it helped for a while"));
     }
@@ -289,14 +302,14 @@ mod tests {
     #[test]
     fn waiting_for_what_is_only_watched_is_told_with_the_command_that_ends_it() {
         let mut case = case();
-        assert_eq!(waits(&case), None);
+        assert_eq!(waits(&case, &TimeZone::UTC), None);
         case.memory.blocked_by = Some(nexus_model::ServiceKey::new("shop", "db"));
         case.memory.waits_told = Some(at(600).wall);
-        let told = waits(&case).unwrap();
+        let told = waits(&case, &TimeZone::UTC).unwrap();
         assert_eq!((told.labels["alertname"].as_str(), told.since), ("HealingWaits", at(600).wall));
         assert!(told.annotations["action"].ends_with("./nexus heal on shop/db"));
         case.incident.mode = Mode::Shadow;
-        assert_eq!(waits(&case), None);
+        assert_eq!(waits(&case, &TimeZone::UTC), None);
     }
 
     #[test]

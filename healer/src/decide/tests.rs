@@ -711,7 +711,7 @@ mod waiting_for_others {
         assert_eq!(gave_up.incident.refusal, Some(Refusal::NetworkGone));
         // Also when nobody asks Docker for the network any more.
         assert_eq!(decided(&gave_up, &permitted(), 500), wait(Refusal::NetworkGone));
-        let told = crate::tell::alert(&gave_up).unwrap();
+        let told = crate::tell::alert(&gave_up, &jiff::tz::TimeZone::UTC).unwrap();
         assert!(told.annotations["description"].contains(&reason), "{told:?}");
         let recreated = one(|it| it.id = "c9".into());
         assert!(matches!(decided(&gave_up, &recreated, 500), Decision::Close { outcome: Outcome::Gone, .. }));

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use nexus_model::api::PartStatus;
+use nexus_policy::Policy;
 use nexus_telegram::Bot;
 use tokio::{sync::watch, time::Instant};
 
@@ -31,6 +32,8 @@ pub struct Direct {
     pub host: String,
     pub bot: Bot,
     pub links: Links,
+    /// Whose clock the times in a message are of.
+    pub policy: watch::Receiver<Arc<Policy>>,
     pub alertmanager: Alertmanager,
     pub journal: Journal,
     /// The healer's own alerts.
@@ -110,7 +113,8 @@ impl Direct {
         if news.begun.is_empty() && news.ended.is_empty() {
             return;
         }
-        match self.bot.send_once(&html(&news, &self.host, &self.links)).await {
+        let zone = self.policy.borrow().zone();
+        match self.bot.send_once(&html(&news, &self.host, &self.links, &zone)).await {
             Ok(()) => {
                 looks.retry = None;
                 self.metrics.told_directly("sent");
@@ -215,6 +219,7 @@ mod tests {
             host: "pi".into(),
             bot: Bot::new(&telegram.serve().await, "1:a", "-100"),
             links: Links::default(),
+            policy: watch::channel(Arc::default()).1,
             alertmanager: Alertmanager::new("http://127.0.0.1:1").unwrap(),
             journal: journal.clone(),
             told,

@@ -179,14 +179,17 @@ fn a_message_says_it_in_one_line_then_what_helps() {
     let news = memory.news(&moment(70, &[alert("HealingFailed", "api"), main]), |_| false);
     let links = Links { base: "http://pi:3000".into(), page: "https://pi:10192".into() };
     assert_eq!(
-        html(&news, "pi", &links),
-        "🔴 <b>shop/web on pi</b>\n<b>HealerGaveUp of web</b>\nsince 1970-01-12 13:46 UTC\n\n<b>Tried:</b> 6 restarts\n\n\
+        html(&news, "pi", &links, &TimeZone::UTC),
+        "🔴 <b>shop/web on pi</b>\n<b>HealerGaveUp of web</b>\nsince Mon 12 Jan 13:46 UTC\n\n<b>Tried:</b> 6 restarts\n\n\
          <b>Seen:</b>\n<pre>a &lt; b\nrefused</pre>\n\n<b>What to do:</b>\n<pre>one\ntwo</pre>\n\n<b>Also:</b>\n• HealingFailed of api\n\n\
          <b>No longer:</b>\n• HealingFailed of db\n\n<i>Sent by the healer itself: Alertmanager does not answer.</i>\n\
          <a href=\"http://pi:3000/d/nexus-overview\">Dashboard</a> · <a href=\"https://pi:10192/incidents/0195-ab\">Incident</a>"
     );
     let ended = News { begun: Vec::new(), ended: memory.told.clone() };
-    assert_eq!(html(&ended, "pi", &Links::default()), "✅ <b>pi</b>\n\n<b>No longer:</b>\n• HealingFailed of db");
+    assert_eq!(
+        html(&ended, "pi", &Links::default(), &TimeZone::UTC),
+        "✅ <b>pi</b>\n\n<b>No longer:</b>\n• HealingFailed of db"
+    );
 }
 
 #[test]
@@ -202,7 +205,7 @@ fn hostile_texts_fit_into_a_message() {
         let ended: Vec<Told> =
             (0..40).map(|_| Told { labels: Labels::new(), summary: text.clone(), at: at(0) }).collect();
         let links = Links { base: "http://pi:3000".into(), page: "https://pi:10192".into() };
-        let html = html(&News { begun, ended }, &text, &links);
+        let html = html(&News { begun, ended }, &text, &links, &TimeZone::UTC);
         let parsed = html.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
         assert!(parsed.encode_utf16().count() <= 4096, "{} of {piece:?}", parsed.encode_utf16().count());
         assert!(!html.contains('\u{1b}') && !html.contains('\u{202e}'));

@@ -24,15 +24,16 @@ impl Worker {
 
     /// Says which alerts of the healer's own are true: for people, and for itself to be prompted.
     pub(super) fn tell(&self) {
-        let for_people = self.cases.values().filter_map(tell::alert);
+        let zone = self.parts.policy.borrow().zone();
+        let for_people = self.cases.values().filter_map(|case| tell::alert(case, &zone));
         let prompts = self.sights.iter().map(|sight| sight::alert(sight, &self.parts.host));
         let on_hold = self
             .host_hold
             .as_ref()
-            .and_then(|hold| hold::alert(hold, hold::common_cause(hold, &self.cases), &self.parts.host));
+            .and_then(|hold| hold::alert(hold, hold::common_cause(hold, &self.cases), &self.parts.host, &zone));
         let of_the_machine = self.parts.relief.borrow().alerts.clone();
         let told: Vec<tell::Alert> = for_people
-            .chain(self.cases.values().filter_map(tell::waits))
+            .chain(self.cases.values().filter_map(|case| tell::waits(case, &zone)))
             .chain(on_hold)
             .chain(prompts)
             .chain(of_the_machine)
