@@ -4,6 +4,8 @@
 //! Docker says now; an alert is only the prompt to look. Every "no" has a name, [`Refusal`]. What a decision changes in
 //! the incident is in [`crate::transition`].
 
+mod waits;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::SignedDuration;
@@ -13,13 +15,16 @@ use nexus_model::{AttemptOutcome, IncidentState, Mode, Now, Outcome, Refusal, Se
 use crate::{
     backoff, by_hand,
     case::{Case, Try},
-    dependencies::{Follows, Needed},
+    dependencies::Follows,
     facts::{self, Condition, ContainerFacts, Facts, condition},
     policy::Healing,
     shadow,
     tell::word as shell_word,
     verify::{self, Verdict},
 };
+
+pub use waits::its_log_decides;
+use waits::{wait_for_others, wait_for_the_start};
 
 /// Granted to Docker beyond the stop time-out before an intent without a trace counts as interrupted: SIGKILL and the
 /// start take seconds on a busy SD card, and a second restart on top of one under way is what must not happen.
@@ -31,17 +36,8 @@ const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// When to ask again whether a silence still stands.
 const SILENCE_RETRY: SignedDuration = SignedDuration::from_mins(1);
 
-/// When to look again at a service whose last probe failed, though it is still called healthy.
-const DOUBT_RETRY: SignedDuration = SignedDuration::from_secs(2);
-
 /// When to look again whether a network is really gone for good.
 const NETWORK_RETRY: SignedDuration = SignedDuration::from_secs(15);
-
-/// How much longer a start may take while the log says that it goes on: a database reads its journal, a program migrates.
-const PATIENCE_WITH_WORDS: i32 = 5;
-
-/// Within which a service follows by itself once what it needs is well again: a probe of its own must have passed.
-const FOLLOWS_WITHIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(2), SignedDuration::from_mins(1));
 
 /// How long a stop that somebody asked for must last before it ends an incident: `docker restart` passes through one.
 const STOP_LASTS: SignedDuration = SignedDuration::from_secs(15);
@@ -377,49 +373,6 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
         return Decision::Wait { why: Refusal::JournalUnavailable, until: Some(now.after(JOURNAL_RETRY)) };
     }
     Decision::Restart { container_id: id.to_owned() }
-}
-
-/// What to do before a restart makes sense: a cause is healed before its symptoms. `None`: nothing.
-fn wait_for_others(case: &Case, facts: &Facts, service: &Service<'_>, now: &Now) -> Option<Decision> {
-    let is_doubtful = |needed: &&Needed| needed.why == Refusal::DependencyDoubtful;
-    if let Some(Needed { key, problem, why, .. }) = facts.needed.iter().find(|needed| !is_doubtful(needed)) {
-        return Some(Decision::Block { by: key.clone(), why: *why, detail: format!("waits for {key}: {problem}") });
-    }
-    // What is only doubted is known at the last look before a restart and at no other time.
-    let doubted_for = case.memory.doubted.as_ref().map_or(SignedDuration::ZERO, |since| now.since(since));
-    // A probe that fails now and then must not hold up others for ever.
-    let still = |needed: &Needed| is_doubtful(&needed) && doubted_for < needed.settles_within;
-    if facts.needed.iter().any(still) {
-        return Some(Decision::Wait { why: Refusal::DependencyDoubtful, until: Some(now.after(DOUBT_RETRY)) });
-    }
-    if case.memory.blocked_by.is_some() {
-        return Some(Decision::Unblock);
-    }
-    let unblocked = case.memory.unblocked.as_ref()?;
-    // Most programs find their way back by themselves. One that has ended does not.
-    let runs = |seen: &&(&ContainerFacts, String)| seen.0.container.status == Status::Running;
-    let check = service.ill.iter().find(runs)?.0.container.healthcheck?;
-    let (least, most) = FOLLOWS_WITHIN;
-    let granted = check.interval.saturating_add(check.timeout).clamp(least, most);
-    let left = granted - now.since(unblocked);
-    (left > SignedDuration::ZERO)
-        .then(|| Decision::Wait { why: Refusal::DependencyRecovered, until: Some(now.after(left)) })
-}
-
-/// Whether what a container says in its log can hold a restart back.
-pub fn its_log_decides(seen: &ContainerFacts, healing: &Healing, now: &Now) -> bool {
-    let patience = healing.start_patience.saturating_mul(PATIENCE_WITH_WORDS);
-    verify::may_be_starting_until(seen, patience, now).is_some()
-}
-
-/// A container that has not been healthy since it was started may be on its way: a restart would begin it all over again.
-fn wait_for_the_start(facts: &Facts, id: &str, healing: &Healing, now: &Now) -> Option<Decision> {
-    let patience = match facts.says_it_is_starting {
-        true => healing.start_patience.saturating_mul(PATIENCE_WITH_WORDS),
-        false => healing.start_patience,
-    };
-    let until = verify::may_be_starting_until(facts.container(id)?, patience, now)?;
-    Some(Decision::Wait { why: Refusal::Starting, until: Some(until) })
 }
 
 /// Why only a person can help a service whose network is gone, and how.
