@@ -165,7 +165,7 @@ impl TryMemory {
     }
 
     /// Whether it was under way at a moment that was told by the wall clock as it stood at the intent.
-    fn was_under_way(&self, at: Timestamp) -> bool {
+    pub fn was_under_way(&self, at: Timestamp) -> bool {
         let ended = self.finished.as_ref().map(|finished| self.intended.after(finished.since(&self.intended)).wall);
         ended.is_some_and(|ended| (self.intended.wall..=ended).contains(&at))
     }

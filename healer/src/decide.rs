@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use waits::its_log_decides;
-use waits::{wait_for_others, wait_for_the_start};
+use waits::{wait_for_others, wait_for_the_start, wait_for_the_stop};
 
 /// Granted to Docker beyond the stop time-out before an intent without a trace counts as interrupted: SIGKILL and the
 /// start take seconds on a busy SD card, and a second restart on top of one under way is what must not happen.
@@ -354,7 +354,8 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
     if left > SignedDuration::ZERO {
         return Decision::Wait { why: Refusal::CoolingDown, until: Some(now.after(left)) };
     }
-    if let Some(wait) = wait_for_the_start(facts, id, healing, now) {
+    let underway = wait_for_the_stop(case, facts, id, healing, now);
+    if let Some(wait) = underway.or_else(|| wait_for_the_start(facts, id, healing, now)) {
         return wait;
     }
     if let Some(until) = &facts.host.hold_until {
@@ -408,10 +409,12 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
         return Decision::Wait { why: Refusal::HostHold, until: Some(until.clone()) };
     }
     match service.ill.first() {
-        Some((seen, _)) => match wait_for_the_start(facts, &seen.container.id, healing, now) {
-            Some(wait) => wait,
-            None => Decision::WouldRestart { container_id: seen.container.id.clone(), why },
-        },
+        Some((seen, _)) => {
+            let id = &seen.container.id;
+            wait_for_the_stop(case, facts, id, healing, now)
+                .or_else(|| wait_for_the_start(facts, id, healing, now))
+                .unwrap_or_else(|| Decision::WouldRestart { container_id: id.clone(), why })
+        }
         None => Decision::Wait { why, until: None },
     }
 }

@@ -52,7 +52,7 @@ pub struct Facts {
 #[derive(Clone, Debug)]
 pub struct ContainerFacts {
     pub container: Arc<Container>,
-    /// Says something only while it does not run.
+    /// Who ended it; while it runs, whether somebody has sent it a signal that ends it.
     pub stop: StopCause,
     /// It was seen healthy since it was started.
     pub has_been_healthy: bool,

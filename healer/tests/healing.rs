@@ -462,6 +462,24 @@ async fn a_container_that_takes_longer_to_stop_than_it_says_is_judged_by_its_new
 }
 
 #[tokio::test]
+async fn what_a_person_is_stopping_is_not_restarted_while_it_takes_its_time() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web"));
+    let healer = Healer::started(&engine).await;
+    healer.sees("web", "running", "healthy").await;
+    engine.begin_to_stop("c1");
+    engine.change("c1", |it| it.health = Some("unhealthy"));
+    healer.sees("web", "running", "unhealthy").await;
+    healer.alert("shop", "web").await;
+    let held = healer.incident("web", "held back", |it| it.incident.refusal == Some(Refusal::StoppedByHuman)).await;
+    assert_eq!((held.incident.state, held.incident.attempts), (IncidentState::Suspect, 0));
+    engine.end_of_stop("c1");
+    let detail = healer.incident("web", "the end of the incident", closed).await;
+    assert_eq!((detail.incident.outcome, detail.incident.attempts), (Some(Outcome::StoppedByHuman), 0));
+    assert_eq!((engine.container("c1").status, engine.all_restarts()), ("exited", Vec::new()));
+}
+
+#[tokio::test]
 async fn a_service_that_falls_ill_again_after_each_restart_is_given_up() {
     let engine = Engine::start();
     engine.set("c1", Fake::service("shop", "web").ill());

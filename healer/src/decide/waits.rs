@@ -1,11 +1,12 @@
 //! What a restart waits for, though its service is ill: a cause is healed before its symptoms, and what is on its way is let be. Pure.
 
 use jiff::SignedDuration;
-use nexus_docker::Status;
+use nexus_docker::{Status, StopCause};
 use nexus_model::{Now, Refusal};
 
-use super::{Decision, Service};
+use super::{Decision, RESTART_MARGIN, Service};
 use crate::{
+    act,
     case::Case,
     dependencies::Needed,
     facts::{ContainerFacts, Facts},
@@ -21,6 +22,10 @@ const PATIENCE_WITH_WORDS: i32 = 5;
 
 /// Within which a service follows by itself once what it needs is well again: a probe of its own must have passed.
 const FOLLOWS_WITHIN: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(2), SignedDuration::from_mins(1));
+
+/// For so long at least a signal that ends a process may be at work in one that runs on: `docker stop -t` grants what it likes, and
+/// its events do not say what. A container that has survived for longer is restarted as any other that is ill.
+const STOP_TAKES: SignedDuration = SignedDuration::from_mins(1);
 
 /// What to do before a restart makes sense: a cause is healed before its symptoms. `None`: nothing.
 pub(super) fn wait_for_others(case: &Case, facts: &Facts, service: &Service<'_>, now: &Now) -> Option<Decision> {
@@ -63,4 +68,82 @@ pub(super) fn wait_for_the_start(facts: &Facts, id: &str, healing: &Healing, now
     };
     let until = verify::may_be_starting_until(facts.container(id)?, patience, now)?;
     Some(Decision::Wait { why: Refusal::Starting, until: Some(until) })
+}
+
+/// Somebody has asked it to stop, or to restart, and it has not ended yet: a restart of ours would bring it up again when it has.
+pub(super) fn wait_for_the_stop(
+    case: &Case,
+    facts: &Facts,
+    id: &str,
+    healing: &Healing,
+    now: &Now,
+) -> Option<Decision> {
+    let seen = facts.container(id)?;
+    let StopCause::Requested { at } = seen.stop else { return None };
+    // Docker stops first and refuses then: that signal was ours.
+    let is_ours = case.attempts_on(id).any(|attempt| attempt.memory.was_under_way(at));
+    if seen.container.status != Status::Running || is_ours {
+        return None;
+    }
+    let granted = act::stop_timeout(&seen.container, healing).saturating_add(RESTART_MARGIN).max(STOP_TAKES);
+    // A signal in the future was told by a clock that has been set back since.
+    let passed = now.wall.duration_since(at).abs();
+    (passed < granted)
+        .then(|| Decision::Wait { why: Refusal::StoppedByHuman, until: Some(now.after(granted - passed)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        decide::{Decision::Restart, decide},
+        testing::{at, attempt, case, permitted, wall},
+    };
+    use nexus_model::{AttemptOutcome, Mode};
+
+    fn restart() -> Decision {
+        Restart { container_id: "c1".into() }
+    }
+
+    /// Running and unhealthy, with a signal that ends it sent so many seconds after the beginning.
+    fn asked_to_stop(seconds: i64) -> Facts {
+        let mut facts = permitted();
+        facts.containers[0].stop = StopCause::Requested { at: at(seconds).wall };
+        facts
+    }
+
+    fn waits(seconds: i64) -> Decision {
+        Decision::Wait { why: Refusal::StoppedByHuman, until: Some(at(seconds)) }
+    }
+
+    #[test]
+    fn what_somebody_is_stopping_is_not_restarted() {
+        assert_eq!(decide(&case(), &asked_to_stop(0), &at(2)), waits(60));
+        assert_eq!(decide(&case(), &asked_to_stop(0), &at(59)), waits(60));
+        // It has survived the signal.
+        assert_eq!(decide(&case(), &asked_to_stop(0), &at(60)), restart());
+        // Its own stop time-out is granted, and a margin.
+        let mut slow = asked_to_stop(0);
+        slow.healing.stop_timeout = SignedDuration::from_mins(2);
+        assert_eq!(decide(&case(), &slow, &at(60)), waits(140));
+        // Nor is it said that it would have been.
+        let mut watched = case();
+        watched.incident.mode = Mode::Shadow;
+        let mut facts = asked_to_stop(0);
+        facts.mode.mode = Mode::Shadow;
+        assert_eq!(decide(&watched, &facts, &at(2)), waits(60));
+    }
+
+    #[test]
+    fn a_signal_of_a_restart_of_ours_that_docker_refused_is_nobodys_stop() {
+        let mut case = case();
+        let mut refused = attempt(1, "c1", at(0));
+        refused.attempt.outcome = Some(AttemptOutcome::Failed);
+        refused.attempt.finished_at = wall(3);
+        refused.memory.finished = Some(at(3));
+        refused.memory.retry = Some(at(10));
+        case.attempts.push(refused);
+        assert_eq!(decide(&case, &asked_to_stop(1), &at(20)), restart());
+        assert_eq!(decide(&case, &asked_to_stop(15), &at(20)), waits(75));
+    }
 }

@@ -282,6 +282,20 @@ impl Engine {
         self.event(id, "stop", attributes);
     }
 
+    /// The first half of a `docker stop` by a person: the signal, of which it has not ended yet.
+    pub fn begin_to_stop(&self, id: &str) {
+        let mut with_signal = attributes(&self.container(id));
+        with_signal["signal"] = json!("15");
+        self.event(id, "kill", with_signal);
+    }
+
+    /// And the second: it has ended.
+    pub fn end_of_stop(&self, id: &str) {
+        let attributes = self.stop_at(id, 137);
+        self.event(id, "die", attributes.clone());
+        self.event(id, "stop", attributes);
+    }
+
     /// `docker restart`, by a person: with the same events as any other.
     pub async fn restart_by_a_person(&self, id: &str) {
         let fake = {
