@@ -19,12 +19,11 @@ use crate::{
     facts::{self, Condition, ContainerFacts, Facts, condition},
     policy::Healing,
     shadow,
-    tell::word as shell_word,
     verify::{self, Verdict},
 };
 
 pub use waits::its_log_decides;
-use waits::{wait_for_others, wait_for_the_start, wait_for_the_stop};
+use waits::{comes_first, wait_for_others, wait_for_the_start, wait_for_the_stop};
 
 /// Granted to Docker beyond the stop time-out before an intent without a trace counts as interrupted: SIGKILL and the
 /// start take seconds on a busy SD card, and a second restart on top of one under way is what must not happen.
@@ -35,9 +34,6 @@ const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// When to ask again whether a silence still stands.
 const SILENCE_RETRY: SignedDuration = SignedDuration::from_mins(1);
-
-/// When to look again whether a network is really gone for good.
-const NETWORK_RETRY: SignedDuration = SignedDuration::from_secs(15);
 
 /// How long a stop that somebody asked for must last before it ends an incident: `docker restart` passes through one.
 const STOP_LASTS: SignedDuration = SignedDuration::from_secs(15);
@@ -286,32 +282,16 @@ fn under_judgement(
 
 /// Something is ill, and may be healed.
 fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, now: &Now) -> Decision {
-    if let Some(until) = facts.maintenance_until.as_ref().filter(|_| case.incident.state != IncidentState::GaveUp) {
-        return Decision::Wait { why: Refusal::MaintenanceWindow, until: Some(until.clone()) };
+    let gave_up = case.incident.state == IncidentState::GaveUp;
+    if gave_up && case.memory.gave_up_since.is_some() {
+        return Decision::Wait { why: Refusal::NetworkGone, until: None };
     }
-    if case.incident.state == IncidentState::GaveUp {
-        if case.memory.gave_up_since.is_some() {
-            return Decision::Wait { why: Refusal::NetworkGone, until: None };
-        }
-        if case.incident.acknowledged_at.is_some() {
-            return Decision::Wait { why: Refusal::BudgetSpent, until: None };
-        }
-    } else {
-        if let Some(wait) = wait_for_others(case, facts, service, now) {
-            return wait;
-        }
-        if let Some(until) = &facts.paused_until {
-            return Decision::Wait { why: Refusal::HealingPaused, until: Some(until.clone()) };
-        }
-        if facts.network_gone {
-            // `docker compose up` takes the old one away first, and creates what lives in it anew when the new one is well.
-            let gone_for = case.memory.network_gone.as_ref().map_or(SignedDuration::ZERO, |since| now.since(since));
-            return if gone_for < healing.start_patience {
-                Decision::Wait { why: Refusal::NetworkGone, until: Some(now.after(NETWORK_RETRY)) }
-            } else {
-                Decision::GiveUp { since: Some(network_gone(case)) }
-            };
-        }
+    if gave_up && case.incident.acknowledged_at.is_some() {
+        return Decision::Wait { why: Refusal::BudgetSpent, until: None };
+    }
+    // What was given up says so, whatever else would hold it back.
+    if !gave_up && let Some(first) = comes_first(case, facts, service, healing, now) {
+        return first;
     }
     let mut next: Option<(SignedDuration, &str)> = None;
     let mut day_spent = BTreeMap::new();
@@ -343,7 +323,6 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
                 "it is well, and was restarted too often to be restarted once more",
             );
         }
-        let gave_up = case.incident.state == IncidentState::GaveUp;
         return match (gave_up, day_spent.is_empty()) {
             (true, true) => Decision::Wait { why: Refusal::BudgetSpent, until: None },
             (true, false) => Decision::Wait { why: Refusal::DayBudgetSpent, until: None },
@@ -351,6 +330,10 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
             (false, false) => Decision::GiveUpForTheDay { spent: day_spent },
         };
     };
+    // Another container than those that were given up, or a larger budget: it is tried as anything else is.
+    if gave_up && let Some(first) = comes_first(case, facts, service, healing, now) {
+        return first;
+    }
     if left > SignedDuration::ZERO {
         return Decision::Wait { why: Refusal::CoolingDown, until: Some(now.after(left)) };
     }
@@ -374,13 +357,6 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
         return Decision::Wait { why: Refusal::JournalUnavailable, until: Some(now.after(JOURNAL_RETRY)) };
     }
     Decision::Restart { container_id: id.to_owned() }
-}
-
-/// Why only a person can help a service whose network is gone, and how.
-fn network_gone(case: &Case) -> String {
-    let key = case.key();
-    let command = format!("docker compose -p {} up -d {}", shell_word(&key.project), shell_word(&key.service));
-    format!("it lives in the network of a container that is gone, and must be created anew: {command}")
 }
 
 /// Something is ill, and is only watched: the same schedule as healing, on paper.

@@ -222,9 +222,14 @@ impl Changed {
         if why == Refusal::DependencyDoubtful && self.case.memory.doubted.is_none() {
             self.case.memory.doubted = Some(now.clone());
         }
+        // Nothing of it is tried any more, so it waits for nobody.
+        if matches!(why, Refusal::BudgetSpent | Refusal::DayBudgetSpent) && self.case.memory.blocked_by.is_some() {
+            self.forget_block();
+        }
         if why == Refusal::NetworkGone && self.case.memory.network_gone.is_none() {
             self.case.memory.network_gone = Some(now.clone());
         }
+        let incident = &mut self.case.incident;
         if incident.refusal == Some(why) {
             return;
         }

@@ -6,6 +6,7 @@ use nexus_model::labels;
 use super::*;
 use crate::{
     case::Try,
+    dependencies::Needed,
     policy::Policy,
     probe::Probe,
     testing::{at, attempt, case, container, exited, key, permitted, seen, wall},

@@ -11,11 +11,15 @@ use crate::{
     dependencies::Needed,
     facts::{ContainerFacts, Facts},
     policy::Healing,
+    tell::word as shell_word,
     verify,
 };
 
 /// When to look again at a service whose last probe failed, though it is still called healthy.
 const DOUBT_RETRY: SignedDuration = SignedDuration::from_secs(2);
+
+/// When to look again whether a network is really gone for good.
+const NETWORK_RETRY: SignedDuration = SignedDuration::from_secs(15);
 
 /// How much longer a start may take while the log says that it goes on: a database reads its journal, a program migrates.
 const PATIENCE_WITH_WORDS: i32 = 5;
@@ -26,6 +30,42 @@ const FOLLOWS_WITHIN: (SignedDuration, SignedDuration) = (SignedDuration::from_s
 /// For so long at least a signal that ends a process may be at work in one that runs on: `docker stop -t` grants what it likes, and
 /// its events do not say what. A container that has survived for longer is restarted as any other that is ill.
 const STOP_TAKES: SignedDuration = SignedDuration::from_mins(1);
+
+/// What comes before any attempt, whichever container it would be made on: the owner's word, what the service needs, its network.
+pub(super) fn comes_first(
+    case: &Case,
+    facts: &Facts,
+    service: &Service<'_>,
+    healing: &Healing,
+    now: &Now,
+) -> Option<Decision> {
+    if let Some(until) = &facts.maintenance_until {
+        return Some(Decision::Wait { why: Refusal::MaintenanceWindow, until: Some(until.clone()) });
+    }
+    if let Some(wait) = wait_for_others(case, facts, service, now) {
+        return Some(wait);
+    }
+    if let Some(until) = &facts.paused_until {
+        return Some(Decision::Wait { why: Refusal::HealingPaused, until: Some(until.clone()) });
+    }
+    if !facts.network_gone {
+        return None;
+    }
+    // `docker compose up` takes the old one away first, and creates what lives in it anew when the new one is well.
+    let gone_for = case.memory.network_gone.as_ref().map_or(SignedDuration::ZERO, |since| now.since(since));
+    Some(if gone_for < healing.start_patience {
+        Decision::Wait { why: Refusal::NetworkGone, until: Some(now.after(NETWORK_RETRY)) }
+    } else {
+        Decision::GiveUp { since: Some(network_gone(case)) }
+    })
+}
+
+/// Why only a person can help a service whose network is gone, and how.
+fn network_gone(case: &Case) -> String {
+    let key = case.key();
+    let command = format!("docker compose -p {} up -d {}", shell_word(&key.project), shell_word(&key.service));
+    format!("it lives in the network of a container that is gone, and must be created anew: {command}")
+}
 
 /// What to do before a restart makes sense: a cause is healed before its symptoms. `None`: nothing.
 pub(super) fn wait_for_others(case: &Case, facts: &Facts, service: &Service<'_>, now: &Now) -> Option<Decision> {
@@ -94,12 +134,15 @@ pub(super) fn wait_for_the_stop(
 
 #[cfg(test)]
 mod tests {
+    use nexus_docker::Container;
+    use nexus_model::{AttemptOutcome, IncidentState, Mode, ServiceKey};
+
     use super::*;
     use crate::{
         decide::{Decision::Restart, decide},
-        testing::{at, attempt, case, permitted, wall},
+        testing::{at, attempt, case, container, permitted, seen, wall},
+        transition,
     };
-    use nexus_model::{AttemptOutcome, Mode};
 
     fn restart() -> Decision {
         Restart { container_id: "c1".into() }
@@ -145,5 +188,43 @@ mod tests {
         case.attempts.push(refused);
         assert_eq!(decide(&case, &asked_to_stop(1), &at(20)), restart());
         assert_eq!(decide(&case, &asked_to_stop(15), &at(20)), waits(75));
+    }
+
+    #[test]
+    fn what_was_given_up_is_tried_as_anything_else_is_where_there_is_something_to_try() {
+        let mut case = case();
+        case.incident.state = IncidentState::GaveUp;
+        case.memory.carried.insert("c1".into(), 6);
+        let replica = Container { id: "c2".into(), name: "shop-web-2".into(), ..container() };
+        let two = Facts { containers: vec![seen(container()), seen(replica)], ..permitted() };
+        let check = |facts: Facts, expected: Decision| assert_eq!(decide(&case, &facts, &at(1)), expected, "{facts:?}");
+        let until = |why| Decision::Wait { why, until: Some(at(600)) };
+        let paused = |facts| Facts { paused_until: Some(at(600)), ..facts };
+        check(two.clone(), Restart { container_id: "c2".into() });
+        check(paused(two.clone()), until(Refusal::HealingPaused));
+        check(Facts { maintenance_until: Some(at(600)), ..two.clone() }, until(Refusal::MaintenanceWindow));
+        let needed = Needed {
+            key: ServiceKey::new("shop", "db"),
+            why: Refusal::DependencyDown,
+            problem: "stopped".into(),
+            settles_within: SignedDuration::ZERO,
+            is_only_watched: false,
+        };
+        let blocked =
+            Decision::Block { by: needed.key.clone(), why: needed.why, detail: "waits for shop/db: stopped".into() };
+        check(Facts { needed: vec![needed], ..two.clone() }, blocked);
+        let gone = Decision::Wait { why: Refusal::NetworkGone, until: Some(at(16)) };
+        check(Facts { network_gone: true, ..two.clone() }, gone);
+        // With nothing to try it says that it was given up, and waits for nobody.
+        let spent = Decision::Wait { why: Refusal::BudgetSpent, until: None };
+        check(paused(permitted()), spent.clone());
+        let mut blocked = case.clone();
+        blocked.memory.blocked_by = Some(ServiceKey::new("shop", "db"));
+        let changed = transition::apply(&blocked, &spent, &permitted(), &permitted().healing, &at(1), 0.5);
+        assert_eq!(changed.map(|changed| changed.case.memory.blocked_by), Some(None));
+        // A larger budget does not come into force before the pause is over.
+        let larger = Facts { healing: Healing { attempts: 10, ..Healing::default() }, ..permitted() };
+        check(larger.clone(), restart());
+        check(paused(larger), until(Refusal::HealingPaused));
     }
 }
