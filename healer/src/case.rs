@@ -74,6 +74,8 @@ pub struct Memory {
     pub waits_told: Option<Timestamp>,
     /// Since when a restart waits only because a last probe of what it needs has failed.
     pub doubted: Option<Now>,
+    /// By container id: a run that is given time to start, and since when.
+    pub starting: BTreeMap<String, Start>,
     /// Since when the container is gone in whose network it lives.
     pub network_gone: Option<Now>,
     /// When it had nothing more to wait for; forgotten with the next restart.
@@ -115,6 +117,13 @@ pub struct RunsOut {
     pub run: Option<Timestamp>,
     /// For people.
     pub problem: String,
+}
+
+/// A run that has not been well yet, and the moment from which on it is known to have lasted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    pub run: Option<Timestamp>,
+    pub since: Now,
 }
 
 /// An attempt and what the healer remembers of it.
@@ -234,6 +243,12 @@ impl Case {
             };
             attempt.attempt.outcome.is_none() || (attempt.memory.left_stopped && !stopped_later)
         })
+    }
+
+    /// Since when a run of a container has been given time to start, as far as it was.
+    pub fn starting_since(&self, container: &Container) -> Option<&Now> {
+        let start = self.memory.starting.get(&container.id)?;
+        (start.run == container.started_at).then_some(&start.since)
     }
 
     pub fn is_open(&self) -> bool {

@@ -338,7 +338,7 @@ fn heal(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, no
         return Decision::Wait { why: Refusal::CoolingDown, until: Some(now.after(left)) };
     }
     let underway = wait_for_the_stop(case, facts, id, healing, now);
-    if let Some(wait) = underway.or_else(|| wait_for_the_start(facts, id, healing, now)) {
+    if let Some(wait) = underway.or_else(|| wait_for_the_start(case, facts, id, healing, now)) {
         return wait;
     }
     if let Some(until) = &facts.host.hold_until {
@@ -388,7 +388,7 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
         Some((seen, _)) => {
             let id = &seen.container.id;
             wait_for_the_stop(case, facts, id, healing, now)
-                .or_else(|| wait_for_the_start(facts, id, healing, now))
+                .or_else(|| wait_for_the_start(case, facts, id, healing, now))
                 .unwrap_or_else(|| Decision::WouldRestart { container_id: id.clone(), why })
         }
         None => Decision::Wait { why, until: None },

@@ -15,7 +15,7 @@ use crate::{
     act::Deed,
     alone, backoff,
     by_hand::ByHand,
-    case::{self, Case, Memory, Try, TryMemory},
+    case::{self, Case, Memory, Start, Try, TryMemory},
     decide::{Admission, Decision, would_be_delay},
     dependencies::Follows,
     diagnosis,
@@ -145,6 +145,7 @@ pub fn intend(
         }
     }
     (case.memory.unblocked, case.memory.doubted) = (None, None);
+    case.memory.starting.clear();
     case.incident.attempts = case.attempts.len() as u32;
     case.incident.state = IncidentState::Restarting;
     // What every further prompt is answered with, written here so that it costs no commit of its own.
@@ -167,7 +168,7 @@ pub fn apply(
     match decision {
         // The worker carries it out by `intend`, once the evidence is taken.
         Decision::Restart { .. } => return None,
-        Decision::Wait { why, until } => changed.wait(*why, until.as_ref(), now),
+        Decision::Wait { why, until } => changed.wait(*why, until.as_ref(), facts, now),
         Decision::Block { by, why, detail } => {
             changed.block(by, *why, detail, now);
             let nobody_acts = facts.needed.iter().any(|needed| needed.key == *by && needed.is_only_watched);
@@ -213,7 +214,7 @@ impl Changed {
         self.case.incident.diagnosis = Some(kept);
     }
 
-    fn wait(&mut self, why: Refusal, until: Option<&Now>, now: &Now) {
+    fn wait(&mut self, why: Refusal, until: Option<&Now>, facts: &Facts, now: &Now) {
         let incident = &mut self.case.incident;
         // What is due again by a changed clock is not worth a write of its own: only the wall time of a retry is shown.
         if incident.state == IncidentState::Suspect && why == Refusal::CoolingDown {
@@ -225,6 +226,9 @@ impl Changed {
         // Nothing of it is tried any more, so it waits for nobody.
         if matches!(why, Refusal::BudgetSpent | Refusal::DayBudgetSpent) && self.case.memory.blocked_by.is_some() {
             self.forget_block();
+        }
+        if why == Refusal::Starting {
+            self.note_starts(facts, now);
         }
         if why == Refusal::NetworkGone && self.case.memory.network_gone.is_none() {
             self.case.memory.network_gone = Some(now.clone());
@@ -250,6 +254,16 @@ impl Changed {
                 | Refusal::DayBudgetSpent
         ) {
             self.tell(now, "refused", format!("not now: {why}"));
+        }
+    }
+
+    /// Notes since when each run is waited for: once for each of them, so that a wait costs no write of its own.
+    fn note_starts(&mut self, facts: &Facts, now: &Now) {
+        for container in facts.containers.iter().map(|seen| &seen.container) {
+            if container.status == Status::Running && self.case.starting_since(container).is_none() {
+                let start = Start { run: container.started_at, since: now.clone() };
+                self.case.memory.starting.insert(container.id.clone(), start);
+            }
         }
     }
 
@@ -369,6 +383,7 @@ impl Changed {
     fn stabilise(&mut self, facts: &Facts, now: &Now) {
         let judged = self.case.open_attempt().is_some();
         self.forget_block();
+        self.case.memory.starting.clear();
         let incident = &mut self.case.incident;
         // In shadow mode and after giving up the state says more than that it is well at the moment.
         if !matches!(incident.state, IncidentState::Watching | IncidentState::GaveUp) {

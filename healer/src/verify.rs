@@ -41,7 +41,14 @@ pub fn allowance(container: &Container, healing: &Healing) -> SignedDuration {
 }
 
 /// By when a container that runs and has not been healthy yet may be called ill. `None`: now.
-pub fn may_be_starting_until(seen: &ContainerFacts, patience: SignedDuration, now: &Now) -> Option<Now> {
+///
+/// `since` is a moment from which on the run is known to have lasted: it counts where the wall clock was set back since the start.
+pub fn may_be_starting_until(
+    seen: &ContainerFacts,
+    patience: SignedDuration,
+    since: Option<&Now>,
+    now: &Now,
+) -> Option<Now> {
     let container = &*seen.container;
     let has_never_been_well = match container.health {
         Health::Unhealthy => !seen.has_been_healthy,
@@ -50,8 +57,14 @@ pub fn may_be_starting_until(seen: &ContainerFacts, patience: SignedDuration, no
     if container.status != Status::Running || !has_never_been_well {
         return None;
     }
-    // A start in the future was told by a clock that has been set back since.
-    let age = now.wall.duration_since(container.started_at?).max(SignedDuration::ZERO);
+    let age = now.wall.duration_since(container.started_at?);
+    let age = if age.is_negative() {
+        // A start in the future was told by a clock that has been set back since.
+        since.map_or(SignedDuration::ZERO, |since| now.since(since))
+    } else {
+        // What runs was started within this boot, wherever the wall clock stood then: that it is set right makes no start older.
+        age.min(now.boottime)
+    };
     (age < patience).then(|| now.after(patience - age))
 }
 
@@ -73,6 +86,8 @@ pub fn judge_counted(
     let container = &*seen.container;
     let deadline = attempt.memory.deadline.as_ref();
     let late = deadline.is_some_and(|deadline| now.until(deadline) == SignedDuration::ZERO);
+    // Docker had started it by then.
+    let began = attempt.memory.intended.after(attempt.memory.stop_timeout);
     if container.started_at == attempt.attempt.started_at_before {
         // The watcher has not caught up with the restart yet.
         return if late {
@@ -102,8 +117,8 @@ pub fn judge_counted(
     }
     match container.status {
         Status::Running => match container.health {
-            Health::None | Health::Healthy => by_probe(seen, deadline.filter(|_| !late), healing, now),
-            Health::Unhealthy => match may_be_starting_until(seen, healing.start_patience, now) {
+            Health::None | Health::Healthy => by_probe(seen, deadline.filter(|_| !late), healing, &began, now),
+            Health::Unhealthy => match may_be_starting_until(seen, healing.start_patience, Some(&began), now) {
                 Some(until) => Verdict::Pending { until: Some(until) },
                 None => Verdict::DidNotHelp(facts::problem(container)),
             },
@@ -127,13 +142,13 @@ pub fn judge_counted(
 }
 
 /// Of a run that Docker calls well: it is so when its probe says the same, where it has one that reaches it.
-fn by_probe(seen: &ContainerFacts, deadline: Option<&Now>, healing: &Healing, now: &Now) -> Verdict {
+fn by_probe(seen: &ContainerFacts, deadline: Option<&Now>, healing: &Healing, began: &Now, now: &Now) -> Verdict {
     let soon = || Some(deadline.cloned().unwrap_or_else(|| now.after(ANSWERS_WITHIN)));
     match &seen.probe {
         None | Some(Probe::Well | Probe::Unknown { .. }) => Verdict::Well,
         Some(Probe::Asking | Probe::Doubtful { .. }) => Verdict::Pending { until: soon() },
         Some(Probe::Failed { why, was_well }) => {
-            let patience = may_be_starting_until(seen, healing.start_patience, now);
+            let patience = may_be_starting_until(seen, healing.start_patience, Some(began), now);
             match deadline.cloned().filter(|_| !was_well).or(patience) {
                 Some(until) => Verdict::Pending { until: Some(until) },
                 None => Verdict::DidNotHelp(format!("its probe failed: {why}")),
@@ -151,7 +166,7 @@ mod tests {
         let check = |change: &dyn Fn(&mut ContainerFacts), seconds: i64, expected: Option<i64>| {
             let mut seen = ContainerFacts { has_been_healthy: false, ..seen(container()) };
             change(&mut seen);
-            let until = may_be_starting_until(&seen, SignedDuration::from_secs(180), &at(seconds));
+            let until = may_be_starting_until(&seen, SignedDuration::from_secs(180), None, &at(seconds));
             assert_eq!(until, expected.map(at), "{seen:?}");
         };
         // Started at -100 s.
@@ -170,6 +185,13 @@ mod tests {
         assert_eq!(judge(&restarted(), Some(&young), &Healing::default(), &at(70)), pending);
         let late = judge(&restarted(), Some(&young), &Healing::default(), &at(183));
         assert_eq!(late, Verdict::DidNotHelp("unhealthy: 3 failed probes in a row".into()));
+        // Set back while it is judged: from the moment on by which Docker had started it, 10 s after the intent.
+        let judged = |seconds: i64| {
+            let back = Now { wall: at(seconds - 3_600).wall, ..at(seconds) };
+            judge(&restarted(), Some(&young), &Healing::default(), &back)
+        };
+        assert!(matches!(judged(189), Verdict::Pending { until: Some(until) } if until.boottime == at(190).boottime));
+        assert_eq!(judged(190), Verdict::DidNotHelp("unhealthy: 3 failed probes in a row".into()));
     }
     use crate::testing::{at, attempt, container, exited, seen, wall};
 

@@ -97,16 +97,23 @@ pub(super) fn wait_for_others(case: &Case, facts: &Facts, service: &Service<'_>,
 /// Whether what a container says in its log can hold a restart back.
 pub fn its_log_decides(seen: &ContainerFacts, healing: &Healing, now: &Now) -> bool {
     let patience = healing.start_patience.saturating_mul(PATIENCE_WITH_WORDS);
-    verify::may_be_starting_until(seen, patience, now).is_some()
+    verify::may_be_starting_until(seen, patience, None, now).is_some()
 }
 
 /// A container that has not been healthy since it was started may be on its way: a restart would begin it all over again.
-pub(super) fn wait_for_the_start(facts: &Facts, id: &str, healing: &Healing, now: &Now) -> Option<Decision> {
+pub(super) fn wait_for_the_start(
+    case: &Case,
+    facts: &Facts,
+    id: &str,
+    healing: &Healing,
+    now: &Now,
+) -> Option<Decision> {
     let patience = match facts.says_it_is_starting {
         true => healing.start_patience.saturating_mul(PATIENCE_WITH_WORDS),
         false => healing.start_patience,
     };
-    let until = verify::may_be_starting_until(facts.container(id)?, patience, now)?;
+    let seen = facts.container(id)?;
+    let until = verify::may_be_starting_until(seen, patience, case.starting_since(&seen.container), now)?;
     Some(Decision::Wait { why: Refusal::Starting, until: Some(until) })
 }
 
@@ -226,5 +233,48 @@ mod tests {
         let larger = Facts { healing: Healing { attempts: 10, ..Healing::default() }, ..permitted() };
         check(larger.clone(), restart());
         check(paused(larger), until(Refusal::HealingPaused));
+    }
+
+    /// Unhealthy, and not seen well since it was started.
+    fn young(started: i64) -> Facts {
+        let mut facts = permitted();
+        let young = Container { started_at: wall(started), ..container() };
+        facts.containers = vec![ContainerFacts { has_been_healthy: false, ..seen(young) }];
+        facts
+    }
+
+    fn starting(seconds: i64) -> Decision {
+        Decision::Wait { why: Refusal::Starting, until: Some(at(seconds)) }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_after_a_boot_makes_no_start_old() {
+        // Booted 70 s ago with a clock 8 h behind, started 60 s ago by that clock, and the clock was set right since.
+        let now = Now { boottime: SignedDuration::from_secs(70), ..at(8 * 3_600 + 60) };
+        let until = now.after(SignedDuration::from_secs(110));
+        let waits = Decision::Wait { why: Refusal::Starting, until: Some(until) };
+        assert_eq!(decide(&case(), &young(0), &now), waits);
+        let later = Now { boottime: SignedDuration::from_secs(180), ..now };
+        assert_eq!(decide(&case(), &young(0), &later), restart());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_start_last_for_ever() {
+        let facts = young(3_600);
+        let first = decide(&case(), &facts, &at(0));
+        assert_eq!(first, starting(180));
+        let next = |case: &Case, decision: &Decision, facts: &Facts, seconds| {
+            transition::apply(case, decision, facts, &facts.healing, &at(seconds), 0.5).map(|changed| changed.case)
+        };
+        let case = next(&case(), &first, &facts, 0).expect("a change");
+        assert_eq!(decide(&case, &facts, &at(100)), starting(180));
+        assert_eq!(next(&case, &starting(180), &facts, 100), None, "a wait costs no write of its own");
+        assert_eq!(decide(&case, &facts, &at(180)), restart());
+        // Another run has its own time.
+        let again = young(3_700);
+        assert_eq!(decide(&case, &again, &at(100)), starting(280));
+        let case = next(&case, &starting(280), &again, 100).expect("a change");
+        assert_eq!(decide(&case, &again, &at(279)), starting(280));
+        assert_eq!(decide(&case, &again, &at(280)), restart());
     }
 }
