@@ -156,6 +156,10 @@ async fn without_a_word_of_the_policy_it_is_only_written_down() {
     assert_eq!((detail.incident.mode, detail.incident.state), (Mode::Shadow, IncidentState::Watching));
     let would = detail.events.iter().find(|event| event.kind == "would").unwrap();
     assert_eq!(would.detail, "would have stopped photos/worker (remedies.stop_expendables)");
+    // It is open, and nobody's to acknowledge.
+    let ack = format!("/api/v1/incidents/{}/ack", detail.incident.id);
+    let (status, answer) = machine.healer.api("POST", &ack, "").await;
+    assert!(status == 409 && answer.contains("the machine's own"), "{status}: {answer}");
     machine.memory(60, None);
     let detail = machine.host("an incident that is over", |detail| !detail.incident.state.is_open()).await;
     assert_eq!(detail.incident.outcome, Some(Outcome::RecoveredByItself));

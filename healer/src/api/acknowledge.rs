@@ -12,6 +12,7 @@ use nexus_model::control::Acknowledge;
 use super::{body, busy, incident_id, not_durable, note, unreadable};
 use crate::{
     asks::{Ask, No},
+    relief,
     server::{App, Problem},
 };
 
@@ -26,6 +27,13 @@ pub async fn acknowledge(
     match app.asks.ask(|answer| Ask::Acknowledge { id, wanted, answer }).await.map_err(busy)? {
         Ok(incident) => Ok(Json(incident).into_response()),
         Err(No::NotOpen) => match app.journal.read(move |store| store.incident(id)).await.map_err(unreadable)? {
+            Some(detail) if detail.incident.state.is_open() && detail.incident.project == relief::PROJECT => {
+                let why = format!(
+                    "incident {id} is the machine's own, and can't be acknowledged: silence its alert in Alertmanager \
+                     until it is over"
+                );
+                Err(Problem(StatusCode::CONFLICT, why))
+            }
             Some(_) => Err(Problem(StatusCode::CONFLICT, format!("incident {id} is closed: nobody is told of it"))),
             None => Err(Problem(StatusCode::NOT_FOUND, format!("there is no incident {id}"))),
         },
