@@ -126,6 +126,8 @@ pub struct Seen {
     pub expendable: bool,
     /// How long it gets to stop.
     pub stop_timeout: SignedDuration,
+    /// What keeps hands off it: a pause of it or its project, or its maintenance.
+    pub held: Option<Refusal>,
 }
 
 /// What decisions rest on.
@@ -415,7 +417,11 @@ fn at_ease(case: &Case, situation: &Situation, now: &Now) -> Step {
     let Some(plenty_since) = &memory.plenty_since else { return Step::Wait { why: Some(Refusal::CoolingDown) } };
     // The one that was stopped least often is the least suspect.
     let times = |id: &String| memory.times.get(id).copied().unwrap_or(1).max(1);
-    let Some(id) = memory.stopped.keys().min_by_key(|id| times(id)) else { return Step::Close };
+    // Its owner is at work on it: it is started when that is over, and others are meanwhile.
+    let held = |id: &String| situation.container(id).and_then(|seen| seen.held);
+    let Some(id) = memory.stopped.keys().filter(|id| held(id).is_none()).min_by_key(|id| times(id)) else {
+        return Step::Wait { why: memory.stopped.keys().find_map(held) };
+    };
     let wait =
         situation.start_after.saturating_mul(1 << (times(id) - 1).min(20)).min(LONGEST_WAIT.max(situation.start_after));
     // One at a time, and each must prove that there is still plenty.

@@ -289,7 +289,8 @@ impl Relief {
             let terms = policy.terms(key, worn);
             let healing = terms.healing.clone();
             // Its owner is at work on it.
-            let may = may && self.held(key, terms, policy).is_none();
+            let kept_off = self.held(key, terms, policy);
+            let may = may && kept_off.is_none();
             for container in all.iter().filter(|container| may || stopped.contains(&container.id)) {
                 let watched = self.containers.get(&container.id);
                 let held = watched.and_then(|watched| watched.load.held_bytes).unwrap_or_default();
@@ -305,6 +306,7 @@ impl Relief {
                         started_at: container.started_at,
                         expendable: may && container.status != Status::Paused,
                         stop_timeout: act::stop_timeout(container, &healing),
+                        held: kept_off,
                     },
                 ));
             }

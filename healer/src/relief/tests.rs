@@ -19,6 +19,7 @@ fn seen(name: &str) -> Seen {
         started_at: wall(-100),
         expendable: true,
         stop_timeout: SignedDuration::from_secs(10),
+        held: None,
     }
 }
 
@@ -564,5 +565,31 @@ fn a_pause_of_everything_and_a_maintenance_window_hold_it_all_back() {
         assert_eq!(next(&case, &memory, &at(700)), start);
         memory.held = Some(why);
         assert_eq!(next(&case, &memory, &at(700)), wait);
+    }
+}
+
+#[test]
+fn what_its_owner_has_paused_is_not_started_before_that_is_over_and_others_are() {
+    let mut memory = critical(Resource::Memory);
+    let mut case = opened(&memory);
+    for (place, name) in ["worker", "index"].into_iter().enumerate() {
+        case = after(&case, &stop(name), &mut memory, &at(0));
+        memory.containers[place].runs = false;
+        case = ended_well(&case, &mut memory, &at(1));
+    }
+    memory.level = Level::Plenty;
+    for expected in [Step::Calm, Step::Plenty(true)] {
+        assert_eq!(next(&case, &memory, &at(10)), expected);
+        case = after(&case, &expected, &mut memory, &at(10));
+    }
+    let start = |name: &str| Step::Act(Remedy::Start { container_id: format!("id-{name}") });
+    for (held, expected) in [
+        ([Some(Refusal::HealingPaused), None], start("index")),
+        ([None, Some(Refusal::MaintenanceWindow)], start("worker")),
+        ([Some(Refusal::HealingPaused); 2], Step::Wait { why: Some(Refusal::HealingPaused) }),
+        ([None, None], start("index")),
+    ] {
+        (memory.containers[0].held, memory.containers[1].held) = held.into();
+        assert_eq!(next(&case, &memory, &at(700)), expected, "{held:?}");
     }
 }
