@@ -83,20 +83,20 @@ impl Store {
                 params![limit, relief::PROJECT],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )?;
-        // What an incident that is still open had spent before its owner gave it a fresh budget.
-        let fresh_from: BTreeMap<Uuid, u32> = self
-            .open_cases()?
-            .into_iter()
-            .filter(|case| case.memory.forgiven)
-            .map(|case| (case.incident.id, case.memory.budget_from))
-            .collect();
+        // Open incidents to which their owner gave a fresh budget.
+        let fresh: Vec<Case> = self.open_cases()?.into_iter().filter(|case| case.memory.forgiven).collect();
         let mut restarts = Vec::new();
         for (row, memory) in rows.iter().rev() {
             let intended = decode::<TryMemory>(memory)?.intended;
             if now.since(&intended) < DAY {
                 let attempt: Attempt = decode(row)?;
                 let mut restart = Restart::new(&attempt.container_id, intended);
-                if fresh_from.get(&attempt.incident_id).is_some_and(|last| attempt.number <= *last) {
+                // All that was spent on their containers before: in the incident itself, and in those that were over by then.
+                let is_before = |case: &Case| {
+                    case.memory.containers.contains(&attempt.container_id)
+                        && (attempt.incident_id != case.incident.id || attempt.number <= case.memory.budget_from)
+                };
+                if fresh.iter().any(is_before) {
                     restart.forgive();
                 }
                 restarts.push(restart);

@@ -568,3 +568,29 @@ async fn incidents_are_listed_by_what_is_asked_newest_first() {
     assert_eq!(list(Filter { state: Some(IncidentState::Closed), ..Filter::default() }).await, [""; 0]);
     assert_eq!(list(Filter { state: Some(IncidentState::Suspect), ..Filter::default() }).await.len(), 5);
 }
+
+#[tokio::test]
+async fn a_fresh_budget_outlives_the_healer() {
+    let opened = open();
+    let mut first = of_service("web", 1);
+    first.attempts.push(attempt(1, "c1", at(1_000)));
+    first.attempts[0].attempt.incident_id = first.incident.id;
+    first.memory.containers = ["c1".to_owned()].into();
+    (first.incident.state, first.incident.outcome) = (IncidentState::Closed, Some(Outcome::Recovered));
+    first.incident.closed_at = Some(at(1_100).wall);
+    opened.journal.commit(vec![put(&first)]).await.unwrap();
+    // The next one was given up, and its owner has asked for another go. Two attempts were made before, one was since.
+    let mut second = of_service("web", 2);
+    for (number, container_id) in [(2, "c1"), (3, "c1"), (4, "c1"), (5, "c2")] {
+        let mut made = attempt(number, container_id, at(i64::from(number) * 1_000));
+        made.attempt.incident_id = second.incident.id;
+        second.attempts.push(made);
+    }
+    second.memory.containers = ["c1".to_owned()].into();
+    (second.memory.forgiven, second.memory.budget_from) = (true, 3);
+    opened.journal.commit(vec![put(&second)]).await.unwrap();
+    let found = opened.journal.read(|store| store.recent_restarts(10, &at(6_000))).await.unwrap();
+    let found: Vec<_> = found.iter().map(|it| (it.forgiven, it.forgiven_for_the_day)).collect();
+    // As it is while the healer runs: all that was spent on its containers until then.
+    assert_eq!(found, [(true, true), (true, true), (true, true), (false, false), (false, false)]);
+}
