@@ -224,15 +224,15 @@ impl Case {
 
     /// Whether the run of a container that began at `started_at` was stopped by a restart of ours that has not started it
     /// again. A restart that was asked for and left no trace while the container ran on has no claim on it.
-    /// Nor has one that Docker refused, on a stop that was asked for after the refusal; where it is not known yet who asked, on one
-    /// that came later than a stop of ours could still take.
+    /// Nor has one that Docker refused, on a stop that was asked for after the refusal; where it is not known yet who asked, or nobody
+    /// did, on an end that came later than a stop of ours could still take.
     pub fn stopped_by_us(&self, container: &Container, stop: StopCause) -> bool {
         let of_this_run = |attempt: &&Try| attempt.attempt.started_at_before == container.started_at;
         self.attempts_on(&container.id).filter(of_this_run).any(|attempt| {
             let (stopped_at, allowance) = match stop {
                 StopCause::Requested { at } => (Some(at), SignedDuration::ZERO),
-                StopCause::Unknown => (container.finished_at, attempt.memory.stop_timeout),
-                StopCause::Itself | StopCause::Engine => (None, SignedDuration::ZERO),
+                StopCause::Unknown | StopCause::Itself => (container.finished_at, attempt.memory.stop_timeout),
+                StopCause::Engine => (None, SignedDuration::ZERO),
             };
             let stopped_later = match (stopped_at, attempt.attempt.finished_at) {
                 // The clock may have been set back in between: then the stop of our own restart is told by the old one.

@@ -508,6 +508,14 @@ mod tests {
             condition(&told_late(wall(3 + stop_timeout)), Some(&case)),
             Condition::Aside(Refusal::StoppedByUnknown)
         );
+        // Nor is an end of its own after that: a job has done its work by itself.
+        let ended_later = |seconds| {
+            let policy = RestartPolicy::OnFailure { maximum_retries: 0 };
+            let ended = with(exited(0), |it| (it.restart_policy, it.finished_at) = (policy, wall(seconds)));
+            ContainerFacts { stop: StopCause::Itself, container: ended.into(), ..stopped.clone() }
+        };
+        assert!(matches!(condition(&ended_later(2 + stop_timeout), Some(&case)), Condition::Ill(_)));
+        assert_eq!(condition(&ended_later(3 + stop_timeout), Some(&case)), Condition::Aside(Refusal::NotExpectedToRun));
         // The clock was set back by an hour while it was under way: the stop is still that of our restart, but for one that
         // came after it by the new clock.
         case.attempts[0].attempt.finished_at = Some(at(2 - 3_600).wall);

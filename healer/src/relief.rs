@@ -385,7 +385,8 @@ fn nothing_left(case: &Case, situation: &Situation, refused: Option<Refusal>, no
     let memory = &case.memory.relief;
     let quiet = match &memory.acted {
         Some(acted) => now.since(acted) >= GIVE_UP_AFTER,
-        None => now.wall.duration_since(case.incident.opened_at) >= GIVE_UP_AFTER,
+        // The clock may have been set back since.
+        None => now.wall.duration_since(case.incident.opened_at).abs() >= GIVE_UP_AFTER,
     };
     let is_over = case.attempts.iter().all(|attempt| attempt.attempt.outcome.is_some());
     if case.incident.mode == Mode::Heal

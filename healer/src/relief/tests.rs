@@ -593,3 +593,12 @@ fn what_its_owner_has_paused_is_not_started_before_that_is_over_and_others_are()
         assert_eq!(next(&case, &memory, &at(700)), expected, "{held:?}");
     }
 }
+
+#[test]
+fn it_gives_up_although_the_clock_was_set_back() {
+    let mut memory = critical(Resource::Memory);
+    memory.containers.clear();
+    let case = opened(&memory);
+    assert_eq!(next(&case, &memory, &at(29)), Step::Wait { why: Some(Refusal::BudgetSpent) });
+    assert_eq!(next(&case, &memory, &Now { wall: at(-3_600).wall, ..at(60) }), Step::GiveUp);
+}
