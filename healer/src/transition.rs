@@ -433,7 +433,14 @@ impl Changed {
         }
         incident.refusal = None;
         self.case.memory.well_since = None;
-        self.tell(now, "relapse", "it did not stay well".to_owned());
+        // The last one that was restarted is well, so it is another that keeps the incident open.
+        let is_another = self.case.attempts.last().is_some_and(|last| {
+            let restarted = facts.container(&last.attempt.container_id);
+            last.attempt.outcome == Some(AttemptOutcome::Helped)
+                && restarted.is_some_and(|seen| facts::condition(seen, Some(&self.case)) == Condition::Well)
+        });
+        let detail = if is_another { "another replica is not well" } else { "it did not stay well" };
+        self.tell(now, "relapse", detail.to_owned());
         let name = &self.case.incident.container_name;
         if let Some(seen) = facts.containers.iter().find(|seen| seen.container.name == *name) {
             self.fell_ill_anew(&seen.container.id, facts, now);

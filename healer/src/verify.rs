@@ -24,7 +24,7 @@ pub enum Verdict {
     /// Running since our restart, and healthy where it has a health check.
     Well,
     DidNotHelp(String),
-    /// Somebody stopped or paused it, or restarted the machine: no verdict on the restart.
+    /// Somebody stopped, paused or restarted it, or restarted the machine: no verdict on the restart.
     Stopped(String),
     Gone,
 }
@@ -107,6 +107,10 @@ pub fn judge_counted(
     };
     if container.started_at != attempt.attempt.started_at_after {
         let again = container.started_at.map_or_else(String::new, |at| format!(" at {}", at.strftime("%H:%M:%S")));
+        // Docker's own policy counts what it starts. Somebody else's start says nothing about ours.
+        if by_docker.is_empty() {
+            return Verdict::Stopped(format!("it was started anew{again}, and not by docker's restart policy"));
+        }
         return Verdict::DidNotHelp(format!("it was started once more{again}, so it did not stay up{by_docker}"));
     }
     if !by_docker.is_empty() && container.status == Status::Running {
@@ -237,7 +241,9 @@ mod tests {
         let mut container = Container { started_at: wall(9), health: Health::Healthy, ..container() };
         container.failing_streak = 0;
         let verdict = judge(&restarted(), Some(&seen(container)), &Healing::default(), &at(20));
-        assert!(matches!(verdict, Verdict::DidNotHelp(why) if why.contains("once more")));
+        // Nor a failure: somebody has restarted it.
+        let why = "it was started anew at 08:00:09, and not by docker's restart policy";
+        assert_eq!(verdict, Verdict::Stopped(why.into()));
     }
 
     #[test]

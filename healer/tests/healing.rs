@@ -182,6 +182,26 @@ async fn a_relapse_in_the_stabilising_window_is_the_same_incident() {
 }
 
 #[tokio::test]
+async fn after_a_stable_time_the_delay_of_before_is_forgotten() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web").ill());
+    let mut healer = Healer::new(&engine);
+    // Longer than a test waits, be it halved.
+    healer.policy(
+        &crate::support::healer::POLICY.replace("base_delay: 1s\n  max_delay: 2s", "base_delay: 1h\n  max_delay: 1h"),
+    );
+    healer.start().await;
+    for number in 1..=2 {
+        healer.sees("web", "running", "unhealthy").await;
+        healer.alert("shop", "web").await;
+        eventually("the restart", async || (engine.restarts("c1") == number).then_some(())).await;
+        let detail = healer.incident("web", "the end of the incident", closed).await;
+        assert_eq!((detail.incident.outcome, detail.incident.attempts), (Some(Outcome::Recovered), 1));
+        engine.change("c1", |it| it.health = Some("unhealthy"));
+    }
+}
+
+#[tokio::test]
 async fn a_slow_start_is_waited_for_and_then_judged() {
     let engine = Engine::start();
     engine.set("c1", Fake { temper: Temper::Dawdles, ..Fake::service("shop", "web").ill() });

@@ -554,6 +554,17 @@ mod an_attempt {
         stabilising.incident.state = IncidentState::Stabilising;
         stabilising.memory.well_since = Some(at(10));
         assert_eq!(outcome(&stabilising, &facts, 10), Some(AttemptOutcome::Helped));
+        // The story says so, and not that the first did not stay well.
+        let mut case = stabilising;
+        let mut told = Vec::new();
+        loop {
+            let decision = decide(&case, &facts, &Policy::default(), &at(10));
+            let changed = transition::apply(&case, &decision, &facts, &facts.healing, &at(10), 0.5);
+            let Some(changed) = changed else { break };
+            told.extend(changed.events.into_iter().map(|event| event.detail));
+            case = changed.case;
+        }
+        assert_eq!(told, ["attempt 1 helped: well again; another replica is not", "another replica is not well"]);
     }
 }
 
