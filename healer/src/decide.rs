@@ -480,9 +480,10 @@ impl<'a> Service<'a> {
 
     /// Why there is nothing to heal although it is not all well; the reason that is most worth knowing.
     fn why_not(&self) -> Refusal {
-        const ORDER: [Refusal; 7] = [
+        const ORDER: [Refusal; 8] = [
             Refusal::DockerRestarting,
             Refusal::StoppedByUnknown,
+            Refusal::StoppedForRoom,
             Refusal::Paused,
             Refusal::StoppedByHuman,
             Refusal::NotExpectedToRun,

@@ -231,7 +231,7 @@ fn standing(
                 let problem = match why {
                     Refusal::Paused => "paused",
                     Refusal::DockerRestarting => "being restarted by docker",
-                    Refusal::StoppedByHuman | Refusal::StoppedByUnknown => "stopped",
+                    Refusal::StoppedByHuman | Refusal::StoppedByUnknown | Refusal::StoppedForRoom => "stopped",
                     // Gone for good, or done: nothing to wait for.
                     _ => continue,
                 };

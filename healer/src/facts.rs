@@ -62,6 +62,8 @@ pub struct ContainerFacts {
     pub probe: Option<Probe>,
     /// It was created long ago and never started, and may be: see [`is_left_unstarted`].
     pub left_unstarted: bool,
+    /// This run of it was ended by us, since disk or memory of the machine was short: it is started again when there is room.
+    pub stopped_for_room: bool,
 }
 
 impl ContainerFacts {
@@ -137,6 +139,7 @@ pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops) -> Ve
             dead_network: dependencies::left_in_dead_network(&watched.container, snapshot),
             probe: None,
             left_unstarted: false,
+            stopped_for_room: false,
         })
         .collect();
     found.sort_by(|a, b| a.container.name.cmp(&b.container.name));
@@ -216,6 +219,7 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
         Status::Paused => Condition::Aside(Refusal::Paused),
         Status::Restarting => Condition::Aside(Refusal::DockerRestarting),
         Status::Removing => Condition::Aside(Refusal::Gone),
+        Status::Exited | Status::Dead if seen.stopped_for_room => Condition::Aside(Refusal::StoppedForRoom),
         Status::Exited | Status::Dead => {
             let ours = case.is_some_and(|case| case.stopped_by_us(container, seen.stop));
             // Stopped by a restart of ours that never started it again: our duty, whatever the events say.
@@ -346,6 +350,7 @@ mod tests {
                 dead_network: None,
                 probe: None,
                 left_unstarted: false,
+                stopped_for_room: false,
             };
             assert_eq!(condition(&seen, None), expected, "{seen:?}");
         };
@@ -472,6 +477,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stopped_for_room_is_aside_until_it_is_started_again() {
+        let stop = StopCause::Requested { at: at(1).wall };
+        let stopped = ContainerFacts { stop, stopped_for_room: true, ..seen(exited(137)) };
+        assert_eq!(condition(&stopped, None), Condition::Aside(Refusal::StoppedForRoom));
+        // Whatever was left of a restart of that run, and whoever is told to have ended it.
+        let mut case = case();
+        case.attempts.push(crate::testing::attempt(1, "c1", at(0)));
+        for stop in [stop, StopCause::Itself, StopCause::Unknown] {
+            let stopped = ContainerFacts { stop, ..stopped.clone() };
+            assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedForRoom));
+        }
+        let runs = ContainerFacts { stopped_for_room: true, ..seen(container()) };
+        assert!(matches!(condition(&runs, None), Condition::Ill(_)), "the stop is still to come");
+    }
+
+    #[test]
     fn a_recorded_intent_wins_over_the_guess_that_a_human_stopped_it() {
         let mut case = case();
         let requested = StopCause::Requested { at: at(1).wall };
@@ -482,6 +503,7 @@ mod tests {
             dead_network: None,
             probe: None,
             left_unstarted: false,
+            stopped_for_room: false,
         };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts.push(crate::testing::attempt(1, "c1", at(0)));
@@ -532,6 +554,7 @@ mod tests {
             dead_network: None,
             probe: None,
             left_unstarted: false,
+            stopped_for_room: false,
         };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
     }

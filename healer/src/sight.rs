@@ -99,6 +99,7 @@ pub fn look(snapshot: &Snapshot, stops: &Stops, switches: &Switches, policy: &Po
             dead_network: None,
             probe: None,
             left_unstarted: false,
+            stopped_for_room: false,
         };
         if !matches!(facts::condition(&seen, None), Condition::Ill(_)) {
             continue;

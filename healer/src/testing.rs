@@ -96,6 +96,7 @@ pub fn seen(container: Container) -> ContainerFacts {
         dead_network: None,
         probe: None,
         left_unstarted: false,
+        stopped_for_room: false,
     }
 }
 

@@ -439,7 +439,13 @@ impl Changed {
             last.attempt.outcome == Some(AttemptOutcome::Helped)
                 && restarted.is_some_and(|seen| facts::condition(seen, Some(&self.case)) == Condition::Well)
         });
-        let detail = if is_another { "another replica is not well" } else { "it did not stay well" };
+        let detail = if facts.containers.iter().any(|seen| seen.stopped_for_room) {
+            "it was stopped for want of memory or disk"
+        } else if is_another {
+            "another replica is not well"
+        } else {
+            "it did not stay well"
+        };
         self.tell(now, "relapse", detail.to_owned());
         let name = &self.case.incident.container_name;
         if let Some(seen) = facts.containers.iter().find(|seen| seen.container.name == *name) {

@@ -136,6 +136,9 @@ pub fn judge_counted(
             "it exited with code {} and docker's restart policy is at work",
             container.exit_code
         )),
+        Status::Exited | Status::Dead if seen.stopped_for_room => {
+            Verdict::Stopped("Nexus stopped it for want of memory or disk".into())
+        }
         Status::Exited | Status::Dead => match seen.stop {
             StopCause::Requested { .. } => Verdict::Stopped("somebody stopped it".into()),
             // It says nothing about whether the restart has helped.
@@ -332,6 +335,7 @@ mod tests {
             dead_network: None,
             probe: None,
             left_unstarted: false,
+            stopped_for_room: false,
         };
         assert_eq!(
             judge(&restarted(), Some(&stopped), &Healing::default(), &at(10)),

@@ -494,7 +494,9 @@ impl Worker {
         let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &policy);
         let now = self.clock.now();
         let terms = policy.terms(key, facts::worn(&containers));
+        let relief = self.parts.relief.borrow().clone();
         for seen in &mut containers {
+            seen.stopped_for_room = relief.stopped.get(&seen.container.id) == Some(&seen.container.started_at);
             seen.probe = self.probe_of(&seen.container, &policy);
             seen.left_unstarted = policy.remedies.start
                 && facts::is_left_unstarted(&seen.container, snapshot, terms.healing.start_patience, now.wall);

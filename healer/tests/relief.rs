@@ -129,6 +129,31 @@ async fn an_expendable_is_stopped_for_memory_and_started_again_by_a_healer_that_
 }
 
 #[tokio::test]
+async fn what_is_stopped_for_memory_is_nobodys_stop_and_its_incident_waits_for_the_start() {
+    let engine = Engine::start();
+    two(&engine);
+    engine.change("c1", |it| (it.temper, it.health) = (Temper::StaysIll, Some("unhealthy")));
+    let mut machine = Machine::start(&engine, ALLOWED, None).await;
+    machine.healer.sees("worker", "running", "unhealthy").await;
+    machine.healer.alert("photos", "worker").await;
+    machine.healer.incident("worker", "giving up", |it| it.incident.state == IncidentState::GaveUp).await;
+    machine.memory(4, None);
+    let waits = |it: &IncidentDetail| it.incident.refusal == Some(Refusal::StoppedForRoom);
+    let held = machine.healer.incident("worker", "waiting for room", waits).await;
+    assert_eq!((held.incident.state, held.incident.outcome), (IncidentState::GaveUp, None));
+    // So it is for the next process.
+    machine.healer.kill();
+    engine.change("c1", |it| it.temper = Temper::Mends);
+    machine.restart().await;
+    machine.healer.sees_ended("worker").await;
+    machine.memory(60, None);
+    let over = |it: &IncidentDetail| !it.incident.state.is_open();
+    let detail = machine.healer.incident("worker", "the end of its incident", over).await;
+    assert_eq!(detail.incident.outcome, Some(Outcome::RecoveredByItself));
+    assert_eq!((engine.container("c1").status, engine.restarts("c1")), ("running", 3));
+}
+
+#[tokio::test]
 async fn what_somebody_starts_meanwhile_is_theirs() {
     let engine = Engine::start();
     two(&engine);

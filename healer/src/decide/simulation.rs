@@ -300,6 +300,7 @@ impl World {
                 dead_network: None,
                 probe: None,
                 left_unstarted: false,
+                stopped_for_room: false,
             }],
             host: HostFacts {
                 restart_under_way: restarting,

@@ -45,6 +45,7 @@ fn stopped(code: i64, stop: StopCause) -> Facts {
             dead_network: None,
             probe: None,
             left_unstarted: false,
+            stopped_for_room: false,
         }],
         ..permitted()
     }
@@ -135,6 +136,7 @@ mod admission {
             dead_network: None,
             probe: None,
             left_unstarted: false,
+            stopped_for_room: false,
         };
         let mixed = vec![replica("1", Health::Healthy), replica("2", Health::Unhealthy), stopped.clone()];
         assert_eq!(admit(&Facts { containers: mixed, ..permitted() }, None).unwrap().ill, ["2"]);

@@ -74,6 +74,8 @@ pub struct Shown {
     pub alerts: Vec<Alert>,
     /// Containers whose memory is about to reach its limit, by id.
     pub running_out: BTreeMap<String, Running>,
+    /// By container id: the runs that were ended, or are about to be, and are to be started again.
+    pub stopped: BTreeMap<String, Option<Timestamp>>,
     /// Docker is being asked to stop or start something: a restart would come in between.
     pub acting: bool,
 }
@@ -164,6 +166,8 @@ impl Relief {
                 incident = %case.incident.id, "incident taken up again, {}", case.incident.state
             );
         }
+        // Before anybody decides about what was stopped by the process before.
+        relief.show();
         Ok(relief)
     }
 
@@ -652,7 +656,9 @@ impl Relief {
         let leaks = running_out.values().map(|running| tell::runs_out(running, host));
         let alerts = self.cases.values().filter_map(tell::alert).chain(leaks).collect();
         let acting = self.under_way.values().any(|action| matches!(*action, "stop" | "start"));
-        let shown = Shown { alerts, running_out, acting };
+        let stopped = self.cases.values().flat_map(|case| &case.memory.relief.stopped);
+        let stopped = stopped.map(|(id, stopped)| (id.clone(), stopped.run)).collect();
+        let shown = Shown { alerts, running_out, stopped, acting };
         self.parts.shown.send_if_modified(|before| {
             let changed = **before != shown;
             if changed {

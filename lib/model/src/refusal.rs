@@ -20,6 +20,8 @@ pub enum Refusal {
     StoppedByHuman,
     /// It was stopped while nobody watched, so it cannot be known who did it.
     StoppedByUnknown,
+    /// Nexus has stopped it since disk or memory of the machine was short, and starts it again when there is room.
+    StoppedForRoom,
     Paused,
     /// A container of `docker compose run`.
     OneOff,
@@ -73,7 +75,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, for documentation and for exporting each metric label from the start.
-    pub const ALL: [Refusal; 32] = [
+    pub const ALL: [Refusal; 33] = [
         Refusal::AlreadyWell,
         Refusal::ShadowMode,
         Refusal::OptedOut,
@@ -81,6 +83,7 @@ impl Refusal {
         Refusal::ProtectedImage,
         Refusal::StoppedByHuman,
         Refusal::StoppedByUnknown,
+        Refusal::StoppedForRoom,
         Refusal::Paused,
         Refusal::OneOff,
         Refusal::OwnStack,
@@ -118,6 +121,7 @@ impl Refusal {
             Refusal::ProtectedImage => "protected_image",
             Refusal::StoppedByHuman => "stopped_by_human",
             Refusal::StoppedByUnknown => "stopped_by_unknown",
+            Refusal::StoppedForRoom => "stopped_for_room",
             Refusal::Paused => "paused",
             Refusal::OneOff => "one_off",
             Refusal::OwnStack => "own_stack",

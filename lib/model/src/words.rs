@@ -13,6 +13,7 @@ impl Refusal {
             Refusal::ProtectedImage => "a database: needs its own yes",
             Refusal::StoppedByHuman => "somebody stopped it",
             Refusal::StoppedByUnknown => "stopped while nobody watched",
+            Refusal::StoppedForRoom => "stopped by Nexus for want of memory or disk: started again when there is room",
             Refusal::Paused => "paused",
             Refusal::OneOff => "a one-off container",
             Refusal::OwnStack => "part of Nexus itself",
