@@ -1,5 +1,6 @@
-//! The decisions in a world of virtual time: services that fall ill, mend, are stopped by people and recreated, a healer
-//! that is killed, a disk that fills, a Docker that goes away, clocks that jump. Whatever the order, the promises hold.
+//! The decisions in a world of virtual time: services that fall ill, mend, need each other, are slow to start and to stop, are
+//! stopped by people, paused, silenced, in maintenance and recreated, a healer that is killed, a disk that fills, a Docker that
+//! goes away, clocks that jump. Whatever the order, the promises hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     budget::{self, BUDGET_WINDOW, DAY, Restarts},
-    dependencies,
+    dependencies::{self, Needed},
     facts::{HostFacts, Stops},
     hold::{self, Hold, Illnesses},
     modes::Effective,
@@ -36,12 +37,21 @@ enum Step {
     Mend(usize),
     Exit(usize),
     HumanStops(usize),
+    /// `docker stop` of one that takes so many seconds to end.
+    HumanStopsSlowly(usize, u8),
     HumanStarts(usize),
     Pause(usize),
     Recreate(usize),
     /// Whether a restart from now on makes it well.
     Temper(usize, bool),
     Mode(usize, Mode),
+    /// Its owner wants nothing restarted for so many seconds.
+    Hold(usize, u16),
+    /// The same of all, by a window of the policy.
+    Maintenance(u16),
+    Silence(usize, bool),
+    /// Whether the second service needs the first.
+    Needs(bool),
     Alert(usize),
     /// kill -9; whether Docker had heard of a restart under way.
     Crash(bool),
@@ -61,11 +71,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => service().prop_map(Step::Mend),
         2 => service().prop_map(Step::Exit),
         1 => service().prop_map(Step::HumanStops),
+        2 => (service(), 1..55_u8).prop_map(|(service, seconds)| Step::HumanStopsSlowly(service, seconds)),
         1 => service().prop_map(Step::HumanStarts),
         1 => service().prop_map(Step::Pause),
         1 => service().prop_map(Step::Recreate),
         2 => (service(), any::<bool>()).prop_map(|(service, mends)| Step::Temper(service, mends)),
         1 => (service(), mode).prop_map(|(service, mode)| Step::Mode(service, mode)),
+        1 => (service(), 1..3_600_u16).prop_map(|(service, seconds)| Step::Hold(service, seconds)),
+        1 => (1..3_600_u16).prop_map(Step::Maintenance),
+        1 => (service(), any::<bool>()).prop_map(|(service, silenced)| Step::Silence(service, silenced)),
+        1 => any::<bool>().prop_map(Step::Needs),
         6 => service().prop_map(Step::Alert),
         2 => any::<bool>().prop_map(Step::Crash),
         1 => any::<bool>().prop_map(Step::Docker),
@@ -82,6 +97,32 @@ struct Fake {
     mode: Mode,
     /// A human stopped it while an intent of ours stood: then the recorded intent wins.
     ambiguous: bool,
+    has_been_healthy: bool,
+    /// When its run began, and how often the wall clock had been set by then.
+    began: (Now, u32),
+    /// While a human's stop is under way: when it was asked for, how often the wall clock had been set by then, and when it ends.
+    stopping: Option<(Now, u32, Now)>,
+    held: Option<Span>,
+    silenced: bool,
+}
+
+/// A time with an end.
+struct Span {
+    until: Now,
+    length: SignedDuration,
+}
+
+impl Span {
+    fn of(seconds: u16, now: &Now) -> Self {
+        let length = SignedDuration::from_secs(seconds.into());
+        Self { until: now.after(length), length }
+    }
+
+    /// Its end, while it lasts.
+    fn end(&self, now: &Now) -> Option<Now> {
+        let left = now.until_at_most(&self.until, self.length);
+        (left > SignedDuration::ZERO).then(|| now.after(left))
+    }
 }
 
 /// What the healer has asked Docker for.
@@ -98,6 +139,10 @@ struct World {
     created: u32,
     docker_up: bool,
     disk_ok: bool,
+    maintenance: Option<Span>,
+    needs: bool,
+    /// How often the wall clock was set.
+    jumps: u32,
     policy: Policy,
     // What is on the disk; the healer keeps nothing else, but for the call that it waits for.
     cases: BTreeMap<usize, Case>,
@@ -132,6 +177,11 @@ impl World {
             mends: true,
             mode: Mode::Heal,
             ambiguous: false,
+            has_been_healthy: true,
+            began: (at(-100), 0),
+            stopping: None,
+            held: None,
+            silenced: false,
         };
         Self {
             now: at(0),
@@ -139,6 +189,9 @@ impl World {
             created: 0,
             docker_up: true,
             disk_ok: true,
+            maintenance: None,
+            needs: false,
+            jumps: 0,
             policy,
             cases: BTreeMap::new(),
             prompts: [false; SERVICES],
@@ -171,15 +224,23 @@ impl World {
             Step::Mend(it) => self.set_health(it, Health::Healthy),
             Step::Exit(it) => self.end(it, StopCause::Itself),
             Step::HumanStops(it) => self.end(it, StopCause::Requested { at: self.now.wall }),
+            Step::HumanStopsSlowly(it, seconds) => {
+                let restarting = self.cases.get(&it).is_some_and(Case::is_restarting);
+                if self.fakes[it].container.status == Status::Running && !self.is_busy(it) {
+                    let fake = &mut self.fakes[it];
+                    fake.stop = StopCause::Requested { at: self.now.wall };
+                    fake.ambiguous = restarting;
+                    let ends = self.now.after(SignedDuration::from_secs(seconds.into()));
+                    fake.stopping = Some((self.now.clone(), self.jumps, ends));
+                }
+            }
             Step::HumanStarts(it) => {
-                // Docker does one thing at a time to a container.
-                let busy = self.call.as_ref().is_some_and(|call| call.service == it);
-                if self.fakes[it].container.status != Status::Running && !busy {
+                if self.fakes[it].container.status != Status::Running && !self.is_busy(it) {
                     self.start(it, Health::Healthy);
                 }
             }
             Step::Pause(it) => {
-                if self.fakes[it].container.status == Status::Running {
+                if self.fakes[it].container.status == Status::Running && self.fakes[it].stopping.is_none() {
                     self.fakes[it].container.status = Status::Paused;
                 }
             }
@@ -192,6 +253,10 @@ impl World {
             }
             Step::Temper(it, mends) => self.fakes[it].mends = mends,
             Step::Mode(it, mode) => self.fakes[it].mode = mode,
+            Step::Hold(it, seconds) => self.fakes[it].held = Some(Span::of(seconds, &self.now)),
+            Step::Maintenance(seconds) => self.maintenance = Some(Span::of(seconds, &self.now)),
+            Step::Silence(it, silenced) => self.fakes[it].silenced = silenced,
+            Step::Needs(needs) => self.needs = needs,
             // Without room on the disk the webhook answers 503 and Alertmanager keeps the alert.
             Step::Alert(it) => self.prompts[it] |= self.disk_ok,
             Step::Crash(docker_heard) => {
@@ -205,8 +270,12 @@ impl World {
             }
             Step::Docker(up) => self.docker_up = up,
             Step::Disk(ok) => self.disk_ok = ok,
-            Step::WallJump(minutes) => self.now.wall += SignedDuration::from_mins(minutes.into()),
+            Step::WallJump(minutes) => {
+                self.jumps += 1;
+                self.now.wall += SignedDuration::from_mins(minutes.into());
+            }
             Step::Reboot(minutes) => {
+                self.jumps += 1;
                 self.now.wall += SignedDuration::from_mins(minutes.into());
                 self.now.boottime = SignedDuration::from_secs(20);
                 self.now.boot_id.push('+');
@@ -224,9 +293,15 @@ impl World {
         self.settle();
     }
 
+    /// Docker does one thing at a time to a container.
+    fn is_busy(&self, it: usize) -> bool {
+        self.fakes[it].stopping.is_some() || self.call.as_ref().is_some_and(|call| call.service == it)
+    }
+
     fn set_health(&mut self, it: usize, health: Health) {
         if self.fakes[it].container.status == Status::Running {
             self.fakes[it].container.health = health;
+            self.fakes[it].has_been_healthy |= health == Health::Healthy;
         }
     }
 
@@ -234,9 +309,15 @@ impl World {
         if self.fakes[it].container.status == Status::Running {
             let restarting = self.cases.get(&it).is_some_and(Case::is_restarting);
             let fake = &mut self.fakes[it];
+            // Whatever it ends of, the signal was told before.
+            let stop = match &fake.stopping {
+                Some((asked, ..)) => StopCause::Requested { at: asked.wall },
+                None => stop,
+            };
             (fake.container.status, fake.container.exit_code, fake.stop) = (Status::Exited, 1, stop);
             fake.container.finished_at = Some(self.now.wall);
-            fake.ambiguous = restarting;
+            fake.ambiguous = restarting || (fake.ambiguous && fake.stopping.is_some());
+            fake.stopping = None;
         }
     }
 
@@ -245,6 +326,8 @@ impl World {
         let fake = &mut self.fakes[it];
         (fake.container.status, fake.container.health, fake.stop) = (Status::Running, health, StopCause::Unknown);
         fake.container.started_at = started_at;
+        fake.has_been_healthy = health == Health::Healthy;
+        (fake.began, fake.stopping) = ((self.now.clone(), self.jumps), None);
     }
 
     /// Lets time pass, from one moment at which something is due to the next.
@@ -258,10 +341,18 @@ impl World {
             }
             let due = self.cases.keys().filter_map(|&it| self.due(it)).map(|due| self.now.until(&due));
             let call = self.call.as_ref().map(|call| self.now.until(&call.done_at));
-            let next = due.chain(call).filter(|next| *next > SignedDuration::ZERO).min().unwrap_or(left);
+            let ends = self.fakes.iter().filter_map(|fake| fake.stopping.as_ref());
+            let ends = ends.map(|(.., ends)| self.now.until(ends));
+            let next = due.chain(call).chain(ends).filter(|next| *next > SignedDuration::ZERO).min().unwrap_or(left);
             self.now = self.now.after(next.min(left));
             if self.call.as_ref().is_some_and(|call| self.now.until(&call.done_at) == SignedDuration::ZERO) {
                 self.docker_carries_out();
+            }
+            for it in 0..SERVICES {
+                let ends = self.fakes[it].stopping.as_ref().map(|(.., ends)| ends);
+                if ends.is_some_and(|ends| self.now.until(ends) == SignedDuration::ZERO) {
+                    self.end(it, StopCause::Itself);
+                }
             }
         }
         panic!("time stands still");
@@ -292,11 +383,11 @@ impl World {
             docker_up: self.docker_up,
             own_stack: false,
             mode: Effective { mode: fake.mode, source: ModeSource::Label, protected: None },
-            maintenance_until: None,
+            maintenance_until: self.maintenance.as_ref().and_then(|span| span.end(&self.now)),
             containers: vec![ContainerFacts {
                 container: fake.container.clone().into(),
                 stop: fake.stop,
-                has_been_healthy: true,
+                has_been_healthy: fake.has_been_healthy,
                 dead_network: None,
                 probe: None,
                 left_unstarted: false,
@@ -311,13 +402,27 @@ impl World {
             spent_today: self.budget.spent_today([fake.container.id.as_str()].into_iter(), &self.now),
             act_under_way: self.call.as_ref().is_some_and(|call| call.service == it && call.waited_for),
             journal_writable: self.disk_ok,
-            silenced: false,
+            silenced: fake.silenced,
             may_start: false,
-            paused_until: None,
-            needed: Vec::new(),
+            paused_until: fake.held.as_ref().and_then(|span| span.end(&self.now)),
+            needed: self.needed(it),
             says_it_is_starting: false,
             network_gone: false,
         }
+    }
+
+    /// What a service needs and is not well.
+    fn needed(&self, it: usize) -> Vec<Needed> {
+        let first = &self.fakes[0].container;
+        let is_well = first.status == Status::Running && first.health == Health::Healthy;
+        let needed = Needed {
+            key: ServiceKey::new("shop", "s0"),
+            problem: "ill".into(),
+            why: Refusal::DependencyDown,
+            settles_within: SignedDuration::ZERO,
+            is_only_watched: false,
+        };
+        if self.needs && it == 1 && !is_well { vec![needed] } else { Vec::new() }
     }
 
     fn watch_the_host(&mut self) {
@@ -327,7 +432,7 @@ impl World {
         let watched = |fake: &Fake| Watched {
             container: fake.container.clone().into(),
             stop: fake.stop,
-            has_been_healthy: true,
+            has_been_healthy: fake.has_been_healthy,
             oom_events: 0,
         };
         let all = self.fakes.iter().map(|fake| (fake.container.id.clone(), watched(fake)));
@@ -440,6 +545,17 @@ impl World {
         assert!(unhealthy || down, "it is not ill: {:?}", fake.container.status);
         let by_human = matches!(fake.stop, StopCause::Requested { .. });
         assert!(!(down && by_human) || fake.ambiguous, "a human stopped it");
+        assert!(fake.held.as_ref().and_then(|span| span.end(&self.now)).is_none(), "its owner has paused healing");
+        assert!(self.maintenance.as_ref().and_then(|span| span.end(&self.now)).is_none(), "in maintenance");
+        assert!(!fake.silenced, "silenced");
+        assert!(self.needed(it).is_empty(), "what it needs is not well");
+        // What Docker tells by the wall clock says nothing for certain once that was set.
+        if let Some((asked, jumps, _)) = &fake.stopping {
+            assert!(fake.ambiguous || *jumps != self.jumps, "a human is stopping it since {asked:?}");
+        }
+        let (began, jumps) = &fake.began;
+        let is_young = self.now.since(began) < self.policy.healing.start_patience;
+        assert!(!unhealthy || fake.has_been_healthy || !is_young || *jumps != self.jumps, "it is starting");
         assert!(case.attempts_on(container_id).count() < MOST as usize, "over budget");
         // Before a reboot the clock may have stood anywhere.
         let within = |charged: &[(Now, String)], window: SignedDuration| {
@@ -505,139 +621,4 @@ fn policy() -> Policy {
     Policy { healing, ..Policy::default() }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_promises_hold_whatever_happens(steps in proptest::collection::vec(step(), 1..80)) {
-        let mut world = World::new(policy());
-        for step in &steps {
-            world.take(step);
-        }
-        // Everything comes back and is well: every incident comes to an end.
-        for step in [Step::Docker(true), Step::Disk(true)] {
-            world.take(&step);
-        }
-        for it in 0..SERVICES {
-            world.take(&Step::HumanStarts(it));
-            world.take(&Step::Mend(it));
-            world.take(&Step::Temper(it, true));
-        }
-        world.hours(3);
-        prop_assert!(world.cases.is_empty(), "{:?}", world.cases);
-        // And deciding again after success does nothing.
-        let before = world.restarts;
-        for it in 0..SERVICES {
-            world.take(&Step::Alert(it));
-            let refused = admit(&world.facts(it), None);
-            prop_assert!(matches!(refused, Err(Refusal::AlreadyWell | Refusal::OptedOut)), "{refused:?}");
-        }
-        world.hours(1);
-        prop_assert_eq!(world.restarts, before);
-    }
-
-    #[test]
-    fn what_never_gets_well_is_given_up(crashes in proptest::collection::vec((1..900_u16, any::<bool>()), 0..20)) {
-        let mut world = World::new(policy());
-        world.take(&Step::Temper(0, false));
-        world.take(&Step::FallIll(0));
-        world.take(&Step::Alert(0));
-        for (seconds, docker_heard) in crashes {
-            world.take(&Step::Pass(seconds));
-            world.take(&Step::Crash(docker_heard));
-            world.take(&Step::Alert(0));
-        }
-        world.hours(3);
-        prop_assert_eq!(world.cases[&0].incident.state, IncidentState::GaveUp);
-        prop_assert_eq!(world.restarts, MOST as usize, "the budget, no more and no less, whoever was killed");
-        // The owner mends it: forgiven, with a fresh budget for the next time.
-        world.take(&Step::Mend(0));
-        world.hours(1);
-        prop_assert!(world.cases.is_empty());
-        world.take(&Step::Temper(0, true));
-        world.take(&Step::FallIll(0));
-        world.take(&Step::Alert(0));
-        world.hours(1);
-        prop_assert!(world.cases.is_empty());
-        prop_assert_eq!(world.restarts, MOST as usize + 1);
-    }
-
-    #[test]
-    fn what_falls_ill_again_after_each_restart_is_given_up(every in 120..480_u16) {
-        let mut world = World::new(policy());
-        for _ in 0..7 {
-            world.take(&Step::FallIll(0));
-            world.take(&Step::Alert(0));
-            world.take(&Step::Pass(every));
-        }
-        prop_assert_eq!(world.cases[&0].incident.state, IncidentState::GaveUp);
-        prop_assert_eq!(world.restarts, MOST as usize, "as many as one incident may have, however many it was");
-        // Switched off and on by hand it is tried again at once.
-        for mode in [Mode::Off, Mode::Heal] {
-            world.take(&Step::Mode(0, mode));
-        }
-        world.take(&Step::Alert(0));
-        world.take(&Step::Pass(every));
-        prop_assert!(world.cases.is_empty());
-        prop_assert_eq!(world.restarts, MOST as usize + 1);
-    }
-
-    #[test]
-    fn what_falls_ill_again_all_day_is_given_up(every in 780..2400_u16, crashes in any::<bool>()) {
-        let mut world = World::new(policy());
-        for _ in 0..MOST_A_DAY + 2 {
-            world.take(&Step::FallIll(0));
-            world.take(&Step::Alert(0));
-            world.take(&Step::Pass(every));
-            if crashes {
-                world.take(&Step::Crash(true));
-            }
-        }
-        prop_assert_eq!(world.restarts, MOST_A_DAY as usize, "never six within an hour, and yet enough for a day");
-        prop_assert_eq!(world.cases[&0].incident.refusal, Some(Refusal::DayBudgetSpent));
-        // Well for ten minutes by itself, and ill again: forgiven for the hour, not for the day.
-        world.take(&Step::Mend(0));
-        world.take(&Step::Pass(900));
-        prop_assert!(world.cases.is_empty());
-        world.take(&Step::FallIll(0));
-        world.take(&Step::Alert(0));
-        world.take(&Step::Pass(every));
-        prop_assert_eq!(world.restarts, MOST_A_DAY as usize);
-        // The owner's hand, or the next day.
-        for mode in [Mode::Off, Mode::Heal] {
-            world.take(&Step::Mode(0, mode));
-        }
-        world.take(&Step::Alert(0));
-        world.take(&Step::Pass(every));
-        prop_assert_eq!(world.restarts, MOST_A_DAY as usize + 1);
-    }
-
-    #[test]
-    fn what_fails_together_is_left_alone_and_healed_one_by_one_afterwards(
-        lasts in 30..550_u16,
-        gap in 1..25_u16,
-        crash in any::<bool>(),
-    ) {
-        let mut world = World::new(policy());
-        // What is ill at the first look may have been so for long.
-        world.take(&Step::Pass(1));
-        for it in 0..SERVICES {
-            world.take(&Step::FallIll(it));
-            world.take(&Step::Pass(gap));
-        }
-        for it in 0..SERVICES {
-            world.take(&Step::Alert(it));
-        }
-        if crash {
-            world.take(&Step::Crash(false));
-        }
-        world.take(&Step::Pass(lasts));
-        prop_assert_eq!(world.restarts, 0);
-        prop_assert!(world.cases.values().all(|case| case.incident.refusal == Some(Refusal::HostHold)));
-        // It does not pass: after ten minutes each is restarted, and has to prove itself first.
-        world.take(&Step::Pass(700));
-        prop_assert_eq!(world.restarts, SERVICES);
-        world.hours(1);
-        prop_assert!(world.cases.is_empty() && world.restarts == SERVICES);
-    }
-}
+mod promises;
