@@ -17,11 +17,12 @@ const SIZE: &str = "SELECT cpu_count::float8, memory_total_bytes::float8 FROM hi
 
 const FIRST: &str = "SELECT min(hour) FROM history.host_hours WHERE host_id = $1";
 
-/// Of one replica, since a limit is for each. Of the hours' 95th percentiles: a little more than of all samples, never less.
+/// Of one replica, since a limit is for each. Of the hours' 95th percentiles: a little more than of all samples, never less. The most is
+/// that of all scrapes, where it was kept: a peak that lasts less than five minutes kills, too.
 const MEMORY: &str = "
 SELECT s.project, s.service, count(*)::float8 / 24,
        percentile_cont(0.99) WITHIN GROUP (ORDER BY h.memory_bytes_p95 / greatest(h.replicas, 1))::float8,
-       max(h.memory_bytes_max / greatest(h.replicas, 1))::float8
+       max(coalesce(h.memory_peak_bytes_max, h.memory_bytes_max) / greatest(h.replicas, 1))::float8
 FROM history.services s JOIN history.service_hours h ON h.service_id = s.id
 WHERE s.host_id = $1 AND s.project <> '' AND h.hour >= $2 AND h.memory_bytes_p95 IS NOT NULL
 GROUP BY s.project, s.service ORDER BY s.project, s.service LIMIT 1000";
