@@ -40,7 +40,7 @@ pub async fn history(client: &Client, host: &str, now: Timestamp, zone: &TimeZon
     let usual = baseline::usual(client, host, now, zone).await?;
     let usual = usual.into_iter().filter_map(|(metric, usual)| {
         let (vital, factor) = of(metric, cpus, memory)?;
-        Some((vital, Usual { median: usual.median * factor, spread: usual.spread * factor }))
+        Some((vital, in_units(usual, factor)))
     });
     let usual = usual.collect();
     let from = client.query_one(FIRST, &[&id]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
@@ -57,6 +57,11 @@ pub async fn history(client: &Client, host: &str, now: Timestamp, zone: &TimeZon
     };
     let memory = rows.iter().map(use_of).collect::<Result<_, _>>().map_err(failed)?;
     Ok(History { from, usual, memory, outlooks: Vec::new() })
+}
+
+/// The spread is wider while few weeks are known, so that a report judges as [`baseline::usual::Usual::compare`] does.
+pub fn in_units(usual: baseline::usual::Usual, factor: f64) -> Usual {
+    Usual { median: usual.median * factor, spread: usual.spread * usual.doubt() * factor }
 }
 
 /// The vital that a metric is, and what makes its unit that of the vital.
