@@ -184,7 +184,8 @@ pub fn recommendations(facts: &Facts) -> Vec<Recommendation> {
 pub fn with_sudo(it: &mut Recommendation) {
     for command in it.commands.iter_mut().chain(&mut it.check) {
         if is_of_docker(command) {
-            command.insert_str(0, "sudo ");
+            // Also where one goes on when another was well.
+            *command = format!("sudo {}", command.replace(" && docker ", " && sudo docker "));
         }
     }
 }
@@ -428,6 +429,8 @@ mod tests {
         facts.docker_wants_sudo = true;
         let mine = commands(&facts);
         assert!(!mine.iter().any(|command| is_of_docker(command)), "{mine:?}");
+        let both = mine.iter().find(|command| command.contains("sudo docker exec photos-web-1")).unwrap();
+        assert!(both.matches("docker exec").count() == 2 && !both.contains("&& docker"), "{both}");
         // Once, and nothing else is changed.
         let without = |command: &String| command.replace("sudo docker ", "docker ");
         assert_eq!(mine.iter().map(without).collect::<Vec<_>>(), plain);
