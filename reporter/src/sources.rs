@@ -268,6 +268,22 @@ mod tests {
         assert!(judged(&facts).missing.iter().any(|it| it.what == "what healing would have done"));
     }
 
+    #[test]
+    fn a_machine_that_prometheus_knows_by_another_name_is_told() {
+        let mut facts = crate::report::testing::well();
+        facts.host = "pi-of-today".into();
+        let missing = |facts: &Facts| {
+            let of = |it: crate::report::Missing| (it.what.starts_with("CPU, pressure")).then_some(it.because);
+            judged(facts).missing.into_iter().find_map(of)
+        };
+        assert_eq!(missing(&facts), None);
+        facts.measured = crate::report::facts::Measured::default();
+        let nothing = "prometheus: it knows nothing yet of a machine called pi-of-today";
+        assert_eq!(missing(&facts).as_deref(), Some(nothing));
+        facts.prometheus = Err("does not answer".into());
+        assert_eq!(missing(&facts).as_deref(), Some("prometheus: does not answer"));
+    }
+
     #[tokio::test]
     async fn with_everything_away_there_still_is_a_report() {
         let facts = gather(&sources(NOBODY), now()).await;

@@ -283,8 +283,12 @@ async fn what_is_usual_is_recalled(url: &str) {
     assert_eq!((history.from, history.usual.len()), (Some(hour(72)), 0));
     let memory = &history.memory[0];
     assert_eq!((memory.project.as_str(), memory.service.as_str(), memory.days), ("shop", "web", 2.0));
-    // Of one of the two replicas.
-    assert_eq!((memory.p99, memory.max), (60e6, 70e6));
+    // Of one of the two replicas; the most is that of all scrapes.
+    assert_eq!((memory.p99, memory.max), (60e6, 75e6));
+    let older = "UPDATE history.service_hours SET memory_peak_bytes_max = NULL";
+    client.batch_execute(older).await.unwrap();
+    let without = recall::history(client, "pi", now, &TimeZone::UTC).await.unwrap();
+    assert_eq!(without.memory[0].max, 70e6);
     assert_eq!(history.memory.len(), 1);
 
     // Five weeks more of the same make it usual, in the units of a report.
