@@ -23,6 +23,7 @@ cases! {
     a_service_has_a_history_with_its_incidents,
     while_the_healer_is_away_its_copy_tells,
     what_no_longer_runs_is_told_from_the_copy,
+    a_healer_that_hangs_does_not_keep_its_copy_from_being_told,
     what_is_usual_is_recalled,
     a_comparison_knows_the_machine,
 }
@@ -304,6 +305,22 @@ async fn what_no_longer_runs_is_told_from_the_copy(url: &str) {
     assert!(count == 0 && note.is_some(), "it was never blocked");
     site.bad("/api/v1/incidents", &[("project", "shpo")], 404, "there is no project shpo; there are none").await;
     site.bad("/api/v1/incidents", &[("project", "shop"), ("service", "x")], 404, "there is no project shop").await;
+    database.drop().await;
+}
+
+async fn a_healer_that_hangs_does_not_keep_its_copy_from_being_told(url: &str) {
+    let database = Database::create(url).await;
+    incidents(&database).await;
+    // The kernel takes the connections, and nobody ever answers.
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let healer = format!("http://{}", hanging.local_addr().unwrap());
+    let site = Site::with_healer(&database, "http://127.0.0.1:1", &healer).await;
+    let detail = format!("/api/v1/incidents/{OPEN}");
+    let (list, one) = tokio::join!(site.good("/api/v1/incidents", &[]), site.good(&detail, &[]));
+    for answer in [list, one] {
+        let note = answer["note"].as_str().unwrap();
+        assert!(note.starts_with(&format!("the healer hangs at {healer}; this is its copy")), "{note}");
+    }
     database.drop().await;
 }
 
