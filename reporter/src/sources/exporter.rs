@@ -113,7 +113,7 @@ fn read(text: &str) -> Seen {
             }
             name if is_backup(name) => machine
                 .backups
-                .extend(Timestamp::from_second(value as i64).ok().map(|at| Backup { name: name.to_owned(), at })),
+                .extend(Timestamp::from_second(value as i64).ok().map(|at| Backup { name: sample.series(), at })),
             _ => {}
         }
     }
@@ -309,5 +309,17 @@ mod tests {
         let seen = read("nexus_backup_last_success_timestamp_seconds 1700000000\nbackup_bytes 7\n");
         assert_eq!(seen.machine.backups.len(), 1);
         assert_eq!(seen.machine.backups[0].at, Timestamp::from_second(1_700_000_000).unwrap());
+        // Several that differ by a label are told apart.
+        let seen = read(
+            "restic_backup_success_timestamp_seconds{repo=\"photos\"} 1\nrestic_backup_success_timestamp_seconds{repo=\"wiki\"} 2\n",
+        );
+        let names: Vec<&str> = seen.machine.backups.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                r#"restic_backup_success_timestamp_seconds{repo="photos"}"#,
+                r#"restic_backup_success_timestamp_seconds{repo="wiki"}"#
+            ]
+        );
     }
 }
