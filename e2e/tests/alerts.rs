@@ -65,7 +65,8 @@ Made from the rules in `prometheus/rules`; a test fails when it is stale.
 
 `critical` and `warning` reach your phone, at night only what is critical where there are [quiet hours](telegram.md); `info` is for the dashboard and the report alone, `none` for programs. *Waits* is how
 long it must be true before anybody is told, *stays* how long it is still shown after it was true last, so that what comes and goes
-makes one message. Each alert has a page that says what it means, what Nexus does by itself, what you do, and how to silence it.
+makes one message. Each alert has a page that says what it means, what Nexus does by itself, what you do, and how to silence it, and a
+dashboard that shows what it is about (`dashboard_url`, below Grafana's address).
 ";
 
 const NOISE: &str = "\
@@ -83,6 +84,39 @@ const OWN: &str = "\
 The healer posts these to Alertmanager itself, with what it saw and tried.
 ";
 
+/// What the addresses of all dashboards begin with, below Grafana's own: uid and address say the same.
+const DASHBOARD: &str = "/d/nexus-";
+
+#[test]
+fn each_alert_for_people_leads_to_a_dashboard() {
+    let there = dashboards();
+    assert!(there.contains("/d/nexus-overview"), "{there:?}");
+    let mut wrong = Vec::new();
+    for (file, ..) in SECTIONS {
+        for rule in rules(file) {
+            let (name, url) = (rule.alert.unwrap(), rule.annotations.get("dashboard_url"));
+            match (rule.labels["severity"].as_str(), url) {
+                ("none", None) => {}
+                ("none", Some(_)) => wrong.push(format!("{name}: nobody is told of it, so nobody needs a dashboard")),
+                (_, None) => wrong.push(format!("{name} has no dashboard_url")),
+                (_, Some(url)) if !there.contains(url) => wrong.push(format!("{name}: there is no dashboard {url}")),
+                _ => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Where Grafana shows each, below its own address.
+fn dashboards() -> BTreeSet<String> {
+    let files = std::fs::read_dir(root().join("grafana/dashboards")).unwrap().map(|entry| entry.unwrap().path());
+    let uid = |path: PathBuf| -> Option<String> {
+        let dashboard: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        Some(format!("/d/{}", dashboard["uid"].as_str()?))
+    };
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).filter_map(uid).collect()
+}
+
 #[test]
 fn the_document_lists_all_alerts() {
     let mut text = HEAD.to_owned();
@@ -91,14 +125,15 @@ fn the_document_lists_all_alerts() {
         let name = rule.alert.as_deref().unwrap();
         let time = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
         format!(
-            "| [{name}](runbooks/{name}.md) | {} | {} | {} | {} |\n",
+            "| [{name}](runbooks/{name}.md) | {} | {} | {} | {} | {} |\n",
             rule.labels["severity"],
             time(&rule.r#for),
             time(&rule.keep_firing_for),
-            rule.annotations["summary"]
+            rule.annotations["summary"],
+            rule.annotations.get("dashboard_url").map_or("-", |url| url.trim_start_matches(DASHBOARD))
         )
     };
-    let table = "\n| Alert | Severity | Waits | Stays | Says |\n|---|---|---|---|---|\n";
+    let table = "\n| Alert | Severity | Waits | Stays | Says | Dashboard |\n|---|---|---|---|---|---|\n";
     for (file, heading, above) in SECTIONS {
         write!(text, "\n## {heading}\n\n{above}\n{table}").unwrap();
         for rule in rules(file) {
