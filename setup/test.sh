@@ -52,11 +52,11 @@ test_unit() {
     no_foreign_tls
     run_deny
     run_cargo test --locked --workspace --no-run
-    # The tests wait more than they compute: what the next part needs is compiled meanwhile.
+    # The tests wait more than they compute: there are two for each processor, and what the next part needs is compiled meanwhile.
     case " ${parts[*]} " in
     *" e2e "* | *" rounds "*) begin programs "programs" build_programs_beside ;;
     esac
-    run_cargo test --locked --workspace --no-fail-fast
+    run_cargo test --locked --workspace --no-fail-fast -- --test-threads $((2 * $(nproc)))
 }
 
 # With what the tests leave over of the processors; a container's cargo shares them as it likes.
@@ -170,6 +170,9 @@ test_e2e() {
     bring_node_exporter
     settings+=("NEXUS_NODE_EXPORTER=$cache/node_exporter")
     on_host nexus-exporter side_by_side
+    # Left out, and said so, where there is no Chromium. It is nothing that has to be installed for.
+    settings=(NEXUS_BROWSER=1)
+    as_the_owner nexus-reporter browser
 }
 
 # The healer's copier and the history against the Postgres of the stack, with data of its own that are gone afterwards, and
@@ -286,11 +289,24 @@ e2e_settings() {
 # on_host PACKAGE TEST [ARGUMENT...]: built wherever cargo is, run here and as root: on the host are the stack's ports and Docker's
 # socket, and the secrets are other users'.
 on_host() {
-    local program log=$logs/build-of-$2.log
+    local program
+    build_test "$1" "$2"
+    (cd "$root" && "${as_root[@]}" env "${settings[@]}" "$program" "${@:3}")
+}
+
+# The same for what needs nothing of root's, such as a browser.
+as_the_owner() {
+    local program
+    build_test "$1" "$2"
+    (cd "$root" && "${as_owner[@]}" env "${settings[@]}" "$program" "${@:3}")
+}
+
+# build_test PACKAGE TEST: says in program where it is.
+build_test() {
+    local log=$logs/build-of-$2.log
     run_cargo test --locked -p "$1" --test "$2" --no-run 2>"$log" || {
         tail -n 20 "$log" >&2
         die "the test $2 of $1 does not compile (all of it: $log)"
     }
     program=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$log")
-    (cd "$root" && "${as_root[@]}" env "${settings[@]}" "$program" "${@:3}")
 }

@@ -131,15 +131,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let query = incidents::Query { project, service, state, limit };
             let home = open()?;
             let list = runtime.block_on(incidents::list(&home, &query))?;
-            let (project, service) = (query.project.as_deref(), query.service.as_deref());
-            match (json, list.told.incidents.is_empty()) {
-                (true, _) => as_json(&list)?,
-                (false, false) => incidents::list_text(&list, now),
-                (false, true) => {
-                    let hint = runtime.block_on(names::hint(&home, project, service));
-                    format!("{}{hint}", incidents::list_text(&list, now))
-                }
-            }
+            if json { as_json(&list)? } else { incidents::list_text(&list, now) }
         }
         Command::Demo { keep } => {
             runtime.block_on(demo::run(&open()?, keep))?;

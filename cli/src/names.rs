@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, anyhow};
 use nexus_model::api::{ServiceList, ServiceView, called};
+use nexus_reporter::incidents;
 
 use crate::home::Home;
 use crate::http::{HttpError, Part};
@@ -143,6 +144,15 @@ pub async fn or_meant<T>(
         }
         answer => Ok(answer?),
     }
+}
+
+/// Where there are no incidents: that nothing is called as was asked, with what may have been meant. Where nobody can say what there
+/// is, the names are taken as given.
+pub async fn unknown(healer: &Part, project: Option<&str>, service: Option<&str>) -> Option<String> {
+    project.or(service)?;
+    let known = known(healer).await.ok()?;
+    let unknown = incidents::unknown(&known, project, service)?;
+    Some(mistyped(&known, project, service).unwrap_or_else(|| unknown.to_string()))
 }
 
 /// A line for who got nothing told, since no such name is known now. What is gone may have been called so.

@@ -71,15 +71,20 @@ fn answer(stream: TcpStream, seen: &Mutex<Vec<(String, String, String)>>) {
     reader.read_exact(&mut body).unwrap();
     let Some(request) = head.first() else { return };
     let request = request.trim_end_matches(" HTTP/1.1\r\n").to_owned();
-    seen.lock().unwrap().push((request.clone(), header("authorization"), String::from_utf8(body).unwrap()));
-    let (status, answer) = says(&request);
+    let times = {
+        let mut seen = seen.lock().unwrap();
+        seen.push((request.clone(), header("authorization"), String::from_utf8(body).unwrap()));
+        seen.iter().filter(|(asked, ..)| *asked == request).count()
+    };
+    let (status, answer) = says(&request, times);
     let answer = answer.to_string();
     let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
     let mut stream = reader.into_inner();
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(answer.as_bytes())).unwrap();
 }
 
-fn says(request: &str) -> (u16, Value) {
+/// `times`: how often it was asked that, with this time.
+fn says(request: &str, times: usize) -> (u16, Value) {
     let container = json!({"name": "shop-api-1", "image": "api", "state": "running", "health": "unhealthy",
         "started_at": null, "restart_count": 0});
     match request {
@@ -98,6 +103,12 @@ fn says(request: &str) -> (u16, Value) {
             ]}),
         ),
         "GET /api/v1/incidents?limit=1000" => (200, json!({"incidents": []})),
+        // The healer is asked first, and the reporter behind the same address for what no longer runs.
+        _ if request.starts_with("GET /api/v1/incidents?limit=") => match (times, request.ends_with("=former")) {
+            (1, _) => (200, json!({"incidents": []})),
+            (_, true) => (200, json!({"incidents": [], "note": "the healer has forgotten it"})),
+            (_, false) => (404, json!({"error": "nobody is called so"})),
+        },
         "GET /api/v2/alerts" => (
             200,
             json!([
@@ -289,6 +300,10 @@ fn what_is_asked_is_answered_and_what_others_wrote_is_marked() {
 
     let services: Value = serde_json::from_str(&agent.told("services", json!({"project": "blog"}))[1]).unwrap();
     assert_eq!(services["services"].as_array().unwrap().len(), 1);
+    // None is good news of what there is, and so it is of what was once.
+    let mut told = |project: &str| agent.told("incidents", json!({"project": project}))[1].clone();
+    assert_eq!(told("blog"), r#"{"incidents":[]}"#);
+    assert!(told("former").contains("forgotten"));
     let metrics: Value = serde_json::from_str(&agent.told("query_metrics", json!({"query": "up"}))[1]).unwrap();
     assert_eq!(metrics["data"], json!({"result": [1]}));
     assert!(standin.asked().iter().all(|(_, token, _)| token.is_empty() || token == "Bearer may-read"));
@@ -314,6 +329,8 @@ fn mistakes_are_sentences() {
     check("explain_service", json!({"project": "shop"}), "service");
     check("incidents", json!({"limit": 1000}), "limit must be 1 to 100");
     check("incidents", json!({"limti": 1}), "limti");
+    check("incidents", json!({"project": "typo"}), "there is no project typo; there are blog, shop");
+    check("incidents", json!({"project": "shop", "service": "x"}), "project shop has no service x; it has api");
     check("incident", json!({"id": "latest"}), "no id of an incident");
     check("query_metrics", json!({"query": "sum("}), "Prometheus does not take the query: parse error");
     check("query", json!({"sql": "SELECT 1 FORM x"}), "syntax error at or near \"FORM\" (42601)");
@@ -328,6 +345,27 @@ fn mistakes_are_sentences() {
     let mut alone = Agent::start(1, &["--token-file", "/nowhere"]);
     let answer = alone.call("services", json!({}));
     assert!(texts(&answer).concat().contains("/nowhere is missing or empty: run ./nexus up"), "{answer}");
+}
+
+#[test]
+fn the_command_line_knows_no_incidents_of_nobody_either() {
+    let standin = Standin::start();
+    let home = home(standin.port);
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nexus"));
+        let output = command.env_clear().arg("--directory").arg(home.path()).arg("incidents").args(arguments).output();
+        let output = output.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(run(&["--project", "blog"]), (0, "No incidents.\n".into(), String::new()));
+    let (code, out, error) = run(&["--project", "typo", "--json"]);
+    assert_eq!((code, out.as_str()), (1, ""), "{error}");
+    assert_eq!(error, "nexus: there is no project typo; there are blog, shop\n");
+    let (code, _, error) = run(&["--project", "blgo"]);
+    assert_eq!((code, error.as_str()), (1, "nexus: no project \"blgo\"; did you mean blog?\n"));
+    let (code, out, _) = run(&["--project", "former"]);
+    assert_eq!((code, out.as_str()), (0, "the healer has forgotten it.\n\nNo incidents.\n"));
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! The incidents while the healer can't be asked: its copy in Postgres. The healer's journal is the original and knows more by
 //! seconds; what is told from the copy says so.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use nexus_model::{
     Attempt, Evidence, Incident, IncidentEvent, IncidentState,
-    api::{IncidentDetail, IncidentList},
+    api::{IncidentDetail, IncidentList, ServiceView},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_postgres::{Client, types::ToSql};
 use uuid::Uuid;
+
+use crate::report::UnknownProject;
 
 /// Incidents of one answer without a limit, and at most: as the healer has it.
 pub const LISTED: u32 = 100;
@@ -66,6 +70,42 @@ impl Filter {
             })
         });
         Ok(Filter { project, service, state: state.transpose()?, limit })
+    }
+}
+
+/// No service that is known now is called as was asked, so that "no incidents" would be taken for good news.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Unknown {
+    #[error(transparent)]
+    Project(UnknownProject),
+    #[error("project {project} has no service {service}; it has {}", .known.join(", "))]
+    OfProject { project: String, service: String, known: Vec<String> },
+    #[error("there is no service {service}; there are {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
+    Service { service: String, known: Vec<String> },
+}
+
+/// What is asked about and not among the services that are known. Pure.
+pub fn unknown(services: &[ServiceView], project: Option<&str>, service: Option<&str>) -> Option<Unknown> {
+    // The machine itself is asked about by an empty name.
+    let given = |name: Option<&'_ str>| name.filter(|name| !name.is_empty()).map(str::to_owned);
+    let names = |name: fn(&ServiceView) -> &String, of: Option<&str>| -> Vec<String> {
+        let all: BTreeSet<&String> =
+            services.iter().filter(|it| of.is_none_or(|project| it.project == project)).map(name).collect();
+        all.into_iter().cloned().collect()
+    };
+    let (project, service) = (given(project), given(service));
+    if let Some(asked) = &project {
+        let known = names(|it| &it.project, None);
+        if !known.contains(asked) {
+            return Some(Unknown::Project(UnknownProject { asked: asked.clone(), known }));
+        }
+    }
+    let service = service?;
+    let known = names(|it| &it.service, project.as_deref());
+    match project {
+        _ if known.contains(&service) => None,
+        Some(project) => Some(Unknown::OfProject { project, service, known }),
+        None => Some(Unknown::Service { service, known }),
     }
 }
 
@@ -133,6 +173,7 @@ async fn rows<T: DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::testing::view;
 
     #[test]
     fn what_is_asked_for_is_checked_as_the_healer_does() {
@@ -141,6 +182,26 @@ mod tests {
         let wrong = |state, limit| Filter::asked(None, None, state, limit).unwrap_err();
         assert!(wrong(Some("x\u{1b}"), None).starts_with("no state is called x\\u{1b}; there are suspect"));
         assert!(wrong(None, Some(0)).contains("1 to 1000") && wrong(None, Some(1001)).contains("1 to 1000"));
+    }
+
+    #[test]
+    fn a_name_that_nothing_has_is_told_with_those_that_there_are() {
+        let run = [view("photos", "web"), view("photos", "db"), view("blog", "web")];
+        let check = |project: Option<&str>, service: Option<&str>, told: Option<&str>| {
+            let found = unknown(&run, project, service).map(|unknown| unknown.to_string());
+            assert_eq!(found.as_deref(), told, "{project:?} {service:?}");
+        };
+        check(None, None, None);
+        check(Some(""), None, None);
+        check(Some("photos"), None, None);
+        check(Some("photos"), Some("db"), None);
+        check(None, Some("db"), None);
+        check(Some("typo"), None, Some("there is no project typo; there are blog, photos"));
+        check(Some("typo"), Some("web"), Some("there is no project typo; there are blog, photos"));
+        check(Some("blog"), Some("db"), Some("project blog has no service db; it has web"));
+        check(None, Some("wbe"), Some("there is no service wbe; there are db, web"));
+        let none = unknown(&[], Some("photos"), None).map(|unknown| unknown.to_string());
+        assert_eq!(none.as_deref(), Some("there is no project photos; there are none"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | `services`, `explain_service`, `explain_policy`, `plan`, `logs` | the healer |
 //! | `incidents`, `incident` | the healer |
 //! | `query_metrics` | Prometheus |
-//! | `baseline`, `capacity`, `service_history`, `query`, `schema` | the reporter's service; `incidents` and `incident` too while the healer is away |
+//! | `baseline`, `capacity`, `service_history`, `query`, `schema` | the reporter's service; `incidents` and `incident` too while the healer is away, and of what no longer runs |
 //! | `heal_now`, `pause`, `resume`, `acknowledge`, `notify` | only with the act scope: the healer, Alertmanager |
 //!
 //! Without the act scope there are no tools that act, and the token that is used is good for reading alone: the agent can't be

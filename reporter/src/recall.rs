@@ -17,11 +17,12 @@ const SIZE: &str = "SELECT cpu_count::float8, memory_total_bytes::float8 FROM hi
 
 const FIRST: &str = "SELECT min(hour) FROM history.host_hours WHERE host_id = $1";
 
-/// Of one replica, since a limit is for each. Of the hours' 95th percentiles: a little more than of all samples, never less.
+/// Of one replica, since a limit is for each. Of the hours' 95th percentiles: a little more than of all samples, never less. The most is
+/// that of all scrapes, where it was kept: a peak that lasts less than five minutes kills, too.
 const MEMORY: &str = "
 SELECT s.project, s.service, count(*)::float8 / 24,
        percentile_cont(0.99) WITHIN GROUP (ORDER BY h.memory_bytes_p95 / greatest(h.replicas, 1))::float8,
-       max(h.memory_bytes_max / greatest(h.replicas, 1))::float8
+       max(coalesce(h.memory_peak_bytes_max, h.memory_bytes_max) / greatest(h.replicas, 1))::float8
 FROM history.services s JOIN history.service_hours h ON h.service_id = s.id
 WHERE s.host_id = $1 AND s.project <> '' AND h.hour >= $2 AND h.memory_bytes_p95 IS NOT NULL
 GROUP BY s.project, s.service ORDER BY s.project, s.service LIMIT 1000";
@@ -39,7 +40,7 @@ pub async fn history(client: &Client, host: &str, now: Timestamp, zone: &TimeZon
     let usual = baseline::usual(client, host, now, zone).await?;
     let usual = usual.into_iter().filter_map(|(metric, usual)| {
         let (vital, factor) = of(metric, cpus, memory)?;
-        Some((vital, Usual { median: usual.median * factor, spread: usual.spread * factor }))
+        Some((vital, in_units(usual, factor)))
     });
     let usual = usual.collect();
     let from = client.query_one(FIRST, &[&id]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
@@ -56,6 +57,11 @@ pub async fn history(client: &Client, host: &str, now: Timestamp, zone: &TimeZon
     };
     let memory = rows.iter().map(use_of).collect::<Result<_, _>>().map_err(failed)?;
     Ok(History { from, usual, memory, outlooks: Vec::new() })
+}
+
+/// The spread is wider while few weeks are known, so that a report judges as [`baseline::usual::Usual::compare`] does.
+pub fn in_units(usual: baseline::usual::Usual, factor: f64) -> Usual {
+    Usual { median: usual.median * factor, spread: usual.spread * usual.doubt() * factor }
 }
 
 /// The vital that a metric is, and what makes its unit that of the vital.

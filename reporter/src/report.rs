@@ -485,6 +485,9 @@ impl IncidentReport {
     }
 }
 
+/// What only Prometheus can tell.
+const OF_PROMETHEUS: &str = "CPU, pressure, network, how memory of services grows";
+
 /// What can't be said, and who would have known.
 fn missing(facts: &Facts) -> Vec<Missing> {
     let mut missing = Vec::new();
@@ -512,7 +515,10 @@ fn missing(facts: &Facts) -> Vec<Missing> {
         add("vitals, disks, memory of services, most recommendations", format!("exporter: {reason}"));
     }
     if let Err(reason) = &facts.prometheus {
-        add("CPU, pressure, network, how memory of services grows", format!("prometheus: {reason}"));
+        add(OF_PROMETHEUS, format!("prometheus: {reason}"));
+    } else if facts.measured.cpu.is_none() && facts.measured.service_memory.is_empty() {
+        // Its series have the name of the machine, which may have been another (NEXUS_HOST).
+        add(OF_PROMETHEUS, format!("prometheus: it knows nothing yet of a machine called {}", facts.host));
     }
     if let Err(reason) = &facts.alerts {
         add("alerts", format!("alertmanager: {reason}"));

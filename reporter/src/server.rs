@@ -10,7 +10,7 @@
 //! | `GET /api/v1/openapi.json` | none | 200, the routes below as OpenAPI 3.1 |
 //! | `GET /api/v1/status` | read | 200, the report that `nexus status --json` prints; query `project`, `since` · 400 · 404 |
 //! | `GET /api/v1/charts` | read | 200, the series of the page; query `span` (day or week), `project` with `service` · 400 · 502 |
-//! | `GET /api/v1/incidents` | read | as the healer answers it, or its copy in Postgres with a `note`; query `project`, `service`, `state`, `limit` · 400 · 502 |
+//! | `GET /api/v1/incidents` | read | as the healer answers it, or its copy in Postgres with a `note`; query `project`, `service`, `state`, `limit` · 400 · 404 nothing is called so · 502 |
 //! | `GET /api/v1/incidents/{id}` | read | likewise · 400 · 404 · 502 |
 //! | `GET /api/v1/services` | read | as the healer answers it · 502 |
 //! | `GET /api/v1/services/{project}/{service}` | read | as the healer answers it · 502 |

@@ -9,6 +9,7 @@ pub mod machine;
 pub mod prometheus;
 
 use std::path::Path;
+use std::time::Duration;
 
 use nexus_model::api::{HealerStatus, IncidentList, ServiceList};
 use nexus_model::shadow::ShadowReport;
@@ -51,18 +52,40 @@ pub enum HistorySource {
 /// Where the service gives away what [`HistorySource::Service`] asks for.
 pub const HISTORY_PATH: &str = "/api/v1/history/now";
 
+/// When the healer has been silent for so long, its copy of the incidents is asked for beside it: what waits for it in vain has waited for
+/// both, and not for one after the other. That is less than a busy Pi may take, which costs one question more.
+const HEALER_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Asks all parts at once.
 pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
     let limit = INCIDENTS_ASKED.to_string();
     let newest = [("limit", limit.as_str())];
     let healer = async {
-        let part = sources.healer.as_ref().map_err(Clone::clone)?;
-        Ok::<_, String>(tokio::join!(
+        let part = match &sources.healer {
+            Ok(part) => part,
+            Err(reason) => return (Err(reason.clone()), None, None, None),
+        };
+        let (status, services, incidents, shadow) = tokio::join!(
             part.get::<HealerStatus>("/api/v1/status", &[]),
             part.get::<ServiceList>("/api/v1/services", &[]),
             part.get::<IncidentList>("/api/v1/incidents", &newest),
             part.get::<ShadowReport>("/api/v1/shadow", &[]),
-        ))
+        );
+        let services = services.ok().map(|list| list.services);
+        (status.map_err(short), services, incidents.ok().map(|list| list.incidents), shadow.ok())
+    };
+    // What is wrong with the copy is said where it is asked about.
+    let copy = async || {
+        let reporter = sources.reporter.as_ref()?;
+        reporter.get::<Told<IncidentList>>("/api/v1/incidents", &newest).await.ok()
+    };
+    let healer_or_copy = async {
+        tokio::pin!(healer);
+        match tokio::time::timeout(HEALER_PATIENCE, &mut healer).await {
+            Ok(answer @ (Err(_), _, None, _)) => (answer, copy().await),
+            Ok(answer) => (answer, None),
+            Err(_) => tokio::join!(healer, copy()),
+        }
     };
     let answers = async |part: &Option<Part>, path| match part {
         Some(part) => Some(part.ok(path).await.map_err(short)),
@@ -76,7 +99,7 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
         }
     };
     let (healer, exporter, measured, alerts, grafana, reporter, history) = tokio::join!(
-        healer,
+        healer_or_copy,
         exporter::ask(&sources.exporter),
         prometheus::ask(&sources.prometheus, &sources.host, now),
         alertmanager::ask(&sources.alertmanager),
@@ -84,21 +107,9 @@ pub async fn gather(sources: &Sources, now: jiff::Timestamp) -> Facts {
         answers(&sources.reporter, "/healthz"),
         history,
     );
-    let (healer, services, incidents, shadow) = match healer {
-        Err(reason) => (Err(reason), None, None, None),
-        Ok((status, services, incidents, shadow)) => (
-            status.map_err(short),
-            services.ok().map(|list| list.services),
-            incidents.ok().map(|list| list.incidents),
-            shadow.ok(),
-        ),
-    };
-    let (incidents, incidents_note) = match (incidents, &healer, &sources.reporter) {
-        (None, Err(_), Some(reporter)) => {
-            // The service has a copy; what is wrong with it is said where it is asked about.
-            let copy = reporter.get::<Told<IncidentList>>("/api/v1/incidents", &newest).await.ok();
-            copy.map_or((None, None), |Told { told, note }| (Some(told.incidents), note))
-        }
+    let ((healer, services, incidents, shadow), copy) = healer;
+    let (incidents, incidents_note) = match (incidents, &healer, copy) {
+        (None, Err(_), Some(Told { told, note })) => (Some(told.incidents), note),
         (incidents, ..) => (incidents, None),
     };
     let (exporter, mut machine, containers) = match exporter {
@@ -156,6 +167,11 @@ mod tests {
 
     /// All parts behind one address: their paths differ.
     async fn stack() -> String {
+        slow_stack(|_| Duration::ZERO).await
+    }
+
+    /// One that takes so long for what is asked.
+    async fn slow_stack(takes: fn(&str) -> Duration) -> String {
         const STATUS: &str = r#"{"version":"1","host":"pi","stack":"nexus","now":"2026-01-01T00:00:00Z","docker":{"state":"up"},
             "postgres":{"state":"up"},"alertmanager":{"state":"up"},"journal_pending_rows":0,"open_incidents":0,"gave_up_incidents":0}"#;
         const VECTOR: &str = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"what":"cpu"},"value":[1,"0.5"]}]}}"#;
@@ -188,10 +204,12 @@ mod tests {
                     }
                     let request = String::from_utf8(request).unwrap();
                     let path = request.split([' ', '?']).nth(1).unwrap();
+                    tokio::time::sleep(takes(path)).await;
                     let (status, body) = answer(path).map_or(("502 Bad Gateway", ""), |body| ("200 OK", body));
                     let length = body.len();
                     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
-                    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+                    // Who asked may have given up.
+                    _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
                 });
             }
         });
@@ -261,11 +279,52 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_hangs_is_waited_for_once() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let gathered = async |change: &dyn Fn(&mut Sources, Part), base: &str, hanging: &str| {
+            let mut sources = sources(base);
+            change(&mut sources, Part::new("it", hanging.to_owned(), Vec::new()).unwrap());
+            let began = tokio::time::Instant::now();
+            (gather(&sources, now()).await, began.elapsed())
+        };
+        let hanging = slow_stack(|_| HOUR).await;
+        // The copy comes as late as it may.
+        let base = slow_stack(|path| Duration::from_secs(if path == "/api/v1/incidents" { 8 } else { 0 })).await;
+        let (facts, took) = gathered(&|sources, it| sources.healer = Ok(it), &base, &hanging).await;
+        assert_eq!((facts.healer.unwrap_err(), facts.incidents), (format!("hangs at {hanging}"), Some(Vec::new())));
+        assert!(took < Duration::from_secs(12), "{took:?}");
+        let (facts, took) = gathered(&|sources, it| sources.prometheus = it, &stack().await, &hanging).await;
+        assert_eq!(facts.prometheus, Err(format!("hangs at {hanging}")));
+        assert!(took < Duration::from_secs(12), "{took:?}");
+        // Who is slow and answers is asked for nothing else.
+        let slow = slow_stack(|_| Duration::from_secs(8)).await;
+        let (facts, took) = gathered(&|_, _| (), &slow, &hanging).await;
+        assert!(facts.healer.is_ok() && facts.incidents_note.is_none(), "{:?}", facts.healer);
+        assert!(took < Duration::from_secs(12), "{took:?}");
+    }
+
     #[test]
     fn what_a_healer_of_before_does_not_know_is_told() {
         let mut facts = crate::report::testing::well();
         facts.shadow = None;
         assert!(judged(&facts).missing.iter().any(|it| it.what == "what healing would have done"));
+    }
+
+    #[test]
+    fn a_machine_that_prometheus_knows_by_another_name_is_told() {
+        let mut facts = crate::report::testing::well();
+        facts.host = "pi-of-today".into();
+        let missing = |facts: &Facts| {
+            let of = |it: crate::report::Missing| (it.what.starts_with("CPU, pressure")).then_some(it.because);
+            judged(facts).missing.into_iter().find_map(of)
+        };
+        assert_eq!(missing(&facts), None);
+        facts.measured = crate::report::facts::Measured::default();
+        let nothing = "prometheus: it knows nothing yet of a machine called pi-of-today";
+        assert_eq!(missing(&facts).as_deref(), Some(nothing));
+        facts.prometheus = Err("does not answer".into());
+        assert_eq!(missing(&facts).as_deref(), Some("prometheus: does not answer"));
     }
 
     #[tokio::test]

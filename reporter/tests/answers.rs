@@ -8,6 +8,7 @@ mod support;
 
 use std::sync::OnceLock;
 
+use axum::{Json, Router, routing::get};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use nexus_reporter::{recall, report::facts::Vital};
 use serde_json::{Value, json};
@@ -21,6 +22,8 @@ cases! {
     the_last_hour_of_a_series_is_prometheus_s,
     a_service_has_a_history_with_its_incidents,
     while_the_healer_is_away_its_copy_tells,
+    what_no_longer_runs_is_told_from_the_copy,
+    a_healer_that_hangs_does_not_keep_its_copy_from_being_told,
     what_is_usual_is_recalled,
     a_comparison_knows_the_machine,
 }
@@ -271,6 +274,56 @@ async fn while_the_healer_is_away_its_copy_tells(url: &str) {
     database.drop().await;
 }
 
+/// A healer where nothing runs, and nothing is remembered.
+async fn idle_healer() -> String {
+    let listener = nexus_web::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new()
+        .route("/api/v1/incidents", get(async || Json(json!({"incidents": []}))))
+        .route("/api/v1/services", get(async || Json(json!({"services": []}))));
+    tokio::spawn(nexus_web::serve(listener, router, nexus_web::Limits::default(), std::future::pending()));
+    base
+}
+
+async fn what_no_longer_runs_is_told_from_the_copy(url: &str) {
+    let database = Database::create(url).await;
+    incidents(&database).await;
+    let site = Site::with_healer(&database, "http://127.0.0.1:1", &idle_healer().await).await;
+    let list = async |query: &[(&str, &str)]| {
+        let found = site.good("/api/v1/incidents", query).await;
+        (found["incidents"].as_array().unwrap().len(), found["note"].as_str().map(str::to_owned))
+    };
+    // Without a name it is what the healer says.
+    assert_eq!(list(&[]).await, (0, None));
+    let (count, note) = list(&[("project", "shop")]).await;
+    assert!(
+        count == 2 && note.as_ref().unwrap().starts_with("the healer has forgotten it; this is its copy"),
+        "{note:?}"
+    );
+    assert_eq!(list(&[("service", "web"), ("state", "closed")]).await.0, 1);
+    let (count, note) = list(&[("project", "shop"), ("state", "blocked")]).await;
+    assert!(count == 0 && note.is_some(), "it was never blocked");
+    site.bad("/api/v1/incidents", &[("project", "shpo")], 404, "there is no project shpo; there are none").await;
+    site.bad("/api/v1/incidents", &[("project", "shop"), ("service", "x")], 404, "there is no project shop").await;
+    database.drop().await;
+}
+
+async fn a_healer_that_hangs_does_not_keep_its_copy_from_being_told(url: &str) {
+    let database = Database::create(url).await;
+    incidents(&database).await;
+    // The kernel takes the connections, and nobody ever answers.
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let healer = format!("http://{}", hanging.local_addr().unwrap());
+    let site = Site::with_healer(&database, "http://127.0.0.1:1", &healer).await;
+    let detail = format!("/api/v1/incidents/{OPEN}");
+    let (list, one) = tokio::join!(site.good("/api/v1/incidents", &[]), site.good(&detail, &[]));
+    for answer in [list, one] {
+        let note = answer["note"].as_str().unwrap();
+        assert!(note.starts_with(&format!("the healer hangs at {healer}; this is its copy")), "{note}");
+    }
+    database.drop().await;
+}
+
 async fn what_is_usual_is_recalled(url: &str) {
     let database = Database::create(url).await;
     let now = Timestamp::now();
@@ -283,8 +336,12 @@ async fn what_is_usual_is_recalled(url: &str) {
     assert_eq!((history.from, history.usual.len()), (Some(hour(72)), 0));
     let memory = &history.memory[0];
     assert_eq!((memory.project.as_str(), memory.service.as_str(), memory.days), ("shop", "web", 2.0));
-    // Of one of the two replicas.
-    assert_eq!((memory.p99, memory.max), (60e6, 70e6));
+    // Of one of the two replicas; the most is that of all scrapes.
+    assert_eq!((memory.p99, memory.max), (60e6, 75e6));
+    let older = "UPDATE history.service_hours SET memory_peak_bytes_max = NULL";
+    client.batch_execute(older).await.unwrap();
+    let without = recall::history(client, "pi", now, &TimeZone::UTC).await.unwrap();
+    assert_eq!(without.memory[0].max, 70e6);
     assert_eq!(history.memory.len(), 1);
 
     // Five weeks more of the same make it usual, in the units of a report.
@@ -309,7 +366,7 @@ async fn a_comparison_knows_the_machine(url: &str) {
     three_days(&database).await;
     let board = json!({"metric": {"host": "pi", "model": "Raspberry Pi 5 Model B Rev 1.0"}, "value": [1, "1"]});
     let says = json!({"status": "success", "data": {"resultType": "vector", "result": [board]}}).to_string();
-    let router = axum::Router::new().route("/api/v1/query", axum::routing::get(async move || says));
+    let router = Router::new().route("/api/v1/query", get(async move || says));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let prometheus = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(nexus_web::serve(listener, router, nexus_web::Limits::default(), std::future::pending()));

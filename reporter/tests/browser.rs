@@ -3,13 +3,14 @@
 //! Headless Chromium shows each page in frames as wide as a phone and as a desk, light and dark, and a script that only this test
 //! serves measures them: nothing is wider than its screen, nothing is too small for a finger, nothing breaks the policy of what may
 //! be loaded, and axe-core (from npm, where that can be had) finds nothing that keeps anybody out. Without NEXUS_BROWSER, or
-//! without Chromium, every case is reported as ignored, with the reason. NEXUS_SCREENSHOTS=FOLDER keeps pictures.
+//! where there is no Chromium, every case is reported as ignored, with the reason. NEXUS_BROWSER=PROGRAM takes one that is not on the
+//! PATH. NEXUS_SCREENSHOTS=FOLDER keeps pictures. `./nexus test e2e` runs it wherever there is a Chromium.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
@@ -32,6 +33,10 @@ const WIDTHS: [u32; 2] = [360, 1280];
 /// For one run of the browser.
 const PATIENCE: &str = "60";
 const AXE: &str = "axe-core@4.14.1";
+/// What Debian, Raspberry Pi OS, Ubuntu and Google call it.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+/// The one that is used.
+static BROWSER: OnceLock<String> = OnceLock::new();
 
 fn pages() -> [(&'static str, String); 4] {
     [
@@ -73,14 +78,18 @@ fn main() -> ExitCode {
 }
 
 fn prepare() -> Result<(), String> {
-    if std::env::var_os("NEXUS_BROWSER").is_none() {
-        return Err("NEXUS_BROWSER is not set".to_owned());
-    }
-    let found = Command::new("chromium").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    match found {
-        Ok(status) if status.success() => Ok(()),
-        _ => Err("there is no program chromium (Debian's package of that name)".to_owned()),
-    }
+    let wanted = std::env::var("NEXUS_BROWSER").map_err(|_| "NEXUS_BROWSER is not set".to_owned())?;
+    let candidates: Vec<&str> = if wanted == "1" { BROWSERS.to_vec() } else { vec![wanted.as_str()] };
+    let runs = |program: &&&str| {
+        let version = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        version.is_ok_and(|status| status.success())
+    };
+    let found = candidates
+        .iter()
+        .find(runs)
+        .ok_or_else(|| format!("there is no {} here (Debian's package chromium)", candidates.join(", nor ")))?;
+    BROWSER.get_or_init(|| (*found).to_owned());
+    Ok(())
 }
 
 /// The text of axe-core, installed below the build's own folder.
@@ -144,8 +153,9 @@ where
 fn chromium(dark: bool, arguments: &[String]) -> Result<(String, String), Failed> {
     let profile = tempfile::tempdir()?;
     let scheme = format!("--blink-settings=preferredColorScheme={}", u8::from(!dark));
+    let program = BROWSER.get().ok_or("no browser was looked for")?;
     let output = Command::new("timeout")
-        .args(["--kill-after=5", PATIENCE, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
+        .args(["--kill-after=5", PATIENCE, program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
         .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--enable-logging=stderr", "--hide-scrollbars", &scheme])
         .arg(format!("--user-data-dir={}", profile.path().display()))

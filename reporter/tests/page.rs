@@ -91,6 +91,10 @@ async fn the_pages_tell_what_the_parts_know() {
                 "HealerGaveUp",
                 "Recommended",
                 "/services/photos/web",
+                "Held back",
+                "moving its disk",
+                "What healing would have done",
+                "would have restarted photos/db 2 times",
             ],
         ),
         ("/?project=home", vec!["adguard"]),
@@ -157,6 +161,12 @@ async fn the_api_answers_as_its_document_says() {
         "names stay names"
     );
     assert_eq!(site.get("/api/v1/incidents?service=web&limit=5").await["incidents"].as_array().unwrap().len(), 1);
+    // None is good news of what there is.
+    for of in ["project=home", "project=home&service=adguard", "project=photos&state=blocked", "service=adguard"] {
+        assert_eq!(site.get(&format!("/api/v1/incidents?{of}")).await, json!({"incidents": []}), "{of}");
+    }
+    // What runs no longer is known by its incidents.
+    assert_eq!(site.get("/api/v1/incidents?project=former&state=blocked").await, json!({"incidents": []}));
     assert_eq!(site.get(&format!("/api/v1/incidents/{INCIDENT}")).await["attempts"].as_array().unwrap().len(), 3);
     assert_eq!(site.get("/api/v1/services").await["services"].as_array().unwrap().len(), 6);
     assert_eq!(site.get("/api/v1/services/photos/import").await["plan"]["reason"], "budget_spent");
@@ -178,6 +188,11 @@ async fn the_api_says_what_is_wrong() {
     check(&site, "/api/v1/charts?project=x", 400, "belong together").await;
     check(&site, "/api/v1/incidents?state=nonsense", 400, "no state is called nonsense").await;
     check(&site, "/api/v1/incidents/latest", 400, "a UUID").await;
+    check(&site, "/api/v1/incidents?project=typo", 404, "there is no project typo; there are home, photos, wiki").await;
+    check(&site, "/api/v1/incidents?project=typo&state=gave_up", 404, "there is no project typo").await;
+    check(&site, "/api/v1/incidents?project=home&service=web2", 404, "has no service web2; it has adguard, mosquitto")
+        .await;
+    check(&site, "/api/v1/incidents?service=web2", 404, "there is no service web2; there are adguard, app, db").await;
     check(&site, "/api/v1/services/photos/x", 404, "it has db, import, web").await;
     check(&site, "/api/v1/nothing", 404, "no such route").await;
     let alone = Site::alone().await;

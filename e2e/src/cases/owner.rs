@@ -1,11 +1,17 @@
 //! What the owner does at the command line.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail, ensure};
 use nexus_model::{IncidentState, Mode};
 
 use crate::project::{Project, Service};
 use crate::stack::Stack;
 use crate::wait::{eventually, seconds};
+
+/// For all of `./nexus status`, as docs/performance.md promises it; a tenth of it where nothing else has to be done.
+const STATUS_WITHIN: Duration = Duration::from_millis(300);
+const STATUS_RUNS: u32 = 10;
 
 pub async fn the_demo_shows_a_healed_container(stack: &Stack) -> Result<()> {
     let _healer = stack.healer_stays.read().await;
@@ -76,8 +82,18 @@ pub async fn the_self_test_passes_and_the_status_is_whole(stack: &Stack) -> Resu
     // Other cases break things at this moment, so only the parts are judged.
     let began = std::time::Instant::now();
     let mut status = stack.nexus(&["status", "--json"]).await?;
-    // A tenth of it on a machine with nothing else to do.
-    ensure!(began.elapsed() < seconds(3), "nexus status took {:?}", began.elapsed());
+    let mut best = began.elapsed();
+    // They load the machine as well, so the best of some runs counts.
+    for _ in 1..STATUS_RUNS {
+        if best < STATUS_WITHIN {
+            break;
+        }
+        tokio::time::sleep(seconds(1)).await;
+        let again = std::time::Instant::now();
+        status = stack.nexus(&["status", "--json"]).await?;
+        best = best.min(again.elapsed());
+    }
+    ensure!(best < STATUS_WITHIN, "nexus status took {best:?}, the best of {STATUS_RUNS} runs");
     let mut report: serde_json::Value = serde_json::from_str(&status.stdout)?;
     let measured = |report: &serde_json::Value, vital: &str| {
         report["vitals"].as_array().is_some_and(|all| all.iter().any(|found| found["name"] == vital))

@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
-use nexus_model::api::{IncidentDetail, IncidentList};
+use nexus_model::api::{IncidentDetail, IncidentList, ServiceList};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -16,13 +16,16 @@ use uuid::Uuid;
 use super::{Problem, asked, bad};
 use crate::{
     errors::chain,
-    incidents::{self, CopyError, Filter, Told},
+    incidents::{self, CopyError, Filter, Told, Unknown},
     server::App,
     sources::short,
 };
 
-/// Whoever waits for the healer in vain does not wait as long for its copy.
+/// Whoever waits for the healer in vain does not wait as long for its copy. Together they are less than any part of the stack is waited
+/// for, so that who asks for the copy hears of it.
 const COPY_WITHIN: Duration = Duration::from_secs(5);
+/// Where there is a copy to tell instead, a healer that hangs is not waited for as where it alone knows.
+const HEALER_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,14 +52,55 @@ pub async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<
 
 impl App {
     pub async fn incidents(&self, filter: &Filter) -> Result<Told<IncidentList>, Problem> {
+        let list = match self.listed(filter).await? {
+            Ok(list) => list,
+            Err(why) => return self.copied(&why, filter).await,
+        };
+        match self.unknown(filter, &list).await {
+            Some(unknown) => self.on_record(filter, unknown).await,
+            None => Ok(Told::by_the_healer(list)),
+        }
+    }
+
+    async fn listed(&self, filter: &Filter) -> Result<Result<IncidentList, String>, Problem> {
         let limit = filter.limit.to_string();
         let mut query = vec![("limit", limit.as_str())];
         query.extend(filter.project.as_deref().map(|project| ("project", project)));
         query.extend(filter.service.as_deref().map(|service| ("service", service)));
         query.extend(filter.state.map(|state| ("state", state.as_str())));
-        match self.of_the_healer("/api/v1/incidents", &query).await? {
-            Ok(list) => Ok(Told::by_the_healer(list)),
-            Err(why) => self.copied(&why, filter).await,
+        self.of_the_healer("/api/v1/incidents", &query).await
+    }
+
+    /// Where there are none: whether nothing that runs is called as was asked. Where nobody can say what runs, the names are taken as
+    /// given.
+    async fn unknown(&self, filter: &Filter, list: &IncidentList) -> Option<Unknown> {
+        let (project, service) = (filter.project.as_deref(), filter.service.as_deref());
+        if !list.incidents.is_empty() || project.or(service).is_none() {
+            return None;
+        }
+        let services = self.of_the_healer::<ServiceList>("/api/v1/services", &[]).await.ok()?.ok()?;
+        incidents::unknown(&services.services, project, service)
+    }
+
+    /// What no longer runs may be known by its incidents: by those in any state, and by those that only the copy has still.
+    async fn on_record(&self, filter: &Filter, unknown: Unknown) -> Result<Told<IncidentList>, Problem> {
+        let has_some = |list: &IncidentList| !list.incidents.is_empty();
+        let none = || IncidentList { incidents: Vec::new() };
+        let in_any_state = Filter { state: None, limit: 1, ..filter.clone() };
+        if let Ok(Ok(list)) = self.listed(&in_any_state).await
+            && has_some(&list)
+        {
+            return Ok(Told::by_the_healer(none()));
+        }
+        let why = "the healer has forgotten it";
+        if let Ok(told) = self.copied(why, filter).await
+            && has_some(&told.told)
+        {
+            return Ok(told);
+        }
+        match self.copied(why, &in_any_state).await {
+            Ok(told) if has_some(&told.told) => Ok(Told { told: none(), ..told }),
+            _ => Err(Problem(StatusCode::NOT_FOUND, unknown.to_string())),
         }
     }
 
@@ -103,7 +147,15 @@ impl App {
             Ok(healer) => healer,
             Err(why) => return Ok(Err(format!("the healer can't be asked: {why}"))),
         };
-        match healer.get(path, query).await {
+        let asked = healer.get(path, query);
+        let answer = match &self.database {
+            None => asked.await,
+            Some(_) => match tokio::time::timeout(HEALER_WITHIN, asked).await {
+                Ok(answer) => answer,
+                Err(_) => return Ok(Err(format!("the healer hangs at {}", healer.base))),
+            },
+        };
+        match answer {
             Ok(answer) => Ok(Ok(answer)),
             Err(error) => match error.status() {
                 Some(400) => Err(bad(error)),

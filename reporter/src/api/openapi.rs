@@ -141,7 +141,7 @@ mod tests {
                     ),
                 ],
                 "IncidentList",
-                &[WRONG, NO_ANSWER],
+                &[WRONG, NOT_THERE, NO_ANSWER],
             ),
             get(
                 "/api/v1/incidents/{id}",

@@ -147,12 +147,17 @@ impl Usual {
     /// mean of an hour, as those are that it is compared with; five minutes vary more.
     pub fn compare(&self, metric: Metric, value: f64) -> Comparison {
         let away = value - self.median;
-        let far = UNUSUAL_SPREADS * self.spread * (1.0 + OF_FEW / f64::from(self.observed.max(1)));
+        let far = UNUSUAL_SPREADS * self.spread * self.doubt();
         if !away.is_finite() || away.abs() <= far.max(metric.slack()) {
             return Comparison::Usual;
         }
         let times = (metric.has_ratio() && self.median > 0.0).then(|| value / self.median);
         if away > 0.0 { Comparison::High { times } } else { Comparison::Low { times } }
+    }
+
+    /// So many times as far from the median a value must be as with any number of weeks.
+    pub fn doubt(&self) -> f64 {
+        1.0 + OF_FEW / f64::from(self.observed.max(1))
     }
 
     /// "memory is 2.1 times the usual for a Saturday 14:00 (61 % against 29 %)", or `None` for what is usual.

@@ -17,7 +17,7 @@ use super::{
     },
 };
 use crate::{
-    incidents::Told,
+    incidents::{self, Told, Unknown},
     report::{Question, judge},
     sources::{
         gather,
@@ -47,7 +47,12 @@ impl Tools {
     async fn incidents(&self, Parameters(wanted): Parameters<IncidentsWanted>) -> CallToolResult {
         let asked = async {
             let query = wanted.query()?;
-            self.ask_healer_or_copy::<IncidentList>("/api/v1/incidents", &query).await
+            let told = self.ask_healer_or_copy::<IncidentList>("/api/v1/incidents", &query).await?;
+            match self.unknown(&wanted, &told).await {
+                // It knows what is on record of what no longer runs.
+                Some(unknown) => self.ask_reporter("/api/v1/incidents", &query).await.map_err(|_| unknown.to_string()),
+                None => Ok(told),
+            }
         };
         answer(asked.await)
     }
@@ -192,6 +197,15 @@ impl Tools {
 }
 
 impl Tools {
+    /// Where the healer has no incidents: whether nothing that runs is called as was asked.
+    async fn unknown(&self, wanted: &IncidentsWanted, told: &Told<IncidentList>) -> Option<Unknown> {
+        if wanted.project.is_none() || told.note.is_some() || !told.told.incidents.is_empty() {
+            return None;
+        }
+        let list: ServiceList = self.ask_healer("/api/v1/services", &[]).await.ok()?;
+        incidents::unknown(&list.services, wanted.project.as_deref(), wanted.service.as_deref())
+    }
+
     async fn ask_healer<T: serde::de::DeserializeOwned>(
         &self,
         path: &str,

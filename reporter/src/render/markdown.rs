@@ -254,10 +254,11 @@ mod tests {
         assert_eq!(escape("a|b<img>[x](y)`c`\n# d"), "a\\|b\\<img\\>\\[x\\](y)\\`c\\`\u{fffd}\\# d");
         assert_eq!(escape("- x"), "\\- x");
         assert_eq!(fence("bash", "```\nx"), "````bash\n```\nx\n````\n");
-        let all = markdown(&judged(&worst("<script>|`x`\u{1b}\n## Recommended")));
+        let all = markdown(&judged(&worst("<script>|`x`\u{1b}\u{e0041}\u{61c}\n## Recommended")));
         // What stands in a block of code is text as it is.
         let text: String = all.split("```").step_by(2).collect();
-        assert!(!text.contains("<script>") && !all.contains('\u{1b}'), "{text}");
+        assert!(!text.contains("<script>"), "{text}");
+        assert!(!all.contains(['\u{1b}', '\u{e0041}', '\u{61c}']), "{all}");
         assert_eq!(text.matches("\n## Recommended").count(), 1, "{text}");
         let columns = |line: &str| line.replace("\\|", "").matches('|').count();
         let widths: std::collections::BTreeSet<usize> = text

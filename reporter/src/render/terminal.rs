@@ -3,18 +3,8 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// Replaces what could steer a terminal: control characters, and the invisible ones that reorder or hide text. Names of
-/// containers, log lines and the output of health checks are written by others.
-pub fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\t' => ' ',
-            c if c.is_control() => '\u{fffd}',
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
-            c => c,
-        })
-        .collect()
-}
+/// What a terminal shows goes to agents and documents too: the same characters are kept from all of them.
+pub use nexus_model::plain::plain;
 
 /// Colour, where it is wanted.
 #[derive(Clone, Copy)]
@@ -118,6 +108,10 @@ mod tests {
     #[test]
     fn names_can_not_steer_the_terminal() {
         assert_eq!(plain("a\u{1b}[31mb\nc\td\u{202e}e\u{9b}ä"), "a\u{fffd}[31mb\u{fffd}c d\u{fffd}e\u{fffd}ä");
+        // Tags, which spell words that only programs read, and others that show nothing.
+        for hidden in ['\u{e0041}', '\u{61c}', '\u{ad}', '\u{180e}', '\u{206a}', '\u{fff9}'] {
+            assert_eq!(plain(&format!("a{hidden}b")), "a\u{fffd}b", "{hidden:?}");
+        }
     }
 
     #[test]

@@ -142,8 +142,12 @@ fn cards(facts: &Facts) -> Vec<Forecast> {
             return None;
         }
         // An SD card says nothing of its wear: what is written to it is all that can be known.
-        let on_it = facts.machine.filesystems.iter().filter(|it| it.device.contains(&card.device));
-        let size: f64 = on_it.map(|it| it.size).fold(0.0, f64::max);
+        // Its size is that of what is written to: the firmware's partition is small.
+        let is_written = |device: &str| device == card.device || facts.measured.written.contains_key(device);
+        let on_it = facts.machine.filesystems.iter().filter(|it| {
+            it.device.strip_prefix("/dev/").is_some_and(|device| device.starts_with(&card.device) && is_written(device))
+        });
+        let size = on_it.map(|it| it.size).max_by(f64::total_cmp)?;
         let mut written: BTreeMap<i32, f64> = BTreeMap::new();
         for (_, series) in facts.measured.written.iter().filter(|(device, _)| device.starts_with(&card.device)) {
             daily(series).into_iter().for_each(|(day, total)| *written.entry(day).or_default() += total);

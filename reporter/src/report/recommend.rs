@@ -184,7 +184,8 @@ pub fn recommendations(facts: &Facts) -> Vec<Recommendation> {
 pub fn with_sudo(it: &mut Recommendation) {
     for command in it.commands.iter_mut().chain(&mut it.check) {
         if is_of_docker(command) {
-            command.insert_str(0, "sudo ");
+            // Also where one goes on when another was well.
+            *command = format!("sudo {}", command.replace(" && docker ", " && sudo docker "));
         }
     }
 }
@@ -210,14 +211,32 @@ fn name(container: &Container) -> ServiceName {
     (container.project.clone(), container.service.clone())
 }
 
+/// Above that part of the machine a memory limit protects nobody: the kernel, Docker and Nexus itself need the rest.
+const LARGEST_LIMIT: f64 = 0.75;
+
+fn largest_limit(facts: &Facts) -> f64 {
+    let mib = |bytes: f64| (bytes / 1_048_576.0).floor() * 1_048_576.0;
+    facts.machine.memory_total.map_or(f64::INFINITY, |total| mib(total * LARGEST_LIMIT))
+}
+
 /// What a service's memory was like.
 struct Memory {
     days: f64,
+    /// What the history has of it, which sees each peak; Prometheus is asked for one moment of each hour.
+    month: Option<Month>,
     /// Anonymous memory: what gets it killed. `None` where only the history knows.
     p99: Option<f64>,
     max: f64,
     /// With the page cache that it uses: what it needs to be fast.
     working_set: f64,
+}
+
+/// Of a service's working set.
+#[derive(Clone, Copy)]
+struct Month {
+    days: f64,
+    /// 99 of 100 hours are not above it.
+    p99: f64,
 }
 
 /// From the month in the history, or from what Prometheus remembers if that is longer. `None` when neither knows it.
@@ -236,6 +255,7 @@ fn memory(facts: &Facts, service: &ServiceName) -> Option<Memory> {
     };
     Some(Memory {
         days: month.map_or(days, |month| month.days.max(days)),
+        month: month.map(|month| Month { days: month.days, p99: month.p99 }),
         p99: anonymous.and_then(|series| series.quantile(0.99)),
         max: anonymous.and_then(Series::max).unwrap_or(working_set),
         working_set,
@@ -397,6 +417,10 @@ mod tests {
     #[test]
     fn who_may_not_ask_docker_reads_commands_with_sudo() {
         let mut facts = worst("photos");
+        // Two services of one project without a health check.
+        let mut second = facts.containers.as_ref().unwrap()[0].clone();
+        (second.service, second.name, second.health) = ("second".into(), "photos-web-1".into(), "none".into());
+        facts.containers.as_mut().unwrap().push(second);
         let commands = |facts: &Facts| -> Vec<String> {
             recommendations(facts).into_iter().flat_map(|it| it.check.into_iter().chain(it.commands)).collect()
         };
@@ -405,6 +429,8 @@ mod tests {
         facts.docker_wants_sudo = true;
         let mine = commands(&facts);
         assert!(!mine.iter().any(|command| is_of_docker(command)), "{mine:?}");
+        let both = mine.iter().find(|command| command.contains("sudo docker exec photos-web-1")).unwrap();
+        assert!(both.matches("docker exec").count() == 2 && !both.contains("&& docker"), "{both}");
         // Once, and nothing else is changed.
         let without = |command: &String| command.replace("sudo docker ", "docker ");
         assert_eq!(mine.iter().map(without).collect::<Vec<_>>(), plain);

@@ -16,8 +16,8 @@ pub enum Trend {
     Higher,
 }
 
-/// So many spreads from the median is unlike the usual: one value in a hundred, were they normally distributed.
-const UNLIKE: f64 = 2.5;
+/// So many spreads from the median is unlike the usual: fewer than one value in a hundred, where they only vary by chance.
+const UNLIKE: f64 = crate::baseline::usual::UNUSUAL_SPREADS;
 
 /// Below such a difference nobody minds, however regular the vital usually is.
 fn least(vital: Vital, of: Option<f64>) -> f64 {
@@ -88,7 +88,12 @@ impl Vital {
 
 #[cfg(test)]
 mod tests {
+    use jiff::ToSpan;
+
     use super::*;
+    use crate::baseline::usual::{HOURS_OF_WEEK, Profile};
+    use crate::dice::Dice;
+    use crate::recall::in_units;
     use crate::report::facts::History;
     use crate::report::testing::well;
 
@@ -99,14 +104,38 @@ mod tests {
             assert_eq!(compare(vital, value, of, usual), expected, "{vital:?} {value}");
         };
         check(Vital::Cpu, 0.9, Some(1.0), None, None);
-        check(Vital::Cpu, 0.31, Some(1.0), Some((0.1, 0.08)), Some(Trend::Higher));
-        check(Vital::Cpu, 0.29, Some(1.0), Some((0.1, 0.08)), Some(Trend::Usual));
-        check(Vital::Cpu, 0.1, Some(1.0), Some((0.4, 0.1)), Some(Trend::Lower));
+        check(Vital::Cpu, 0.43, Some(1.0), Some((0.1, 0.08)), Some(Trend::Higher));
+        check(Vital::Cpu, 0.41, Some(1.0), Some((0.1, 0.08)), Some(Trend::Usual));
+        check(Vital::Cpu, 0.1, Some(1.0), Some((0.51, 0.1)), Some(Trend::Lower));
         // As regular as a clock, and yet a percent more is nothing.
         check(Vital::Cpu, 0.14, Some(1.0), Some((0.1, 0.0)), Some(Trend::Usual));
         check(Vital::Memory, 1.07e9, Some(4e9), Some((1e9, 0.0)), Some(Trend::Usual));
         check(Vital::Memory, 1.09e9, Some(4e9), Some((1e9, 0.0)), Some(Trend::Higher));
-        check(Vital::Temperature, 54.0, None, Some((50.0, 1.0)), Some(Trend::Higher));
+        check(Vital::Temperature, 54.0, None, Some((50.0, 0.9)), Some(Trend::Higher));
+    }
+
+    #[test]
+    fn chance_alone_is_rarely_unlike_the_usual() {
+        for weeks in [4, 8, 13] {
+            let (mut unlike, mut all) = (0, 0);
+            for seed in 0..20 {
+                let mut dice = Dice(seed);
+                // In degrees, of whose usual differences nobody minds less than three.
+                let mut value = || 200.0 + 20.0 * dice.normal();
+                let places = (0..weeks * HOURS_OF_WEEK).map(|hour| {
+                    let day = jiff::civil::date(2026, 1, 5).saturating_add(((hour / 24) as i64).days());
+                    ((hour % HOURS_OF_WEEK, day), value())
+                });
+                let profile = Profile::of_places(places.collect::<Vec<_>>());
+                for hour in 0..HOURS_OF_WEEK {
+                    let usual = in_units(profile.hour(hour).unwrap(), 1.0);
+                    all += 1;
+                    let trend = compare(Vital::Temperature, value(), None, Some(usual));
+                    unlike += usize::from(trend != Some(Trend::Usual));
+                }
+            }
+            assert!(unlike * 100 < all, "{unlike} of {all} after {weeks} weeks");
+        }
     }
 
     #[test]

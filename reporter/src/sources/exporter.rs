@@ -1,6 +1,6 @@
 //! The machine and its containers at this moment: one scrape of the exporter, and only of the collectors that are wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -26,6 +26,9 @@ const COLLECTORS: [&str; 13] = [
 
 /// Above this a sensor answers nonsense (`prometheus/rules/host.yml` leaves it out too).
 const HOTTEST: f64 = 150.0;
+
+/// The kernel's number of a card's devices (Documentation/admin-guide/devices.txt).
+const MMC_BLOCK: &str = "179";
 
 /// What one scrape tells.
 #[derive(Debug, Default)]
@@ -69,6 +72,7 @@ fn read(text: &str) -> Seen {
     let mut containers: BTreeMap<String, Container> = BTreeMap::new();
     let mut filesystems: BTreeMap<String, Filesystem> = BTreeMap::new();
     let mut life: BTreeMap<String, f64> = BTreeMap::new();
+    let mut on_card: BTreeSet<String> = BTreeSet::new();
     let mut scraped_pressure = None;
     for sample in samples(text, |name| wanted(name) || name == "node_scrape_collector_success") {
         let value = sample.value;
@@ -99,6 +103,9 @@ fn read(text: &str) -> Seen {
                 let worst = life.entry(sample.label("device").to_owned()).or_insert(value);
                 *worst = worst.max(value);
             }
+            "node_filesystem_mount_info" if sample.label("major") == MMC_BLOCK => {
+                on_card.insert(sample.label("mountpoint").to_owned());
+            }
             name if name.starts_with("node_filesystem_") => filesystem(&sample, &mut filesystems),
             name if name.starts_with("docker_disk_") => docker_disk(&sample, &mut machine.docker_disk),
             name if name.starts_with("docker_container_") || name.starts_with("container_") => {
@@ -106,7 +113,7 @@ fn read(text: &str) -> Seen {
             }
             name if is_backup(name) => machine
                 .backups
-                .extend(Timestamp::from_second(value as i64).ok().map(|at| Backup { name: name.to_owned(), at })),
+                .extend(Timestamp::from_second(value as i64).ok().map(|at| Backup { name: sample.series(), at })),
             _ => {}
         }
     }
@@ -116,6 +123,11 @@ fn read(text: &str) -> Seen {
         card.life_used = life.get(&card.device).copied();
     }
     machine.filesystems = filesystems.into_values().filter(|it| it.size > 0.0).collect();
+    // A kernel that mounts its root without an initial RAM disk calls it so; with two cards nobody can say which it is.
+    if let [card] = machine.cards.as_slice() {
+        let roots = machine.filesystems.iter_mut().filter(|it| it.device == "/dev/root");
+        roots.filter(|it| on_card.contains(&it.mountpoint)).for_each(|it| it.device = format!("/dev/{}", card.device));
+    }
     let containers = containers.into_values().filter(|container| !container.state.is_empty()).collect();
     Seen { machine, containers }
 }
@@ -196,10 +208,18 @@ fn container(sample: &Sample<'_>, containers: &mut BTreeMap<String, Container>) 
 mod tests {
     use super::*;
 
+    use crate::report::facts::{Facts, Swap};
+    use crate::report::testing::{GIB, hourly, well};
+    use crate::report::{forecast, recommend};
+
     /// The exporter's own golden scrape of a Raspberry Pi.
-    fn golden(name: &str) -> Seen {
+    fn scraped(name: &str) -> String {
         let path = format!("{}/../exporter/fixtures/{name}.prom", env!("CARGO_MANIFEST_DIR"));
-        read(&std::fs::read_to_string(path).unwrap())
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    fn golden(name: &str) -> Seen {
+        read(&scraped(name))
     }
 
     #[test]
@@ -214,6 +234,36 @@ mod tests {
         assert!(machine.filesystems.iter().any(|it| it.mountpoint == "/mnt/my disk"));
         assert!(machine.board.unwrap().starts_with("Raspberry Pi 4"));
         assert_eq!(machine.cards[0].device, "mmcblk0");
+    }
+
+    #[test]
+    fn a_root_that_the_kernel_calls_root_is_on_the_card() {
+        // A Pi 3, whose firmware's partition is mounted under its own name.
+        let boot =
+            "node_filesystem_size_bytes{device=\"/dev/mmcblk0p1\",fstype=\"vfat\",mountpoint=\"/boot\"} 264289280\n";
+        let text = scraped("pi3-memory-cgroup-off") + boot;
+        let of = |text: &str| {
+            let mut facts = Facts { machine: read(text).machine, ..well() };
+            // 200 GiB within two weeks.
+            facts.measured.written =
+                [("mmcblk0p2".to_owned(), hourly(15 * 24, |hour| hour as f64 * 0.55 * GIB))].into();
+            facts.machine.swaps = Some(vec![Swap { name: "/var/swap".into(), size: GIB, used: 0.1 * GIB }]);
+            facts
+        };
+        let facts = of(&text);
+        let root = facts.machine.filesystems.iter().find(|it| it.mountpoint == "/").unwrap();
+        assert_eq!((root.device.as_str(), root.size), ("/dev/mmcblk0", 31_138_512_896.0));
+        assert_eq!(forecast::forecasts(&facts), []);
+        assert_eq!(recommend::swap::recommend(&facts)[0].id, "swap/card");
+        // On a disk, with two cards, and without the number it stays unknown, and no size is taken from what is not written to.
+        let disk = text.replace("major=\"179\"", "major=\"8\"");
+        let two = text.clone() + "nexus_mmc_info{device=\"mmcblk1\",type=\"SD\"} 1\n";
+        let unknown = text.replace("node_filesystem_mount_info{", "other{");
+        for text in [disk, two, unknown] {
+            let facts = of(&text);
+            assert!(facts.machine.filesystems.iter().any(|it| it.device == "/dev/root"));
+            assert_eq!((forecast::forecasts(&facts), recommend::swap::recommend(&facts)), (Vec::new(), Vec::new()));
+        }
     }
 
     #[test]
@@ -259,5 +309,17 @@ mod tests {
         let seen = read("nexus_backup_last_success_timestamp_seconds 1700000000\nbackup_bytes 7\n");
         assert_eq!(seen.machine.backups.len(), 1);
         assert_eq!(seen.machine.backups[0].at, Timestamp::from_second(1_700_000_000).unwrap());
+        // Several that differ by a label are told apart.
+        let seen = read(
+            "restic_backup_success_timestamp_seconds{repo=\"photos\"} 1\nrestic_backup_success_timestamp_seconds{repo=\"wiki\"} 2\n",
+        );
+        let names: Vec<&str> = seen.machine.backups.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                r#"restic_backup_success_timestamp_seconds{repo="photos"}"#,
+                r#"restic_backup_success_timestamp_seconds{repo="wiki"}"#
+            ]
+        );
     }
 }

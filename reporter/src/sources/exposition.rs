@@ -15,6 +15,12 @@ impl Sample<'_> {
     pub fn label(&self, name: &str) -> &str {
         self.labels.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
     }
+
+    /// The name with its labels, as Prometheus writes it.
+    pub fn series(&self) -> String {
+        let labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+        if labels.is_empty() { self.name.to_owned() } else { format!("{}{{{}}}", self.name, labels.join(",")) }
+    }
 }
 
 /// The samples of the families that are wanted; the labels of others are not even looked at. What can't be understood is left
@@ -82,6 +88,7 @@ mod tests {
         assert_eq!(values, [1.0, -0.5, 7.0]);
         assert_eq!(found[1].label("x"), "q\"\\\n,}");
         assert_eq!((found[1].label("y"), found[1].label("z")), ("", ""));
+        assert_eq!(found.iter().map(Sample::series).collect::<Vec<_>>(), ["a", r#"a{x="q\"\\\n,}",y=""}"#, "a"]);
     }
 
     proptest::proptest! {

@@ -84,6 +84,7 @@ pub async fn serve(router: Router) -> SocketAddr {
 fn parts(seen: Seen) -> Router {
     Router::new()
         .route("/api/v1/status", get(async || Json(healer_status())))
+        .route("/api/v1/shadow", get(async || Json(shadow())))
         .route("/api/v1/services", get(async || Json(json!({"services": services()}))))
         .route("/api/v1/services/{project}/{service}", get(service))
         .route("/api/v1/incidents", get(incidents))
@@ -101,8 +102,18 @@ fn ago(minutes: i64) -> Timestamp {
 
 fn healer_status() -> Value {
     let up = json!({"state": "up"});
+    let pause =
+        json!({"project": "wiki", "service": null, "since": ago(20), "until": ago(-40), "reason": "moving its disk"});
     json!({"version": "0.1.0", "host": "raspberrypi", "stack": "nexus", "now": Timestamp::now(), "docker": up, "postgres": up,
-        "alertmanager": up, "policy": up, "journal_pending_rows": 0, "open_incidents": 1, "gave_up_incidents": 1, "pauses": []})
+        "alertmanager": up, "policy": up, "journal_pending_rows": 0, "open_incidents": 1, "gave_up_incidents": 1, "pauses": [pause]})
+}
+
+/// Of the one that is only watched.
+fn shadow() -> Value {
+    let record = json!({"project": "photos", "service": "db", "incidents": 3, "well_before": 1, "would_be_restarts": 2, "would_have_helped": 2,
+        "would_not_have_helped": 0, "not_known": 0, "ill_seconds": 5400,
+        "sentence": "would have restarted photos/db 2 times in the last 7 days; 2 of these would have helped"});
+    json!({"since": ago(7 * 24 * 60), "until": ago(0), "services": [record], "truncated": false})
 }
 
 /// Project, service, image, health, mode, MiB in use, limit in MiB, CPUs.
@@ -192,8 +203,16 @@ async fn incidents(Query(query): Query<std::collections::BTreeMap<String, String
     if query.get("state").is_some_and(|state| state == "nonsense") {
         return (StatusCode::BAD_REQUEST, Json(json!({"error": "no state is called nonsense"}))).into_response();
     }
-    let wanted = |incident: &Value| query.get("service").is_none_or(|service| incident["service"] == **service);
-    let all: Vec<Value> = (0..3).map(one).filter(wanted).collect();
+    let wanted = |incident: &Value| {
+        ["project", "service", "state"]
+            .iter()
+            .all(|name| query.get(*name).is_none_or(|value| incident[*name] == **value))
+    };
+    let mut all: Vec<Value> = (0..3).map(one).filter(wanted).collect();
+    // It runs no longer.
+    if query.get("project").is_some_and(|project| project == "former") && !query.contains_key("state") {
+        all.push(one(1));
+    }
     Json(json!({"incidents": all})).into_response()
 }
 

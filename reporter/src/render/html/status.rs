@@ -20,6 +20,7 @@ const UNKNOWN: &str = "Unknown: the part that knows does not answer.";
 pub fn status(report: &Report, day: &Drawn, week: &Drawn) -> String {
     let body = html! {
         (verdict(report))
+        (held_back(report))
         h2 { "Machine" }
         (charts(day, "the last 24 hours"))
         (vitals(&report.vitals, &report.filesystems))
@@ -38,6 +39,7 @@ pub fn status(report: &Report, day: &Drawn, week: &Drawn) -> String {
         }
         (alerts(report))
         @if let Some(healed) = &report.healed { (healed_since(healed, report)) }
+        (watched_only(report))
         @if !report.forecasts.is_empty() {
             h2 { "About to go wrong" }
             ul class="plain" {
@@ -83,6 +85,40 @@ fn verdict(report: &Report) -> Markup {
                             (plain(&reason.about)) ": " (plain(&reason.text))
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Why nothing is restarted just now, where somebody wants it so or many fell ill together.
+fn held_back(report: &Report) -> Markup {
+    html! {
+        @if report.hold.is_some() || !report.pauses.is_empty() {
+            h2 { "Held back" }
+            ul class="plain" {
+                @if let Some(hold) = &report.hold {
+                    li class="card" { "On hold until " (date(hold.until)) " at the latest: " (plain(&hold.reason)) }
+                }
+                @for pause in &report.pauses {
+                    li class="card" {
+                        "Paused until " (date(pause.until)) ": " (plain(&pause.target))
+                        @if let Some(reason) = &pause.reason { " – " (plain(reason)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Not there while the healer can't say: its other sections tell that already.
+fn watched_only(report: &Report) -> Markup {
+    html! {
+        @if let Some(all) = report.shadow.as_deref().filter(|all| !all.is_empty()) {
+            h2 { "What healing would have done" }
+            ul class="plain" {
+                @for it in all {
+                    li class="card" { (service_link(&it.project, &it.service)) ": " (plain(&it.sentence)) }
                 }
             }
         }

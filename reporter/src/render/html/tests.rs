@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::*;
 use crate::report::{
     Question, judge,
-    testing::{GIB, container, now, well},
+    testing::{GIB, container, judged, now, well, worst},
 };
 
 /// What somebody could call a container, or write into a log.
@@ -226,6 +226,34 @@ fn the_verdict_and_its_reasons_come_first() {
         page.contains("<title>All is well – pi</title>") && page.contains("Nothing has been measured yet."),
         "{page}"
     );
+}
+
+#[test]
+fn nothing_of_the_document_is_kept_from_the_page() {
+    let of = |facts| status(&judged(&facts), &drawn(), &drawn());
+    let page = of(worst("web"));
+    for title in [
+        "Held back",
+        "Machine",
+        "Services",
+        "Open incidents",
+        "Alerts",
+        "What healing would have done",
+        "About to go wrong",
+        "Recommended",
+        "Parts of Nexus",
+        "Not known",
+    ] {
+        assert!(page.contains(&format!("<h2>{title}</h2>")), "{title} is missing:\n{page}");
+    }
+    for words in ["On hold until ", "Paused until ", "would have restarted web 3 times"] {
+        assert!(page.contains(words), "{words:?} is missing:\n{page}");
+    }
+    let page = of(well());
+    assert!(!page.contains("Held back") && !page.contains("would have done"), "{page}");
+    // They are the words of others, as everything else.
+    let page = of(worst(HOSTILE));
+    assert!(!page.contains("<script") && page.matches("&lt;script&gt;").count() > 3, "{page}");
 }
 
 #[test]

@@ -44,17 +44,15 @@ fn recommendation(
     evidence: Vec<String>,
     gain: &str,
 ) -> Recommendation {
-    let commands = if facts.machine.board.is_some() {
-        vec![
-            // One line, which must stay one. Older systems have it at /boot/cmdline.txt.
-            format!("sudo sed -i '1 s/$/ {word}/' /boot/firmware/cmdline.txt"),
-            "sudo reboot".to_owned(),
-        ]
+    // One command, so that nothing is restarted for a line that was not written.
+    let command = if facts.machine.board.is_some() {
+        // Before bookworm it is at /boot/cmdline.txt; bookworm and later leave a note there that the file has moved. It is one
+        // line, and must stay one.
+        format!(
+            "f=/boot/firmware/cmdline.txt; [ -f $f ] || f=/boot/cmdline.txt; sudo sed -i '1 s/$/ {word}/' $f && sudo reboot"
+        )
     } else {
-        vec![
-            format!("sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{word} /' /etc/default/grub && sudo update-grub"),
-            "sudo reboot".to_owned(),
-        ]
+        format!("sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{word} /' /etc/default/grub && sudo update-grub && sudo reboot")
     };
     Recommendation {
         id: Kind::Kernel.id(&[word]),
@@ -68,7 +66,7 @@ fn recommendation(
         gain_bytes: None,
         check: Some("cat /proc/cmdline".to_owned()),
         compose: None,
-        commands,
+        commands: vec![command],
         changes: Vec::new(),
     }
 }
@@ -84,10 +82,19 @@ mod tests {
         facts.machine.memory_cgroup = Some(false);
         let found = recommend(&facts);
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].commands[0], "sudo sed -i '1 s/$/ cgroup_enable=memory/' /boot/firmware/cmdline.txt");
+        assert_eq!(
+            found[0].commands,
+            [
+                "f=/boot/firmware/cmdline.txt; [ -f $f ] || f=/boot/cmdline.txt; sudo sed -i '1 s/$/ cgroup_enable=memory/' $f && sudo reboot"
+            ]
+        );
         assert_eq!(found[0].evidence[1], "a memory limit without effect: of 1 container");
         facts.machine.board = None;
-        assert!(recommend(&facts)[0].commands[0].contains("/etc/default/grub"));
+        let commands = &recommend(&facts)[0].commands;
+        assert!(
+            commands.len() == 1 && commands[0].contains("/etc/default/grub && sudo update-grub && "),
+            "{commands:?}"
+        );
         facts.machine.pressure_known = Some(false);
         assert_eq!(recommend(&facts)[1].urgency, Urgency::Sometime);
     }

@@ -35,11 +35,13 @@ fn of(facts: &Facts, container: &Container) -> Option<Recommendation> {
     let known = facts.measured.log_bytes.get(&container.name);
     let growing = known.filter(|series| series.days() >= 1.0 && !series.ever_fell());
     let cut = known.is_some_and(super::super::facts::Series::ever_fell);
-    if cut || (growing.is_none() && size < VERY_LARGE) {
+    // A container that was made anew looks like a log that was cut, so of a very large one it is no excuse.
+    if size < VERY_LARGE && (cut || growing.is_none()) {
         return None;
     }
     let a_day = growing.map(|series| series.increase() / series.days());
-    let mut evidence = vec![format!("its log is {} and is kept whole (json-file)", bytes(size))];
+    let kept = if cut { "although it was cut or begun anew" } else { "and is kept whole" };
+    let mut evidence = vec![format!("its log is {} {kept} (json-file)", bytes(size))];
     if let (Some(series), Some(a_day)) = (growing, a_day) {
         let days = count(format_args!("{:.0}", series.days()), "day");
         evidence.push(format!("{} more each day, and never cut in {days}", bytes(a_day)));
@@ -128,6 +130,12 @@ mod tests {
         // A few hours tell nothing, but its size may.
         assert_eq!(recommend(&growing(log("json-file", 96.0), 12, 1000)), []);
         assert_eq!(recommend(&growing(log("json-file", 900.0), 12, 1000))[0].urgency, Urgency::Soon);
-        assert_eq!(recommend(&growing(log("json-file", 900.0), 97, 50)), []);
+    }
+
+    #[test]
+    fn a_container_that_was_made_anew_hides_no_very_large_log() {
+        let found = recommend(&growing(log("json-file", 900.0), 97, 50));
+        assert_eq!(found[0].evidence, ["its log is 900 MiB although it was cut or begun anew (json-file)"]);
+        assert_eq!((found[0].urgency, found[0].gain.as_str()), (Urgency::Soon, "870 MiB now"));
     }
 }

@@ -2,14 +2,16 @@
 
 use super::super::facts::Facts;
 use super::super::format::{bytes, compose_mib, count, percent, round_up_mib, times};
-use super::{Change, Kind, Recommendation, Urgency, compose, killed, memory, services, shell, up};
+use super::{Change, Kind, Recommendation, Urgency, compose, killed, largest_limit, memory, services, shell, up};
 use crate::render::terminal::ago;
 
-/// Lowering wants a whole week: work of the weekend counts too.
+/// Lowering wants a whole week in the history, which knows the peaks: work of the weekend counts too, and what a service takes for a
+/// minute each night.
 const LEAST_DAYS_TO_LOWER: f64 = 7.0;
 /// And raising a day, unless something was killed.
 const LEAST_DAYS_TO_RAISE: f64 = 1.0;
-const TIGHT: f64 = 0.85;
+/// From there on a limit is too small.
+pub(super) const TIGHT: f64 = 0.85;
 /// Of what was ever used: room for what was not seen.
 const ROOM: f64 = 1.5;
 /// A limit is lowered when half of it is enough, and that much is won.
@@ -22,16 +24,22 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         let Some(memory) = memory(facts, &service) else { continue };
         let kills = killed(facts, (&service, container));
         let killed = kills.count;
+        let month = memory.month.filter(|month| month.days >= LEAST_DAYS_TO_LOWER);
         let tight = memory.p99.filter(|p99| *p99 > TIGHT * limit && memory.days >= LEAST_DAYS_TO_RAISE);
         let (wanted, urgency, gain) = if killed > 0.0 || tight.is_some() {
             // What was killed would have grown beyond all that was seen.
             let grown = if killed > 0.0 { limit.max(memory.max) } else { memory.max };
             let urgency = if killed > 0.0 { Urgency::Now } else { Urgency::Soon };
-            (round_up_mib(grown * ROOM), urgency, "the kernel kills none of its processes any more".to_owned())
+            let wanted = round_up_mib(grown * ROOM).min(largest_limit(facts));
+            // It has what the machine can spare.
+            if wanted <= limit {
+                continue;
+            }
+            (wanted, urgency, "the kernel kills none of its processes any more".to_owned())
         } else {
             let enough = round_up_mib(memory.working_set.max(memory.max) * ROOM);
             let fits = enough <= limit / 2.0 && limit - enough >= LEAST_GAIN;
-            if !fits || memory.days < LEAST_DAYS_TO_LOWER {
+            if !fits || month.is_none() {
                 continue;
             }
             let gain = format!("{} less that it could take from the others", bytes(limit - enough));
@@ -49,9 +57,18 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
         }
         if let Some(p99) = memory.p99 {
             let part = percent(p99 / limit);
-            evidence.push(format!("99 % of the time below {} ({part} of its limit of {})", bytes(p99), bytes(limit)));
+            evidence.push(format!(
+                "99 % of hourly values below {} ({part} of its limit of {})",
+                bytes(p99),
+                bytes(limit)
+            ));
         }
-        evidence.push(format!("at most {} with its cache, over {}", bytes(memory.working_set), days(memory.days)));
+        let mostly = month.map_or_else(String::new, |month| format!("99 of 100 hours below {}, ", bytes(month.p99)));
+        evidence.push(format!(
+            "{mostly}at most {} with its cache, over {}",
+            bytes(memory.working_set),
+            days(memory.days)
+        ));
         if memory.days < LEAST_DAYS_TO_LOWER {
             evidence.push("not a week is known yet: look again later".to_owned());
         }
@@ -121,7 +138,7 @@ mod tests {
         assert_eq!(found[0].urgency, Urgency::Soon);
         assert_eq!(found[0].id, "memory-limit/photos/web");
         assert_eq!(found[0].changes, [Change::MemoryLimit { service: "web".into(), mib: 384 }]);
-        assert_eq!(found[0].evidence[0], "99 % of the time below 230 MiB (90 % of its limit of 256 MiB)");
+        assert_eq!(found[0].evidence[0], "99 % of hourly values below 230 MiB (90 % of its limit of 256 MiB)");
         assert_eq!(found[0].commands[0], "docker update --memory 384m --memory-swap 384m photos-web-1");
         assert_eq!(found[0].compose.as_deref(), Some("services:\n  web:\n    mem_limit: 384m\n"));
         // A day is the least.
@@ -203,16 +220,41 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_never_used_is_lowered_after_a_week() {
-        assert_eq!(titles(&used(8 * 24, 20.0)), ["Lower the memory limit of photos/web from 256m to 48m"]);
-        assert_eq!(titles(&used(5 * 24, 20.0)), [""; 0]);
-        // The month in the history counts as well, and knows of a peak that Prometheus has forgotten.
-        let mut facts = used(5 * 24, 20.0);
-        let month = |max: f64| MemoryUse { project: "photos".into(), service: "web".into(), days: 30.0, p99: max, max };
-        facts.history = Some(Ok(History { memory: vec![month(30.0 * MIB)], ..History::default() }));
-        assert_eq!(titles(&facts), ["Lower the memory limit of photos/web from 256m to 48m"]);
-        facts.history = Some(Ok(History { memory: vec![month(120.0 * MIB)], ..History::default() }));
-        assert_eq!(titles(&facts), [""; 0]);
+    fn no_limit_is_raised_beyond_what_the_machine_can_spare() {
+        let check = |mib: f64, killed: f64, limit: f64, expected: &[&str]| {
+            let mut facts = used(240, mib);
+            facts.containers.as_mut().unwrap()[0].memory_limit = Some(limit * MIB);
+            let kills = hourly(240, |hour| if hour > 200 { killed } else { 0.0 });
+            facts.measured.service_oom = [(name("photos", "web"), kills)].into();
+            assert_eq!(titles(&facts), expected, "{mib} of {limit} MiB");
+        };
+        // Of 4 GiB.
+        check(1950.0, 0.0, 2048.0, &["Raise the memory limit of photos/web from 2048m to 3072m"]);
+        check(2500.0, 0.0, 2560.0, &["Raise the memory limit of photos/web from 2560m to 3072m"]);
+        check(2500.0, 3.0, 2560.0, &["Raise the memory limit of photos/web from 2560m to 3072m"]);
+        check(3000.0, 3.0, 3072.0, &[]);
+        check(3900.0, 0.0, 4096.0, &[]);
+    }
+
+    #[test]
+    fn a_limit_that_is_never_used_is_lowered_after_a_week_with_its_peaks() {
+        let of = |days: f64, mib: f64| {
+            let mut facts = used(15 * 24, 20.0);
+            let of_web =
+                |p99: f64, max: f64| MemoryUse { project: "photos".into(), service: "web".into(), days, p99, max };
+            let memory = vec![of_web(25.0 * MIB, mib * MIB)];
+            facts.history = Some(Ok(History { memory, ..History::default() }));
+            facts
+        };
+        assert_eq!(titles(&of(30.0, 30.0)), ["Lower the memory limit of photos/web from 256m to 48m"]);
+        let evidence = "99 of 100 hours below 25 MiB, at most 30 MiB with its cache, over 30 days";
+        assert_eq!(recommend(&of(30.0, 30.0))[0].evidence[1], evidence);
+        assert_eq!(titles(&of(7.0, 30.0)).len(), 1);
+        assert_eq!(titles(&of(6.9, 30.0)), [""; 0]);
+        // A peak that Prometheus, asked for one moment an hour, has not seen.
+        assert_eq!(titles(&of(30.0, 200.0)), [""; 0]);
+        // It alone is no ground for less, however long it remembers.
+        assert_eq!(titles(&used(15 * 24, 20.0)), [""; 0]);
     }
 
     #[test]

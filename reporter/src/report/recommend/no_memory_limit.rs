@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::super::facts::{Container, Facts, ServiceName};
 use super::super::format::{bytes, compose_mib, count, percent, round_up_mib};
-use super::{Change, Kind, Memory, Recommendation, Urgency, compose, memory, services, shell, up};
+use super::memory_limit::TIGHT;
+use super::{Change, Kind, Memory, Recommendation, Urgency, compose, largest_limit, memory, services, shell, up};
 
 /// A limit from less than a day would be a guess, and one that is too small does harm.
 const LEAST_DAYS: f64 = 1.0;
@@ -22,7 +23,9 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
     }
     let mut projects: BTreeMap<String, Vec<(ServiceName, &Container, Memory)>> = BTreeMap::new();
     for (service, container) in services(facts) {
-        let known = memory(facts, &service).filter(|memory| memory.days >= LEAST_DAYS);
+        // One that would be tight from the first day on does harm: what takes most of the machine has none.
+        let fits = |memory: &Memory| used(memory) <= TIGHT * largest_limit(facts);
+        let known = memory(facts, &service).filter(|memory| memory.days >= LEAST_DAYS && fits(memory));
         if let (Some(0.0), Some(memory)) = (container.memory_limit, known) {
             projects.entry(service.0.clone()).or_default().push((service, container, memory));
         }
@@ -30,10 +33,14 @@ pub fn recommend(facts: &Facts) -> Vec<Recommendation> {
     projects.into_iter().map(|(project, services)| of_project(facts, project, &services)).collect()
 }
 
+fn used(memory: &Memory) -> f64 {
+    memory.working_set.max(memory.max)
+}
+
 fn of_project(facts: &Facts, project: String, services: &[(ServiceName, &Container, Memory)]) -> Recommendation {
     let fits = |memory: &Memory| {
         let room = if memory.days < WEEK { ROOM_BEFORE } else { ROOM };
-        round_up_mib(memory.working_set.max(memory.max) * room)
+        round_up_mib(used(memory) * room).min(largest_limit(facts))
     };
     let wanted = |memory: &Memory| compose_mib(fits(memory));
     let names: Vec<&str> = services.iter().map(|(service, ..)| service.1.as_str()).collect();
@@ -129,8 +136,25 @@ mod tests {
         assert_eq!((found[0].urgency, &found[0].service), (Urgency::Soon, &None));
         assert_eq!(found[0].commands.last().unwrap(), "docker compose up -d db web");
         let limit = |service: &str, mib| Change::MemoryLimit { service: service.into(), mib };
-        assert_eq!(found[0].changes, [limit("db", 4096), limit("web", 224)]);
+        assert_eq!(found[0].changes, [limit("db", 3072), limit("web", 224)]);
         assert_eq!(found[0].id, "no-memory-limit/photos");
+    }
+
+    #[test]
+    fn no_limit_is_larger_than_what_the_machine_can_spare() {
+        let check = |hours: usize, mib: f64, expected: Option<u64>| {
+            let mut facts = unlimited(hours);
+            facts.measured.service_working_set = [(name("photos", "web"), hourly(hours, |_| mib * MIB))].into();
+            let limit = |mib| vec![Change::MemoryLimit { service: "web".into(), mib }];
+            let found = recommend(&facts).pop().map(|it| it.changes);
+            assert_eq!(found, expected.map(limit), "{mib} MiB in {hours} hours");
+        };
+        // Of 4 GiB, in the first week and after it.
+        check(72, 1000.0, Some(3072));
+        check(240, 1000.0, Some(2048));
+        check(240, 2600.0, Some(3072));
+        // 85 % of it: what it takes already would make this one tight.
+        check(240, 2620.0, None);
     }
 
     #[test]

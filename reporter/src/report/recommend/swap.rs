@@ -48,9 +48,11 @@ fn medium(swap: &Swap, facts: &Facts) -> Medium {
 
 /// Compressed in memory: the package of Debian and Raspberry Pi OS, half of the memory as its makers advise.
 fn zram() -> Vec<String> {
+    const FILE: &str = "/etc/systemd/zram-generator.conf";
     vec![
         "sudo apt install systemd-zram-generator".to_owned(),
-        "printf '[zram0]\\nzram-size = ram / 2\\n' | sudo tee /etc/systemd/zram-generator.conf".to_owned(),
+        // Debian's package comes with a file that says so; whoever changed it keeps it.
+        format!("grep -qsxF '[zram0]' {FILE} || printf '[zram0]\\nzram-size = ram / 2\\n' | sudo tee -a {FILE}"),
         "sudo systemctl daemon-reload && sudo systemctl start systemd-zram-setup@zram0.service".to_owned(),
     ]
 }
@@ -170,6 +172,28 @@ mod tests {
                 .starts_with("sudo swapoff /dev/mmcblk0p3")
         );
         assert_eq!(recommend(&swap("/var/swap", MIB)), []);
+    }
+
+    #[test]
+    fn what_the_file_of_the_generator_says_already_is_kept() {
+        let check = |before: Option<&str>, expected: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("zram-generator.conf");
+            if let Some(text) = before {
+                std::fs::write(&file, text).unwrap();
+            }
+            let path = file.to_str().unwrap();
+            let command = zram()[1].replace("sudo ", "").replace("/etc/systemd/zram-generator.conf", path);
+            let done = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+            assert!(done.status.success(), "{command}: {done:?}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
+        };
+        let section = "[zram0]\nzram-size = ram / 2\n";
+        check(None, section);
+        check(Some(section), section);
+        check(Some("# Debian's own\n[zram0]\n"), "# Debian's own\n[zram0]\n");
+        check(Some("[zram0]\nzram-size = 1024\n"), "[zram0]\nzram-size = 1024\n");
+        check(Some("#[zram0]\n[zram1]\n"), &format!("#[zram0]\n[zram1]\n{section}"));
     }
 
     #[test]
