@@ -147,3 +147,23 @@ fn meaning(alert: &str) -> String {
     let paragraph = after.split("\n\n").next().unwrap().replace('\n', " ");
     paragraph.split_inclusive(". ").next().unwrap().trim().to_owned()
 }
+
+/// Whoever writes a time to the owner must know the owner's clock.
+#[test]
+fn those_who_write_times_know_the_owners_zone() {
+    #[derive(serde::Deserialize)]
+    struct Compose {
+        services: BTreeMap<String, Service>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Service {
+        #[serde(default)]
+        environment: BTreeMap<String, serde_json::Value>,
+    }
+    let compose = std::fs::read_to_string(root().join("compose.yml")).unwrap();
+    let compose: Compose = serde_saphyr::from_str(&compose).unwrap();
+    for name in ["alertmanager", "healer", "reporter"] {
+        let zone = compose.services[name].environment.get("TZ").and_then(serde_json::Value::as_str);
+        assert_eq!(zone, Some("${NEXUS_TIMEZONE:-UTC}"), "{name}");
+    }
+}

@@ -116,8 +116,7 @@ impl Memory {
     pub fn told(&mut self, news: &News, now: Timestamp) {
         self.told
             .retain(|told| !news.ended.contains(told) && !news.begun.iter().any(|alert| owned(alert) == told.labels));
-        let summary = |alert: &Alert| alert.annotations.get("summary").cloned().unwrap_or_default();
-        let begun = news.begun.iter().map(|alert| Told { labels: owned(alert), summary: summary(alert), at: now });
+        let begun = news.begun.iter().map(|alert| Told { labels: owned(alert), summary: title(alert), at: now });
         self.told.extend(begun);
         let too_many = self.told.len().saturating_sub(MOST_REMEMBERED);
         self.told.drain(..too_many);
@@ -167,11 +166,12 @@ fn alerts(moment: &Moment<'_>, since: Since) -> Vec<Alert> {
             ("description", description.to_owned()),
             ("action", action.to_owned()),
             ("runbook_url", format!("docs/runbooks/{name}.md")),
+            ("dashboard_url", "/d/nexus-itself".to_owned()),
         ]),
         since,
     };
     let away = lasting(moment.away_since, AWAY_TOLD).map(|since| {
-        let summary = format!("Alertmanager on {} does not answer", moment.host);
+        let summary = "Alertmanager does not answer".to_owned();
         let description = "What Prometheus sees of machine and services is not told until it is back. Healing goes on, and its \
             failures are told like this.";
         of_host(ALERTMANAGER_DOWN, since, summary, description, "./nexus status, then ./nexus up")
@@ -224,11 +224,16 @@ pub fn html(news: &News, host: &str, links: &Links, zone: &TimeZone) -> String {
         _ => 0,
     };
     // The first of the gravest.
-    if let Some(main) = news.begun.iter().rev().max_by_key(rank) {
-        text.push_str(&format!("🔴 <b>{}</b>\n", place(main, host)));
+    let main = news.begun.iter().rev().max_by_key(rank);
+    if let Some(main) = main {
         let said = |key: &str| main.annotations.get(key).map(String::as_str).filter(|text| !text.is_empty());
-        text.push_str(&format!("<b>{}</b>", line(said("summary").unwrap_or(&main.labels["alertname"]), 100)));
-        text.push_str(&format!("\nsince {}", line(said("since").unwrap_or(&tell::moment(main.since, zone)), 40)));
+        let summary = line(said("summary").unwrap_or(&main.labels["alertname"]), 100);
+        let service = service(main);
+        text.push_str(&format!("🔴 <b>{}: {summary}</b>\n", line(service.as_deref().unwrap_or(host), 81)));
+        if service.is_some() {
+            text.push_str(&format!("on {}, ", line(host, 40)));
+        }
+        text.push_str(&format!("since {}", line(said("since").unwrap_or(&tell::moment(main.since, zone)), 40)));
         if let Some(description) = said("description") {
             text.push_str(&format!("\n\n{}", line(description, 200)));
         }
@@ -249,21 +254,28 @@ pub fn html(news: &News, host: &str, links: &Links, zone: &TimeZone) -> String {
     } else {
         text.push_str(&format!("✅ <b>{}</b>", line(host, 40)));
     }
-    list(&mut text, "No longer", &news.ended.iter().map(|told| told.summary.as_str()).collect::<Vec<_>>());
+    list(&mut text, "No longer", &news.ended.iter().map(|told| told.summary.clone()).collect::<Vec<_>>());
     if !news.begun.is_empty() {
         text.push_str("\n\n<i>Sent by the healer itself: Alertmanager does not answer.</i>");
     }
     let mut all = Vec::new();
-    if !links.base.is_empty() {
-        all.push(format!("<a href=\"{}/d/nexus-overview\">Dashboard</a>", links.base));
-    }
+    let of_main = |key: &str| main.and_then(|main| main.annotations.get(key)).map(String::as_str);
     if !links.page.is_empty() {
         let id = news.begun.iter().find_map(|alert| alert.annotations.get("incident"));
         let id = id.filter(|id| {
             id.len() <= INCIDENT_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
         });
-        let path = id.map_or_else(String::new, |id| format!("/{id}"));
-        all.push(format!("<a href=\"{}/incidents{path}\">Incident</a>", links.page));
+        all.push(match id {
+            Some(id) => format!("<a href=\"{}/incidents/{id}\">Incident</a>", links.page),
+            None => format!("<a href=\"{}/\">Status</a>", links.page),
+        });
+        if let Some(name) = of_main("runbook_url").and_then(runbook) {
+            all.push(format!("<a href=\"{}/runbooks/{name}\">Help</a>", links.page));
+        }
+    }
+    if !links.base.is_empty() {
+        let path = of_main("dashboard_url").filter(|path| is_dashboard(path)).unwrap_or("/d/nexus-overview");
+        all.push(format!("<a href=\"{}{path}\">Dashboard</a>", links.base));
     }
     if !all.is_empty() {
         text.push_str(&format!("\n{}", all.join(" · ")));
@@ -271,21 +283,30 @@ pub fn html(news: &News, host: &str, links: &Links, zone: &TimeZone) -> String {
     text
 }
 
-fn title(alert: &Alert) -> &str {
-    alert.annotations.get("summary").map_or(alert.labels["alertname"].as_str(), String::as_str)
+/// One that is not told in full, with the service that it is about.
+fn title(alert: &Alert) -> String {
+    let summary = alert.annotations.get("summary").unwrap_or(&alert.labels["alertname"]);
+    service(alert).map_or_else(|| summary.clone(), |service| format!("{service}: {summary}"))
 }
 
-fn place(alert: &Alert, host: &str) -> String {
-    let part = |label: &str| alert.labels.get(label).map(|text| escape(&shorten(&one_line(text), 40)));
-    let host = escape(&shorten(&one_line(host), 40));
-    match (part("project"), part("service")) {
-        (Some(project), Some(service)) => format!("{project}/{service} on {host}"),
-        _ => host,
-    }
+fn service(alert: &Alert) -> Option<String> {
+    let part = |label: &str| alert.labels.get(label).map(|text| shorten(&one_line(text), 40));
+    Some(format!("{}/{}", part("project")?, part("service")?))
+}
+
+/// The name of its page.
+fn runbook(url: &str) -> Option<&str> {
+    let name = url.strip_prefix("docs/runbooks/")?.strip_suffix(".md")?;
+    (name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(name)
+}
+
+fn is_dashboard(path: &str) -> bool {
+    let name = path.strip_prefix("/d/nexus-");
+    name.is_some_and(|name| name.len() <= 12 && name.bytes().all(|byte| byte.is_ascii_lowercase()))
 }
 
 /// A heading and a line each, so many at most.
-fn list(text: &mut String, heading: &str, all: &[&str]) {
+fn list(text: &mut String, heading: &str, all: &[String]) {
     if all.is_empty() {
         return;
     }

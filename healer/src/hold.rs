@@ -292,7 +292,7 @@ pub fn alert(hold: &Hold, cause: Option<Cause>, host: &str, zone: &TimeZone) -> 
         ("host", host.to_owned()),
     ]);
     let mut annotations = BTreeMap::from([
-        ("summary", format!("{count} services on {host} fell ill together: healing is on hold")),
+        ("summary", format!("{count} services fell ill together: healing is on hold")),
         (
             "description",
             format!(
@@ -302,6 +302,7 @@ pub fn alert(hold: &Hold, cause: Option<Cause>, host: &str, zone: &TimeZone) -> 
             ),
         ),
         ("runbook_url", "docs/runbooks/HealingOnHold.md".to_owned()),
+        ("dashboard_url", tell::DASHBOARD.to_owned()),
         ("since", tell::moment(hold.since.wall, zone)),
         ("action", action(hold)),
     ]);
@@ -526,7 +527,7 @@ mod tests {
         let told = alert(&hold, Some(Cause::DiskFull), "pi", &TimeZone::UTC).unwrap();
         assert_eq!(told.labels["alertname"], "HealingOnHold");
         assert!(!told.labels.contains_key("project"), "it is about the host");
-        assert_eq!(told.annotations["summary"], "30 services on pi fell ill together: healing is on hold");
+        assert_eq!(told.annotations["summary"], "30 services fell ill together: healing is on hold");
         assert!(told.annotations["description"].starts_with("shop/s00, shop/s01, "));
         assert!(told.annotations["description"].contains("shop/s05 and 24 more. "));
         assert!(

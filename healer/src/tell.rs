@@ -11,6 +11,9 @@ use nexus_model::{AttemptOutcome, Confidence, Diagnosis, IncidentState, Mode};
 
 use crate::case::Case;
 
+/// Where Grafana shows what healing does.
+pub const DASHBOARD: &str = "/d/nexus-healing";
+
 /// An alert that is true now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
@@ -25,13 +28,11 @@ pub fn alert(case: &Case, zone: &TimeZone) -> Option<Alert> {
     if incident.mode != Mode::Heal || !case.is_open() || incident.acknowledged_at.is_some() {
         return None;
     }
-    let key = case.key();
-    let on_host = format!("{key} on {}", incident.host);
     let (name, since, summary, description) = if incident.state == IncidentState::GaveUp {
         (
             "HealerGaveUp",
             case.memory.gave_up_at.unwrap_or(incident.opened_at),
-            format!("The healer gave up on {on_host}"),
+            "Nexus gave up healing this service".to_owned(),
             match &case.memory.gave_up_since {
                 Some(reason) => format!("A restart can't help: {reason}"),
                 None => format!(
@@ -49,7 +50,7 @@ pub fn alert(case: &Case, zone: &TimeZone) -> Option<Alert> {
         (
             "HealingFailed",
             since,
-            format!("Restarting {on_host} does not help"),
+            "Restarting it does not help".to_owned(),
             format!("{} did not help so far. {next}", restarts(incident.failed_attempts)),
         )
     };
@@ -64,6 +65,7 @@ pub fn alert(case: &Case, zone: &TimeZone) -> Option<Alert> {
         ("summary", summary),
         ("description", description),
         ("runbook_url", format!("docs/runbooks/{name}.md")),
+        ("dashboard_url", DASHBOARD.to_owned()),
         ("since", moment(incident.opened_at, zone)),
         ("tried", tried(case)),
         ("action", action(case)),
@@ -95,9 +97,10 @@ pub fn waits(case: &Case, zone: &TimeZone) -> Option<Alert> {
         ("service", incident.service.clone()),
     ]);
     let annotations = BTreeMap::from([
-        ("summary", format!("{key} on {} waits for {by}, which Nexus only watches", incident.host)),
+        ("summary", format!("It waits for {by}, which Nexus only watches")),
         ("description", format!("{by} is not well, and a restart of {key} would not help before it is.")),
         ("runbook_url", "docs/runbooks/HealingWaits.md".to_owned()),
+        ("dashboard_url", DASHBOARD.to_owned()),
         ("since", moment(incident.opened_at, zone)),
         ("incident", incident.id.to_string()),
         ("action", format!("./nexus incidents {}\n./nexus heal on {}", incident.id, word(&by.to_string()))),

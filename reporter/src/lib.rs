@@ -25,6 +25,7 @@ pub mod recall;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod runbooks;
 pub mod server;
 pub mod site;
 pub mod sources;

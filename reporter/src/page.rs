@@ -16,6 +16,7 @@ use crate::{
     incidents::{Filter, Told},
     render::html,
     report::{Question, judge},
+    runbooks,
     server::App,
     sources::http::{HttpError, segment},
 };
@@ -112,6 +113,11 @@ pub async fn service(
         app.ask::<IncidentList>("/api/v1/incidents", &query),
     );
     Ok(Html(html::service(&app.sources.host, &detail, &drawn, &last?.incidents, now)))
+}
+
+pub async fn runbook(State(app): State<App>, Path(name): Path<String>) -> Result<Html<String>, Trouble> {
+    let page = runbooks::html(&name).map(|body| html::runbook(&app.sources.host, &name, body));
+    page.map(Html).ok_or_else(|| app.trouble(StatusCode::NOT_FOUND, "No alert of this version is called so."))
 }
 
 pub async fn style() -> Response {

@@ -194,12 +194,13 @@ pub fn router(app: App, tokens: Tokens) -> Router {
 
 const ONLY_READS: &str = "this token may only read: acting takes the API token (secrets/cli/reporter_api_token)";
 
-fn page_routes() -> [(&'static str, MethodRouter<App>); 6] {
+fn page_routes() -> [(&'static str, MethodRouter<App>); 7] {
     [
         ("/", get(page::status)),
         ("/incidents", get(page::incidents)),
         ("/incidents/{id}", get(page::incident)),
         ("/services/{project}/{service}", get(page::service)),
+        ("/runbooks/{name}", get(page::runbook)),
         ("/style.css", get(page::style)),
         ("/icon.svg", get(page::icon)),
     ]

@@ -21,7 +21,7 @@ pub async fn a_message_from_a_script_arrives_once(stack: &Stack) -> Result<()> {
         Ok(stack.telegram.messages(&title).into_iter().next())
     })
     .await?;
-    let expected = format!("🔴 shop on {}\n{title}\n\n{text}", crate::stack::HOST);
+    let expected = format!("🔴 shop: {title}\non {}\n\n{text}", crate::stack::HOST);
     ensure!(message.text == expected, "{:?} is not {expected:?}", message.text);
     // It stands for an hour, over many a flush of its group.
     stays("the number of messages", seconds(75), &1, async || Ok(stack.telegram.messages(&title).len())).await?;
@@ -39,6 +39,11 @@ pub async fn a_client_of_the_protocol_reads_and_acts(stack: &Stack) -> Result<()
     let _postgres = stack.postgres_stays.read().await;
     let background = stack.sql_value(BACKGROUND).await?;
     let project = Project::up(stack, "agent", &[Service::new("web").heal("true")]).await?;
+    eventually("the healer knows the service", seconds(60), async || {
+        let known = stack.services().await?.services;
+        Ok(known.iter().any(|service| service.project == project.name).then_some(()))
+    })
+    .await?;
     let one = json!({"project": project.name, "service": "web"});
     let read = agent::ask(
         stack,
@@ -105,6 +110,6 @@ pub async fn a_message_goes_to_telegram_directly(stack: &Stack) -> Result<()> {
     let sent = finish(command).await?;
     ensure!(sent.code == Some(0) && sent.stdout.starts_with("sent to Telegram directly: alertmanager"), "{sent:?}");
     let messages: Vec<String> = stack.telegram.messages(&title).into_iter().map(|message| message.text).collect();
-    ensure!(messages == [format!("🔵 {}\n{title}\n\na <b> & c", crate::stack::HOST)], "{messages:?}");
+    ensure!(messages == [format!("🔵 {}: {title}\n\na <b> & c", crate::stack::HOST)], "{messages:?}");
     Ok(())
 }

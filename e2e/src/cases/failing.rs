@@ -44,8 +44,9 @@ pub async fn a_hopeless_service_is_retried_slower_and_slower_told_about_and_give
     }
     let third = detail.attempts[2].finished_at.context("the third attempt never ended")?;
     ensure!(told.at >= third, "told at {}, before the third failure at {third}", told.at);
-    for words in [format!("{}/web on {}", project.name, crate::stack::HOST), "Tried:".into(), "What to do:".into()] {
-        ensure!(told.text.contains(&words), "{words:?} is not in the message:\n{}", told.text);
+    let first = format!("🔴 {}/web: Restarting it does not help\non {}, since ", project.name, crate::stack::HOST);
+    for words in [first.as_str(), "Tried:", "What to do:"] {
+        ensure!(told.text.contains(words), "{words:?} is not in the message:\n{}", told.text);
     }
 
     // Each delay is between half and the whole of twice the one before. It is over when the next attempt is made, or held up because

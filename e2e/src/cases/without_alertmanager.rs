@@ -51,7 +51,7 @@ async fn meanwhile<'a>(stack: &'a Stack, web: &Project<'_>) -> Result<Project<'a
         Ok(stack.telegram.messages(&hopeless.name).into_iter().next())
     })
     .await?;
-    let gave_up = format!("The healer gave up on {}/web on {HOST}", hopeless.name);
+    let gave_up = format!("{}/web: Nexus gave up healing this service\non {HOST}, since ", hopeless.name);
     for words in [gave_up.as_str(), "Sent by the healer itself: Alertmanager does not answer."] {
         ensure!(told.text.contains(words), "{words:?} is not in the message:\n{}", told.text);
     }

@@ -262,7 +262,7 @@ fn flapping(t: f64, host: &'static str) -> State {
     state
 }
 
-fn network(t: f64, host: &'static str) -> State {
+fn network(t: f64, _: &'static str) -> State {
     let mut state = State::well();
     if between(t, 1.0, 21.0) {
         for (project, service) in [("shop", "db"), ("shop", "api"), ("shop", "web"), ("blog", "web")] {
@@ -275,7 +275,7 @@ fn network(t: f64, host: &'static str) -> State {
             severity: "critical",
             project: "",
             service: "",
-            summary: format!("Many services of {host} are ill at once: healing is on hold"),
+            summary: "Many services are ill at once: healing is on hold".to_owned(),
         });
     }
     state
@@ -516,11 +516,12 @@ fn compare(path: &Path, table: &str) -> Result<()> {
 
 /// The line that says it, or that it has ended; without the host, which is the incident's here.
 fn headline(message: &Message, host: &str) -> String {
-    let mut lines = message.text.lines();
-    let mark: String = lines.next().unwrap_or_default().chars().take(1).collect();
-    // How many of the alerts behind it have ended by then is chance.
-    let said = if mark == "✅" { "no longer" } else { lines.next().unwrap_or_default() };
-    format!("{mark} {}", said.replace(&format!(" on {host}"), "").replace(&format!(" of {host}"), ""))
+    let line = message.text.lines().next().unwrap_or_default();
+    if line.starts_with('✅') {
+        // How many of the alerts behind it have ended by then is chance.
+        return "✅ no longer".to_owned();
+    }
+    line.replace(&format!(" {host}: "), " ").replace(&format!(" of {host}"), "")
 }
 
 /// The longest that it may take: all plays, and for each five minutes in which its programs start.
@@ -546,7 +547,8 @@ mod tests {
     fn what_a_message_says_is_one_line() {
         let message = |text: &str| Message { at: Timestamp::UNIX_EPOCH, text: text.to_owned(), html: String::new() };
         let check = |text: &str, expected: &str| assert_eq!(headline(&message(text), "pi-oom"), expected);
-        check("🔴 shop/web on pi-oom\nIt died on pi-oom\nsince x", "🔴 It died");
+        check("🔴 shop/web: It died\non pi-oom, since x", "🔴 shop/web: It died");
+        check("🔴 pi-oom: It died\nsince x", "🔴 It died");
         check("✅ shop/web on pi-oom\nNo longer:\n• A\nMon\n• B (x)\nTue", "✅ no longer");
     }
 }

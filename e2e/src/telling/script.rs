@@ -53,8 +53,8 @@ pub struct Own {
 impl Own {
     pub fn of_service(alert: &'static str, service: &'static str, host: &str) -> Own {
         let summary = match alert {
-            "HealerGaveUp" => format!("The healer gave up on shop/{service} on {host}"),
-            "HealingFailed" => format!("Restarting shop/{service} on {host} does not help"),
+            "HealerGaveUp" => "Nexus gave up healing this service".to_owned(),
+            "HealingFailed" => "Restarting it does not help".to_owned(),
             other => format!("{other} of shop/{service} on {host}"),
         };
         Own { alert, severity: "critical", project: "shop", service, summary }

@@ -197,7 +197,7 @@ mod tests {
             [("alertname", "HealingFailed"), ("severity", "critical"), ("project", "shop"), ("service", "web")];
         Alert {
             labels: labels.map(|(label, value)| (label, value.to_owned())).into(),
-            annotations: BTreeMap::from([("summary", "Restarting shop/web does not help".to_owned())]),
+            annotations: BTreeMap::from([("summary", "Restarting it does not help".to_owned())]),
             since: at(0),
         }
     }
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(look(440).await, (0, 2));
         let took = telegram.took.lock().unwrap().clone();
         assert!(
-            took[0].contains("Restarting shop/web") && took[0].contains("Alertmanager on pi does not answer"),
+            took[0].contains("shop/web: Restarting it") && took[0].contains("Alertmanager does not answer"),
             "{took:?}"
         );
         assert!(took[1].starts_with("✅") && !took[1].contains("shop/web"), "{took:?}");

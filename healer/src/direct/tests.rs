@@ -169,9 +169,14 @@ fn what_alertmanager_told_before_it_went_away_is_not_told_again() {
 #[test]
 fn a_message_says_it_in_one_line_then_what_helps() {
     let mut main = alert("HealerGaveUp", "web");
-    for (key, text) in
-        [("tried", "6 restarts"), ("evidence", "a < b\nrefused"), ("action", "one\ntwo"), ("incident", "0195-ab")]
-    {
+    for (key, text) in [
+        ("tried", "6 restarts"),
+        ("evidence", "a < b\nrefused"),
+        ("action", "one\ntwo"),
+        ("incident", "0195-ab"),
+        ("runbook_url", "docs/runbooks/HealerGaveUp.md"),
+        ("dashboard_url", "/d/nexus-healing"),
+    ] {
         main.annotations.insert(key, text.into());
     }
     let mut memory = Memory::default();
@@ -180,15 +185,16 @@ fn a_message_says_it_in_one_line_then_what_helps() {
     let links = Links { base: "http://pi:3000".into(), page: "https://pi:10192".into() };
     assert_eq!(
         html(&news, "pi", &links, &TimeZone::UTC),
-        "🔴 <b>shop/web on pi</b>\n<b>HealerGaveUp of web</b>\nsince Mon 12 Jan 13:46 UTC\n\n<b>Tried:</b> 6 restarts\n\n\
-         <b>Seen:</b>\n<pre>a &lt; b\nrefused</pre>\n\n<b>What to do:</b>\n<pre>one\ntwo</pre>\n\n<b>Also:</b>\n• HealingFailed of api\n\n\
-         <b>No longer:</b>\n• HealingFailed of db\n\n<i>Sent by the healer itself: Alertmanager does not answer.</i>\n\
-         <a href=\"http://pi:3000/d/nexus-overview\">Dashboard</a> · <a href=\"https://pi:10192/incidents/0195-ab\">Incident</a>"
+        "🔴 <b>shop/web: HealerGaveUp of web</b>\non pi, since Mon 12 Jan 13:46 UTC\n\n<b>Tried:</b> 6 restarts\n\n\
+         <b>Seen:</b>\n<pre>a &lt; b\nrefused</pre>\n\n<b>What to do:</b>\n<pre>one\ntwo</pre>\n\n<b>Also:</b>\n• shop/api: HealingFailed of api\n\n\
+         <b>No longer:</b>\n• shop/db: HealingFailed of db\n\n<i>Sent by the healer itself: Alertmanager does not answer.</i>\n\
+         <a href=\"https://pi:10192/incidents/0195-ab\">Incident</a> · <a href=\"https://pi:10192/runbooks/HealerGaveUp\">Help</a> · \
+         <a href=\"http://pi:3000/d/nexus-healing\">Dashboard</a>"
     );
     let ended = News { begun: Vec::new(), ended: memory.told.clone() };
     assert_eq!(
         html(&ended, "pi", &Links::default(), &TimeZone::UTC),
-        "✅ <b>pi</b>\n\n<b>No longer:</b>\n• HealingFailed of db"
+        "✅ <b>pi</b>\n\n<b>No longer:</b>\n• shop/db: HealingFailed of db"
     );
 }
 
@@ -197,7 +203,18 @@ fn hostile_texts_fit_into_a_message() {
     for piece in ["<", "&amp;", "🔥", "\u{202e}", "\n", "\u{1b}[31m", "</pre>", "a"] {
         let text = piece.repeat(3000);
         let mut one = alert("HealerGaveUp", &text);
-        for key in ["summary", "description", "cause", "tried", "evidence", "action", "since", "incident"] {
+        for key in [
+            "summary",
+            "description",
+            "cause",
+            "tried",
+            "evidence",
+            "action",
+            "since",
+            "incident",
+            "runbook_url",
+            "dashboard_url",
+        ] {
             one.annotations.insert(key, text.clone());
         }
         one.labels.insert("project", text.clone());

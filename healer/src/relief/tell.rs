@@ -28,7 +28,7 @@ pub fn alert(case: &Case) -> Option<Alert> {
             FAILED,
             "critical",
             case.memory.relief.gave_up_at.unwrap_or(incident.opened_at),
-            format!("The {what} of {} is running out, and the healer has nothing left to give up", incident.host),
+            format!("The {what} is running out, and the healer has nothing left to give up"),
             format!("There was {}. {}", incident.problem, tried(case)),
             if what == "disk" {
                 format!("Find what grows: du -xh -d1 /, docker system df\n{story}")
@@ -60,6 +60,7 @@ pub fn alert(case: &Case) -> Option<Alert> {
         ("action", action),
         ("incident", incident.id.to_string()),
         ("runbook_url", format!("docs/runbooks/{name}.md")),
+        ("dashboard_url", "/d/nexus-pi".to_owned()),
     ]);
     Some(Alert { labels, annotations, since })
 }
@@ -122,6 +123,7 @@ pub fn runs_out(running: &Running, host: &str) -> Alert {
             format!("docker compose -p {project} restart {service}\nThen find the leak, or raise its mem_limit."),
         ),
         ("runbook_url", format!("docs/runbooks/{RUNS_OUT}.md")),
+        ("dashboard_url", "/d/nexus-containers".to_owned()),
     ]);
     Alert { labels, annotations, since: *since }
 }

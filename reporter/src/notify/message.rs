@@ -125,10 +125,11 @@ impl Message {
     /// As Telegram takes it (parse_mode HTML): the same that alertmanager/templates/telegram.tmpl makes of it.
     pub(super) fn html(&self, host: &str) -> String {
         let name = |text: &str| escape(&shorten(text, NAME_LIMIT));
-        let project = self.project.as_ref().map_or_else(String::new, |project| format!("{} on ", name(project)));
-        let place = format!("{project}{}", name(host));
         let (mark, title) = (self.severity.mark(), escape(&self.title));
-        let mut html = format!("{mark} <b>{place}</b>\n<b>{title}</b>");
+        let mut html = match &self.project {
+            Some(project) => format!("{mark} <b>{}: {title}</b>\non {}", name(project), name(host)),
+            None => format!("{mark} <b>{}: {title}</b>", name(host)),
+        };
         if !self.text.is_empty() {
             html.push_str("\n\n");
             html.push_str(&escape(&self.text));
@@ -184,8 +185,8 @@ mod tests {
     fn nothing_in_it_is_markup_and_it_is_never_too_long() {
         let message =
             Message { project: Some("shop".into()), severity: Severity::Critical, ..plain("a<b> & c", "<i>\n</i>") };
-        assert_eq!(message.html("pi"), "🔴 <b>shop on pi</b>\n<b>a&lt;b&gt; &amp; c</b>\n\n&lt;i&gt;\n&lt;/i&gt;");
-        assert_eq!(plain("t", "").html("pi"), "🔵 <b>pi</b>\n<b>t</b>");
+        assert_eq!(message.html("pi"), "🔴 <b>shop: a&lt;b&gt; &amp; c</b>\non pi\n\n&lt;i&gt;\n&lt;/i&gt;");
+        assert_eq!(plain("t", "").html("pi"), "🔵 <b>pi: t</b>");
         let project = Some("p".repeat(PROJECT_LIMIT));
         let longest = MessageWanted { project, ..wanted(&"🔥".repeat(TITLE_LIMIT), &"🔥".repeat(2 * TEXT_LIMIT)) };
         let html = Message::new(longest).unwrap().html(&"h".repeat(253));

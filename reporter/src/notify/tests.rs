@@ -128,11 +128,7 @@ async fn without_alertmanager_telegram_is_told_directly() {
     assert_eq!(sent.len(), 3, "it was busy, then not well");
     assert_eq!(
         (&sent[2]["chat_id"], &sent[2]["parse_mode"], &sent[2]["text"]),
-        (
-            &json!("-100"),
-            &json!("HTML"),
-            &json!("🔴 <b>shop on pi</b>\n<b>Backup &lt;failed&gt;</b>\n\ndisk &amp; all")
-        )
+        (&json!("-100"), &json!("HTML"), &json!("🔴 <b>shop: Backup &lt;failed&gt;</b>\non pi\n\ndisk &amp; all"))
     );
     // One that refuses is as good as none.
     let refusing = Standin::answering(&[(400, json!({}))]);

@@ -6,7 +6,7 @@ mod service;
 mod status;
 
 use jiff::Timestamp;
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use nexus_model::plain::plain;
 
 use super::{
@@ -88,6 +88,11 @@ pub fn problem(host: &str, title: &str, why: &str) -> String {
         p { a href="/" { "How everything is" } }
     };
     layout(title, host, Place::Elsewhere, &body)
+}
+
+/// What to do about an alert, as HTML of our own.
+pub fn runbook(host: &str, name: &str, body: String) -> String {
+    layout(name, host, Place::Elsewhere, &html! { (PreEscaped(body)) })
 }
 
 /// The little picture of the tab.
