@@ -26,13 +26,26 @@ configure() {
     case $1 in
     '') ;;
     none) change+=(NEXUS_LAN=) ;;
-    *) change+=("NEXUS_LAN=$1") ;;
+    *)
+        change+=("NEXUS_LAN=$1")
+        link_to_lan
+        ;;
     esac
     [ "$docker_socket" = /var/run/docker.sock ] || change+=("NEXUS_DOCKER_SOCKET=$docker_socket")
     nexus_as_root init "${change[@]/#/--replace=}" >"$logs/init.log"
     nexus_as_root config check >"$logs/check.log"
     check_policy
     nexus_as_root config render >"$logs/render.log"
+}
+
+# Adds to `change` where links in messages lead to, now that phones reach the pages there. What the owner has said stays.
+link_to_lan() {
+    local scheme=http web
+    web=$(setting NEXUS_SECRETS_DIR ./secrets)/reporter/web.yml
+    ! (cd "$root" && "${as_root[@]}" grep -qs '^tls_server_config:' "$web") || scheme=https
+    [ -n "$(setting NEXUS_PAGE_URL)" ] || change+=("NEXUS_PAGE_URL=$scheme://$(reachable 0.0.0.0):$(setting NEXUS_REPORTER_PORT 10192)")
+    [ "$image_source" != registry ] || [ -n "$(setting NEXUS_BASE_URL)" ] ||
+        change+=("NEXUS_BASE_URL=http://$(reachable 0.0.0.0):$(setting NEXUS_GRAFANA_PORT 3000)")
 }
 
 # The healer knows its own policy best. A new one would not start with a wrong one, so the one that runs is left as it is.
@@ -169,6 +182,7 @@ say_what_is_there() {
     say "  Alertmanager  http://$(reachable "$address"):$(setting NEXUS_ALERTMANAGER_PORT 9093)"
     [ -z "$(setting NEXUS_LAN)" ] ||
         say "  the network   reaches the page and Grafana, in plain text unless there is a certificate (secrets/reporter/web.yml says how); --no-lan ends it"
+    [ -z "$(setting NEXUS_PAGE_URL)" ] || say "  messages      link to $(setting NEXUS_PAGE_URL) (NEXUS_PAGE_URL)"
     say "  passwords     one file for each reader in $(setting NEXUS_SECRETS_DIR ./secrets); settings in .env"
     if [ -z "$(setting NEXUS_TELEGRAM_CHAT_ID)" ] || ! "${as_root[@]}" test -s "$(telegram_token_file)"; then
         say "  Telegram      off: ./nexus telegram setup switches it on"

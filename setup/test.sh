@@ -52,11 +52,11 @@ test_unit() {
     no_foreign_tls
     run_deny
     run_cargo test --locked --workspace --no-run
-    # The tests wait more than they compute: what the next part needs is compiled meanwhile.
+    # The tests wait more than they compute: there are two for each processor, and what the next part needs is compiled meanwhile.
     case " ${parts[*]} " in
     *" e2e "* | *" rounds "*) begin programs "programs" build_programs_beside ;;
     esac
-    run_cargo test --locked --workspace --no-fail-fast
+    run_cargo test --locked --workspace --no-fail-fast -- --test-threads $((2 * $(nproc)))
 }
 
 # With what the tests leave over of the processors; a container's cargo shares them as it likes.

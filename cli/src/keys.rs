@@ -95,14 +95,14 @@ pub const KEYS: &[Key] = &[
         Kind::OptionalUrl,
         First::Fixed(""),
         "Address at which your phone reaches Grafana, for the links in messages, e.g. http://raspberrypi.local:3000\n\
-         Empty: messages carry no such links.",
+         Empty: messages carry no such links. ./nexus up --lan fills it in.",
     ),
     key(
         "NEXUS_PAGE_URL",
         Kind::OptionalUrl,
         First::Fixed(""),
         "Address at which your phone reaches the pages, for the links to incidents in messages, e.g.\n\
-         https://raspberrypi.local:10192. Empty: messages carry no such links.",
+         https://raspberrypi.local:10192. Empty: messages carry no such links. ./nexus up --lan fills it in.",
     ),
     key(
         "NEXUS_WATCHDOG_URL",
