@@ -3,6 +3,8 @@
 //! Left to right, as many panels in a line as fit, each line as high as its highest panel: so nothing overlaps. What all
 //! dashboards share (variables, annotations, links, styles) is here once. A field that nobody knows is an error.
 
+mod annotations;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
@@ -95,6 +97,9 @@ pub struct Panel {
     pub series: Option<String>,
     /// Where a click on a value leads: one of `LINKS`.
     pub link: Option<String>,
+    /// Of a table, the columns that it is sorted by at first; with a minus from the greatest on.
+    #[serde(default)]
+    pub sort: Vec<String>,
     /// Areas upon each other.
     #[serde(default)]
     pub stacked: bool,
@@ -154,11 +159,19 @@ pub type Words = BTreeMap<String, BTreeMap<String, (String, String)>>;
 pub const LINKS: [(&str, &str, &str); 5] = [
     ("project", "The project ${__value.text}", "/d/nexus-project?var-project=${__value.text:percentencode}"),
     ("container", "The container ${__value.text}", "/d/nexus-containers?var-container=${__value.text:percentencode}"),
-    ("incident", "The story of this incident", "/d/nexus-healing?var-incident=${__value.text:percentencode}"),
+    (
+        "incident",
+        "The story of this incident, and its log",
+        "/d/nexus-healing?var-incident=${__value.text:percentencode}",
+    ),
     ("series-container", "This container", "/d/nexus-containers?var-container=${__field.labels.name:percentencode}"),
     ("series-project", "This project", "/d/nexus-project?var-project=${__field.labels.project:percentencode}"),
 ];
-const LINK_KEEPS: &str = "&${host:queryparam}&${__url_time_range}";
+/// The machine of the row or the series, where it is known. What is of several machines keeps those that are chosen.
+const HOST_OF_ROW: &str = "var-host=${__data.fields.Host:percentencode}";
+const HOST_OF_SERIES: &str = "var-host=${__field.labels.host:percentencode}";
+const HOSTS_CHOSEN: &str = "${host:queryparam}";
+const LINK_KEEPS: &str = "${__url_time_range}";
 
 pub fn source(yaml: &str) -> Result<Source> {
     serde_saphyr::from_str(yaml).map_err(|error| anyhow::anyhow!("{error}"))
@@ -198,7 +211,7 @@ pub fn dashboard(source: &Source, words: &Words) -> Result<Value> {
         "liveNow": false, "preload": false, "refresh": source.refresh, "timezone": "browser", "weekStart": "",
         "time": {"from": source.from, "to": "now"},
         "timepicker": {"refresh_intervals": ["15s", "30s", "1m", "5m", "15m"]},
-        "annotations": {"list": annotations(source)},
+        "annotations": {"list": annotations::of(source)},
         "links": [{"asDropdown": true, "icon": "external link", "includeVars": true, "keepTime": true, "tags": ["nexus"],
             "targetBlank": false, "title": "Dashboards", "tooltip": "", "type": "dashboards", "url": ""}],
         "templating": {"list": variables(source)?},
@@ -212,30 +225,6 @@ fn prometheus() -> Value {
 
 fn postgres() -> Value {
     json!({"type": "grafana-postgresql-datasource", "uid": "postgres"})
-}
-
-fn annotations(source: &Source) -> Vec<Value> {
-    let sql = "SELECT opened_at AS time,\n       coalesce(closed_at, now()) AS timeend,\n       \
-        concat(project, '/', service, ': ', problem) AS text,\n       \
-        concat_ws(',', project, service, coalesce(outcome, state)) AS tags\nFROM incidents\n\
-        WHERE $__timeFilter(opened_at)\n  AND host ~ '^(${host:regex})$' AND project ~ '^(${project:regex})$'\n\
-        ORDER BY opened_at\nLIMIT 500";
-    let mut starts = "max by (host, project, service, name) \
-        (container_start_time_seconds{host=~\"$host\", project=~\"$project\"}) * 1000"
-        .to_owned();
-    if source.variables.iter().any(|variable| variable.name == "container") {
-        starts = starts.replace("project=~\"$project\"", "project=~\"$project\", name=~\"$container\"");
-    }
-    vec![
-        json!({"builtIn": 1, "datasource": {"type": "grafana", "uid": "-- Grafana --"}, "enable": true, "hide": true,
-            "iconColor": "rgba(0, 211, 255, 1)", "name": "Annotations & Alerts", "type": "dashboard"}),
-        json!({"datasource": postgres(), "enable": true, "hide": false, "iconColor": "orange", "name": "Incidents",
-            "target": {"editorMode": "code", "format": "table", "rawQuery": true, "rawSql": sql, "refId": "Incidents"}}),
-        // The value is the time at which it started, so that it stands there and not at each sample.
-        json!({"datasource": prometheus(), "enable": true, "hide": false, "iconColor": "blue", "name": "Starts",
-            "useValueForTime": true, "titleFormat": "{{name}} was started", "textFormat": "", "tagKeys": "project,service",
-            "target": {"editorMode": "code", "expr": starts, "refId": "Starts"}}),
-    ]
 }
 
 fn variables(source: &Source) -> Result<Vec<Value>> {
@@ -293,7 +282,8 @@ fn build(panel: &Panel, words: &Words) -> Result<Value> {
         merge(&mut defaults, json!({"mappings": said}));
     }
     if let Some(name) = &panel.link {
-        merge(&mut defaults, json!({"links": [link(name)?]}));
+        let keeps_host = panel.queries.iter().all(|query| query.expr.as_deref().is_some_and(keeps_host));
+        merge(&mut defaults, json!({"links": [link(name, if keeps_host { HOST_OF_SERIES } else { HOSTS_CHOSEN })?]}));
     }
     let reduce = json!({"calcs": [panel.reduce.as_deref().unwrap_or("lastNotNull")], "fields": "", "values": false});
     let (kind, options) = match panel.kind {
@@ -325,18 +315,20 @@ fn build(panel: &Panel, words: &Words) -> Result<Value> {
             ("state-timeline", options)
         }
         Kind::Timeseries => {
-            // Projects and services look the same on all charts; few lines of one chart are told apart best.
-            let by_name = panel.stacked || panel.link.is_some();
-            let palette = if by_name { "palette-classic-by-name" } else { "palette-classic" };
-            merge(&mut defaults, json!({"color": {"mode": palette}, "custom": lines(panel, is_sql)}));
+            // By their place: neighbours are told apart, and as both sources answer in the order of names, what is shown on several
+            // charts looks the same on them. Colours by name come from a palette of 56, a third of them next to white or yellow.
+            merge(&mut defaults, json!({"color": {"mode": "palette-classic"}, "custom": lines(panel, is_sql)}));
             let options = json!({"legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table",
                 "placement": "bottom", "showLegend": true, "sortBy": "Last *", "sortDesc": true},
                 "tooltip": {"mode": "multi", "sort": "desc"}});
             ("timeseries", options)
         }
         Kind::Table => {
-            let options = json!({"cellHeight": "sm", "footer": {"countRows": false, "fields": "", "reducer": ["sum"],
+            let mut options = json!({"cellHeight": "sm", "footer": {"countRows": false, "fields": "", "reducer": ["sum"],
                 "show": false}, "showHeader": true});
+            if !panel.sort.is_empty() {
+                merge(&mut options, json!({"sortBy": sorting(panel)?}));
+            }
             ("table", options)
         }
     };
@@ -347,8 +339,11 @@ fn build(panel: &Panel, words: &Words) -> Result<Value> {
             json!({"matcher": {"id": "byRegexp", "options": ".*"}, "properties": [{"id": "noValue", "value": ""}]}),
         );
     }
+    // In SQL a column is what the query calls it, whether anything more is said of it or not.
+    let has_host = panel.columns.iter().any(|column| column.name == "Host")
+        || panel.queries.iter().any(|query| query.sql.as_deref().is_some_and(|sql| sql.contains("AS \"Host\"")));
     for column in &panel.columns {
-        overrides.push(column_override(column, words)?);
+        overrides.push(column_override(column, words, if has_host { HOST_OF_ROW } else { HOSTS_CHOSEN })?);
     }
     if let Some(name) = &panel.series {
         overrides.extend(series_overrides(words, name)?);
@@ -389,7 +384,8 @@ fn target(kind: Kind, index: usize, query: &Query) -> Result<Value> {
 fn lines(panel: &Panel, is_sql: bool) -> Value {
     let draw = panel.draw.as_deref().unwrap_or("line");
     json!({"drawStyle": draw, "lineInterpolation": "linear", "lineWidth": 1,
-        "fillOpacity": if draw == "bars" { 70 } else if panel.stacked { 25 } else { 8 },
+        // Areas of lines that are not upon each other add up to mud.
+        "fillOpacity": if draw == "bars" { 70 } else if panel.stacked { 25 } else { 0 },
         "showPoints": if draw == "points" { "always" } else { "never" }, "pointSize": 7,
         // A year is drawn from hours and days, whose gaps are no gaps.
         "spanNulls": if is_sql { json!(true) } else { json!(LONGEST_GAP_MS) },
@@ -426,12 +422,28 @@ fn series_overrides(words: &Words, name: &str) -> Result<Vec<Value>> {
     Ok(known.iter().map(one).collect())
 }
 
-fn link(name: &str) -> Result<Value> {
+fn link(name: &str, host: &str) -> Result<Value> {
     let (_, title, url) = LINKS.iter().find(|(known, ..)| *known == name).with_context(|| format!("no link {name}"))?;
-    Ok(json!({"title": title, "url": format!("{url}{LINK_KEEPS}")}))
+    Ok(json!({"title": title, "url": format!("{url}&{host}&{LINK_KEEPS}")}))
 }
 
-fn column_override(column: &Column, words: &Words) -> Result<Value> {
+/// Whether each series of it is of one machine, and says of which.
+fn keeps_host(expression: &str) -> bool {
+    expression.contains("by (host")
+}
+
+fn sorting(panel: &Panel) -> Result<Value> {
+    let one = |name: &String| {
+        let (column, desc) = name.strip_prefix('-').map_or((name.as_str(), false), |column| (column, true));
+        if !panel.columns.iter().any(|known| known.name == column) {
+            bail!("sorted by {column}, which is no column");
+        }
+        Ok(json!({"displayName": column, "desc": desc}))
+    };
+    panel.sort.iter().map(one).collect::<Result<Vec<_>>>().map(Value::Array)
+}
+
+fn column_override(column: &Column, words: &Words, host: &str) -> Result<Value> {
     let mut properties = Vec::new();
     let mut add = |id: &str, value: Value| properties.push(json!({"id": id, "value": value}));
     if let Some(unit) = &column.unit {
@@ -465,7 +477,7 @@ fn column_override(column: &Column, words: &Words) -> Result<Value> {
         add("custom.width", json!(width));
     }
     if let Some(name) = &column.link {
-        add("links", json!([link(name)?]));
+        add("links", json!([link(name, host)?]));
     }
     Ok(json!({"matcher": {"id": "byName", "options": column.name}, "properties": properties}))
 }

@@ -119,6 +119,58 @@ fn matched_labels(inside: &[char]) -> BTreeSet<String> {
     labels
 }
 
+/// Each value that a label is compared with, as metric, label and value; the words of `a|b` one by one. Left out are patterns, and what
+/// Grafana fills in.
+pub fn values(expression: &str) -> Vec<(String, String, String)> {
+    let chars: Vec<char> = expression.chars().collect();
+    let mut found = Vec::new();
+    let mut word = String::new();
+    let mut at = 0;
+    while at < chars.len() {
+        match chars[at] {
+            '"' | '\'' | '`' => at = string_end(&chars, at),
+            '{' => {
+                let end = closing(&chars, at, '}');
+                let metric = std::mem::take(&mut word);
+                let compared = compared_labels(&chars[at + 1..end]);
+                found.extend(compared.into_iter().map(|(label, value)| (metric.clone(), label, value)));
+                at = end;
+            }
+            c if c.is_ascii_alphanumeric() || c == '_' || c == ':' => word.push(c),
+            _ => word.clear(),
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Labels and the words that they are compared with, within the braces of a selector.
+fn compared_labels(inside: &[char]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let (mut label, mut operator) = (String::new(), String::new());
+    let mut at = 0;
+    while at < inside.len() {
+        match inside[at] {
+            '"' | '\'' | '`' => {
+                let end = string_end(inside, at);
+                let value: String = inside[at + 1..end].iter().collect();
+                let is_pattern = operator.ends_with('~');
+                let words: Vec<&str> = if is_pattern { value.split('|').collect() } else { vec![&value] };
+                let is_plain = |word: &&str| !is_pattern || !word.contains(|c: char| ".*+?[](){}^\\".contains(c));
+                let words = words.into_iter().filter(is_plain).filter(|word| !word.is_empty() && !word.contains('$'));
+                found.extend(words.map(|word| (label.clone(), word.to_owned())));
+                (label, operator) = (String::new(), String::new());
+                at = end;
+            }
+            c if c.is_ascii_alphanumeric() || c == '_' => label.push(c),
+            c if "=!~".contains(c) => operator.push(c),
+            _ => {}
+        }
+        at += 1;
+    }
+    found
+}
+
 /// Labels that an expression groups by, matches on or carries over.
 pub fn grouping(expression: &str) -> BTreeSet<String> {
     let chars: Vec<char> = expression.chars().collect();
@@ -191,6 +243,21 @@ mod tests {
             &["node_filesystem_avail_bytes"],
         );
         check("label_replace(a, \"x\", \"$1\", \"y\", \"(b)\")", &["a"]);
+    }
+
+    #[test]
+    fn compared_values_are_found() {
+        let check = |expression: &str, expected: &[&str]| {
+            let found =
+                values(expression).into_iter().map(|(metric, label, value)| format!("{metric} {label} {value}"));
+            assert_eq!(found.collect::<Vec<_>>(), expected, "{expression}");
+        };
+        check("up == 0 and label_replace(a, \"x\", \"y\", \"\", \"\")", &[]);
+        check(
+            "max(a{b=\"c\", d!='e f'}) / g:h{i=~\"j|k.*|l\",m!~`n`}",
+            &["a b c", "a d e f", "g:h i j", "g:h i l", "g:h m n"],
+        );
+        check("a{host=~\"$host\", b=\"1.5\", c!=\"\", d=~\"e[1]\"}", &["a b 1.5"]);
     }
 
     #[test]

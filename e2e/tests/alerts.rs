@@ -65,7 +65,8 @@ Made from the rules in `prometheus/rules`; a test fails when it is stale.
 
 `critical` and `warning` reach your phone, at night only what is critical where there are [quiet hours](telegram.md); `info` is for the dashboard and the report alone, `none` for programs. *Waits* is how
 long it must be true before anybody is told, *stays* how long it is still shown after it was true last, so that what comes and goes
-makes one message. Each alert has a page that says what it means, what Nexus does by itself, what you do, and how to silence it.
+makes one message. Each alert has a page that says what it means, what Nexus does by itself, what you do, and how to silence it, and a
+dashboard that shows what it is about (`dashboard_url`, below Grafana's address).
 ";
 
 const NOISE: &str = "\
@@ -79,9 +80,54 @@ What makes the healer look: severity `none`, at once, to nobody else. An alert h
 again before it acts. A silence that covers one of them also stops healing.
 ";
 
+/// Written by hand: why some that others have are not here.
+const LEFT_OUT: &str = "\
+Alerts that one might look for. A limit that is right for one home and cries in the next makes people stop reading.
+
+| Not there | Why |
+|---|---|
+| a certificate that expires | Nexus sees services through Docker and asks none of them over TLS; what serves certificates at home renews them itself. A script that knows better sends its word with [`./nexus notify`](cli.md#nexus-notify). |
+| a database with few connections left | To ask one takes a password of each, and Nexus has none of your services'. A database that refuses everybody is unhealthy, which is told and healed; Nexus' own tells PostgresDown. |
+| slow writes | A card takes seconds for a write when it tidies up, a full queue does the same to an SSD, and neither hurts by itself. What hurts is told: IoStalled when everybody waits, StorageErrors and StorageWornOut when it ends. |
+| many major page faults | Each start of a program makes them, and a machine that reads its files again without waiting is well. What hurts is the waiting: MemoryPressure and SwapNearlyFull. |
+";
+
 const OWN: &str = "\
 The healer posts these to Alertmanager itself, with what it saw and tried.
 ";
+
+/// What the addresses of all dashboards begin with, below Grafana's own: uid and address say the same.
+const DASHBOARD: &str = "/d/nexus-";
+
+#[test]
+fn each_alert_for_people_leads_to_a_dashboard() {
+    let there = dashboards();
+    assert!(there.contains("/d/nexus-overview"), "{there:?}");
+    let mut wrong = Vec::new();
+    for (file, ..) in SECTIONS {
+        for rule in rules(file) {
+            let (name, url) = (rule.alert.unwrap(), rule.annotations.get("dashboard_url"));
+            match (rule.labels["severity"].as_str(), url) {
+                ("none", None) => {}
+                ("none", Some(_)) => wrong.push(format!("{name}: nobody is told of it, so nobody needs a dashboard")),
+                (_, None) => wrong.push(format!("{name} has no dashboard_url")),
+                (_, Some(url)) if !there.contains(url) => wrong.push(format!("{name}: there is no dashboard {url}")),
+                _ => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Where Grafana shows each, below its own address.
+fn dashboards() -> BTreeSet<String> {
+    let files = std::fs::read_dir(root().join("grafana/dashboards")).unwrap().map(|entry| entry.unwrap().path());
+    let uid = |path: PathBuf| -> Option<String> {
+        let dashboard: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        Some(format!("/d/{}", dashboard["uid"].as_str()?))
+    };
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).filter_map(uid).collect()
+}
 
 #[test]
 fn the_document_lists_all_alerts() {
@@ -91,14 +137,15 @@ fn the_document_lists_all_alerts() {
         let name = rule.alert.as_deref().unwrap();
         let time = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
         format!(
-            "| [{name}](runbooks/{name}.md) | {} | {} | {} | {} |\n",
+            "| [{name}](runbooks/{name}.md) | {} | {} | {} | {} | {} |\n",
             rule.labels["severity"],
             time(&rule.r#for),
             time(&rule.keep_firing_for),
-            rule.annotations["summary"]
+            rule.annotations["summary"],
+            rule.annotations.get("dashboard_url").map_or("-", |url| url.trim_start_matches(DASHBOARD))
         )
     };
-    let table = "\n| Alert | Severity | Waits | Stays | Says |\n|---|---|---|---|---|\n";
+    let table = "\n| Alert | Severity | Waits | Stays | Says | Dashboard |\n|---|---|---|---|---|---|\n";
     for (file, heading, above) in SECTIONS {
         write!(text, "\n## {heading}\n\n{above}\n{table}").unwrap();
         for rule in rules(file) {
@@ -117,6 +164,7 @@ fn the_document_lists_all_alerts() {
     for name in pages().difference(&named) {
         writeln!(text, "| [{name}](runbooks/{name}.md) | {} |", meaning(name)).unwrap();
     }
+    write!(text, "\n## What has no alert\n\n{LEFT_OUT}").unwrap();
     let noise = std::fs::read_to_string(root().join("alertmanager/tests/noise.md")).unwrap();
     write!(text, "\n## How many messages an incident makes\n\n{NOISE}\n{noise}").unwrap();
     let path = root().join("docs/alerts.md");
@@ -131,6 +179,89 @@ fn the_document_lists_all_alerts() {
         .collect();
     let known = SECTIONS.iter().map(|(file, ..)| *file).chain(["healing.yml"]).map(str::to_owned).collect();
     assert_eq!(files, known, "a rule file is not in docs/alerts.md: add it to SECTIONS");
+}
+
+/// The age is written down twice, since a rule can't ask the reporter.
+#[test]
+fn an_old_backup_is_old_for_the_alert_and_for_status() {
+    let forecast = std::fs::read_to_string(root().join("reporter/src/report/forecast.rs")).unwrap();
+    let hours: u32 =
+        between(&forecast, "BACKUP_AGE: SignedDuration = SignedDuration::from_hours(", ")").parse().unwrap();
+    let rules = std::fs::read_to_string(root().join("prometheus/rules/host.yml")).unwrap();
+    let rule = between(&rules, "- alert: BackupStale", "for:");
+    assert!(rule.contains(&format!("> {hours} * 3600")), "{rule}");
+    let page = std::fs::read_to_string(root().join("docs/status.md")).unwrap();
+    assert!(page.contains(&format!("older than {hours} hours")));
+}
+
+fn between<'t>(text: &'t str, before: &str, after: &str) -> &'t str {
+    text.split_once(before).unwrap().1.split_once(after).unwrap().0
+}
+
+/// In this order, on each page.
+const PARTS: [&str; 5] = ["Meaning", "Impact", "What Nexus does by itself", "What you do", "Silence"];
+/// Nobody can silence these, or need.
+const NOT_SILENCED: [&str; 3] = ["AlertmanagerDown", "MemoryCgroupDisabled", "Watchdog"];
+
+#[test]
+fn each_runbook_has_its_parts_and_says_what_a_silence_does() {
+    let prompts: BTreeSet<String> = rules("healing.yml").into_iter().filter_map(|rule| rule.alert).collect();
+    assert!(prompts.contains("ContainerDown"));
+    let mut wrong = Vec::new();
+    for name in pages() {
+        let page = std::fs::read_to_string(root().join(format!("docs/runbooks/{name}.md"))).unwrap();
+        let parts: Vec<(&str, &str)> =
+            page.split("\n## ").skip(1).map(|part| part.split_once('\n').unwrap_or((part, ""))).collect();
+        let headings: Vec<&str> = parts.iter().map(|(heading, _)| *heading).collect();
+        if headings != PARTS {
+            wrong.push(format!("{name} has the parts {headings:?}"));
+        }
+        let empty = parts.iter().filter(|(_, text)| text.trim().is_empty());
+        wrong.extend(empty.map(|(heading, _)| format!("{name}: nothing stands under {heading}")));
+        if !NOT_SILENCED.contains(&name.as_str()) {
+            let silence = parts.last().map(|(_, text)| text.replace('\n', " ")).unwrap_or_default();
+            wrong.extend(
+                silence_lacks(&name, &silence, prompts.contains(&name)).map(|lacks| format!("{name}: {lacks}")),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the last part of a page does not say. A silence by service covers the prompts to the healer as well, and so does one by the name
+/// of a prompt.
+fn silence_lacks(name: &str, silence: &str, is_prompt: bool) -> Option<&'static str> {
+    let names_the_alert = silence.contains(&format!("`alertname={name} "));
+    let stops_healing = ["**it stops healing too**", "**the healer ", "**it is not restarted"]
+        .iter()
+        .any(|words| silence.contains(words));
+    if !silence.contains("(README.md#silence)") {
+        Some("it does not say how to silence")
+    } else if !names_the_alert && !silence.contains("`heal= project=P service=S`") {
+        Some("it names neither the alert nor how to mute the messages alone")
+    } else if (is_prompt || !names_the_alert) && !stops_healing {
+        Some("it does not say that a silence stops healing too")
+    } else if names_the_alert && !stops_healing && !silence.contains("mutes") {
+        Some("it does not say that only messages are muted")
+    } else {
+        None
+    }
+}
+
+#[test]
+fn a_page_that_hides_what_a_silence_does_is_found() {
+    let check = |silence: &str, is_prompt: bool, expected: Option<&str>| {
+        let found = silence_lacks("A", &format!("{silence} [README](README.md#silence)"), is_prompt);
+        assert_eq!(found.is_some(), expected.is_some(), "{silence}: {found:?}");
+        assert!(found.is_none_or(|found| found.contains(expected.unwrap_or_default())), "{silence}: {found:?}");
+    };
+    check("`alertname=A host=H` only mutes messages", false, None);
+    check("`alertname=A host=H` only mutes messages", true, Some("stops healing"));
+    check("`alertname=A host=H`: **the healer stops nothing**", true, None);
+    check("`alertname=A host=H`", false, Some("only messages"));
+    check("**it stops healing too**; `heal= project=P service=S`", true, None);
+    check("**it stops healing too**", false, Some("messages alone"));
+    check("`project=P service=S`, or `heal= project=P service=S`", false, Some("stops healing"));
 }
 
 /// Alerts that have a runbook page.

@@ -47,6 +47,7 @@ const OF_OTHERS: &[(&str, &str)] = &[
     ("prometheus_tsdb_wal_corruptions_total", ""),
     ("prometheus_tsdb_wal_storage_size_bytes", ""),
     ("nexus_healer_alertmanager_up", ""),
+    ("nexus_healer_alerts", "alertname severity project service name resource"),
     ("nexus_healer_docker_up", ""),
     ("nexus_healer_gave_up", "project service"),
     ("nexus_healer_incident_failed_attempts", "project service"),
@@ -308,7 +309,10 @@ fn dashboards_are_what_their_sources_say() {
         let text = format!("{}\n", serde_json::to_string_pretty(&built).unwrap());
         let file = format!("grafana/dashboards/{name}.json");
         if std::env::var_os("NEXUS_BLESS").is_some() {
-            std::fs::write(root().join(&file), &text).unwrap();
+            // Whole or not at all: the other tests read it meanwhile.
+            let fresh = root().join(format!("{file}.new"));
+            std::fs::write(&fresh, &text).unwrap();
+            std::fs::rename(fresh, root().join(&file)).unwrap();
         }
         let stands = std::fs::read_to_string(root().join(&file)).unwrap_or_default();
         assert!(stands == text, "{file} is stale: NEXUS_BLESS=1 cargo test -p nexus-e2e --test dashboards");
@@ -325,11 +329,19 @@ fn thresholds_are_those_of_the_alerts() {
     let mut checked = 0;
     for (name, source) in sources() {
         for panel in source.rows.iter().flat_map(|row| &row.panels) {
-            let columns = panel.columns.iter().map(|column| (column.unit.as_deref(), &column.steps));
-            for (unit, steps) in columns.chain([(panel.unit.as_deref(), &panel.steps)]) {
+            let columns =
+                panel.columns.iter().map(|column| (column.unit.as_deref(), column.base.as_deref(), &column.steps));
+            for (unit, base, steps) in columns.chain([(panel.unit.as_deref(), panel.base.as_deref(), &panel.steps)]) {
+                let mut below = base.unwrap_or("green");
                 for dashboard::Step(color, at, why) in steps {
-                    // Prose says why it begins there; a single word is an alert.
+                    let grows_worse = badness(color) > badness(below);
+                    below = color;
+                    // Prose says why it begins there; a single word is an alert. One that prose names is one too.
                     if why.contains(' ') {
+                        let named = why.split(|letter: char| !letter.is_ascii_alphanumeric());
+                        for word in named.filter(|word| looks_like_an_alert(word) && !alerts.contains_key(*word)) {
+                            wrong.push(format!("{name} {:?}: there is no alert {word}", panel.title));
+                        }
                         continue;
                     }
                     let number = if unit == Some("percent") { at / 100.0 } else { *at };
@@ -338,7 +350,11 @@ fn thresholds_are_those_of_the_alerts() {
                         continue;
                     };
                     checked += 1;
-                    if !expressions.iter().flat_map(|it| compared_with(it)).any(|it| (it - number).abs() < 1e-9) {
+                    let side = if grows_worse { '>' } else { '<' };
+                    // What is asked for by `== 1` is a flag, and a flag has one threshold.
+                    let is_flag = |way: char| way == '=' && steps.len() == 1 && number == 1.0;
+                    let is_it = |(way, it): (char, f64)| (way == side || is_flag(way)) && (it - number).abs() < 1e-9;
+                    if !expressions.iter().flat_map(|it| compared_with(it)).any(is_it) {
                         wrong
                             .push(format!("{name} {:?}: {color} from {at}, but {why} is {expressions:?}", panel.title));
                     }
@@ -389,15 +405,36 @@ fn alert_expressions() -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// Numbers that an expression compares something with.
-fn compared_with(expression: &str) -> Vec<f64> {
-    let after = expression.split(['<', '>', '=']).skip(1);
-    after.filter_map(|text| text.split_whitespace().next()?.trim_end_matches(')').parse().ok()).collect()
+/// How bad a colour is: a threshold that leads to a worse one is an alert's that fires above it, else one that fires below.
+fn badness(color: &str) -> u8 {
+    match color {
+        "red" => 2,
+        "orange" => 1,
+        _ => 0,
+    }
+}
+
+/// At least two words in one, like `DiskLow`.
+fn looks_like_an_alert(word: &str) -> bool {
+    let capitals = word.chars().filter(char::is_ascii_uppercase).count();
+    capitals >= 2
+        && word.starts_with(|letter: char| letter.is_ascii_uppercase())
+        && word.chars().any(|letter| letter.is_ascii_lowercase())
+}
+
+/// Numbers that an expression wants something to be above, below or equal to, with which of the three.
+fn compared_with(expression: &str) -> Vec<(char, f64)> {
+    let number =
+        |text: &str| text.trim_start_matches('=').split_whitespace().next()?.trim_end_matches(')').parse().ok();
+    let sides = expression.match_indices(['<', '>']).map(|(at, side)| (at + 1, side));
+    let sides = sides.chain(expression.match_indices("==").map(|(at, side)| (at + 2, side)));
+    sides.filter_map(|(after, side)| Some((side.chars().next()?, number(&expression[after..])?))).collect()
 }
 
 #[test]
 fn numbers_of_rules_are_found() {
-    assert_eq!(compared_with("a > 0.90 and b{c=\"1\"} <= 50e9 or (d < bool 2) == 1"), [0.9, 50e9, 1.0]);
+    let found = compared_with("a > 0.90 and b{c=\"1\"} <= 50e9 or (d < bool 2) == 1 and e >= 3 != 4");
+    assert_eq!(found, [('>', 0.9), ('<', 50e9), ('>', 3.0), ('=', 1.0)]);
 }
 
 /// Families with the labels that they can have.
@@ -500,8 +537,18 @@ fn no_job_and_no_instance_is_written_down() {
 #[test]
 fn variables_are_known_and_used() {
     /// Those of Grafana itself.
-    const BUILT_IN: [&str; 8] =
-        ["__rate_interval", "__range", "__timeFilter", "__timeFrom", "__value", "__field", "__url_time_range", "__all"];
+    const BUILT_IN: [&str; 10] = [
+        "__rate_interval",
+        "__range",
+        "__timeFilter",
+        "__timeFrom",
+        "__timeTo",
+        "__value",
+        "__field",
+        "__data",
+        "__url_time_range",
+        "__all",
+    ];
     check(|dashboard| {
         let defined: BTreeSet<&str> =
             list(&dashboard["templating"]["list"]).iter().map(|variable| text(&variable["name"])).collect();
@@ -537,22 +584,126 @@ fn links_lead_somewhere() {
             (text(&dashboard["uid"]), names.collect())
         })
         .collect();
-    let mut linked = BTreeSet::new();
+    let mut linked = BTreeMap::new();
     for (name, dashboard) in &all {
+        let there = linked.entry(text(&dashboard["uid"])).or_insert_with(BTreeSet::new);
         let whole = dashboard.to_string();
         for after in whole.split("/d/").skip(1) {
             let address = after.split('"').next().unwrap();
             let (uid, query) = address.split_once('?').unwrap_or((address, ""));
             let known = variables.get(uid).unwrap_or_else(|| panic!("{name} leads to {uid}, which there is not"));
-            linked.insert(uid.to_owned());
+            there.insert(uid.to_owned());
             for set in query.split('&').filter_map(|part| part.strip_prefix("var-")) {
                 let variable = set.split('=').next().unwrap();
                 assert!(known.contains(variable), "{name} sets {variable} of {uid}, which has none");
             }
         }
     }
-    let wanted = ["nexus-containers", "nexus-healing", "nexus-project"].map(str::to_owned);
-    assert_eq!(linked, BTreeSet::from(wanted), "from a project to its containers to an incident");
+    // From each of these a click leads on: from a project to its containers to an incident.
+    for (from, wanted) in [
+        ("nexus-overview", &["nexus-project", "nexus-containers", "nexus-healing"][..]),
+        ("nexus-project", &["nexus-containers", "nexus-healing"]),
+        ("nexus-containers", &["nexus-project", "nexus-healing"]),
+        ("nexus-healing", &["nexus-project", "nexus-healing"]),
+    ] {
+        for to in wanted {
+            assert!(linked[from].contains(*to), "nothing leads from {from} to {to}: {:?}", linked[from]);
+        }
+    }
+}
+
+/// One who clicks on what is of one machine wants to see that one, and not all that have something of the same name.
+#[test]
+fn links_keep_the_machine_of_the_row_or_the_series() {
+    let mut checked = 0;
+    for (file, dashboard) in dashboards() {
+        for (name, panel) in shown(&dashboard) {
+            let queries: Vec<String> = list(&panel["targets"])
+                .iter()
+                .map(|target| format!("{}{}", text(&target["expr"]), text(&target["rawSql"])))
+                .collect();
+            let names = |what: &str| queries.iter().all(|query| query.contains(what));
+            let of_one = if panel["type"] == "table" {
+                let has_column = list(&panel["transformations"])
+                    .iter()
+                    .any(|it| list(&it["options"]["include"]["names"]).iter().any(|column| column == "Host"));
+                (has_column || names("AS \"Host\"")).then_some("&var-host=${__data.fields.Host:percentencode}&")
+            } else {
+                names("by (host").then_some("&var-host=${__field.labels.host:percentencode}&")
+            };
+            let wanted = of_one.unwrap_or("&${host:queryparam}&");
+            for after in panel.to_string().split("/d/").skip(1) {
+                let address = after.split('"').next().unwrap();
+                assert!(address.contains(wanted), "{file}: {name} leads to {address}, without {wanted}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 20, "only {checked} links were looked at");
+}
+
+/// Two machines may have a container of the same name.
+#[test]
+fn legends_tell_machines_apart() {
+    check(|dashboard| {
+        let mut wrong = Vec::new();
+        for (name, panel) in shown(dashboard).into_iter().filter(|(_, panel)| panel["type"] != "table") {
+            for target in list(&panel["targets"]) {
+                let (expression, legend) = (text(&target["expr"]), text(&target["legendFormat"]));
+                if expression.contains("by (host") && legend != "__auto" && !legend.contains("{{host}}") {
+                    wrong.push(format!("{name}: the legend {legend} does not say of which machine"));
+                }
+            }
+        }
+        wrong
+    });
+}
+
+/// What is cut off is the oldest, or the least.
+#[test]
+fn limits_keep_the_newest() {
+    let mut found = 0;
+    for (file, dashboard) in dashboards() {
+        for (name, target) in targets(&dashboard) {
+            for (before, _) in
+                text(&target["rawSql"]).match_indices("LIMIT ").map(|(at, _)| text(&target["rawSql"]).split_at(at))
+            {
+                found += 1;
+                let order = before.rsplit_once("ORDER BY ").map_or("nothing", |(_, order)| order);
+                let first = order.split(',').next().unwrap();
+                assert!(first.contains(" DESC"), "{file}: {name} keeps the first by {order}");
+            }
+        }
+    }
+    assert!(found > 10, "only {found} limits were found");
+}
+
+/// Bands of incidents that last, or of many, hide the chart. What began before the time shown is marked as well.
+#[test]
+fn incidents_are_marks_and_not_bands() {
+    check(|dashboard| {
+        let annotations = list(&dashboard["annotations"]["list"]);
+        let incidents = annotations.iter().find(|annotation| annotation["name"] == "Incidents").unwrap();
+        let sql = text(&incidents["target"]["rawSql"]);
+        let still_open = "opened_at <= $__timeTo() AND coalesce(closed_at, now()) >= $__timeFrom()";
+        if sql.contains("timeend") || !sql.contains(still_open) { vec![sql.to_owned()] } else { Vec::new() }
+    });
+}
+
+/// What the phone shows, the first panel counts: the rules' alerts and the healer's own, a service that both tell of once.
+#[test]
+fn the_verdict_counts_what_the_healer_tells() {
+    let all = dashboards();
+    let (_, overview) = all.iter().find(|(name, _)| name == "overview.json").unwrap();
+    for (title, severity) in [("Needs you", "critical"), ("Worth a look", "warning")] {
+        let panels = shown(overview);
+        let (_, panel) = panels.iter().find(|(_, panel)| text(&panel["title"]) == title).unwrap();
+        let expression = text(&panel["targets"][0]["expr"]);
+        for family in ["ALERTS{alertstate=\"firing\", ", "nexus_healer_alerts{"] {
+            let asked = format!("{family}severity=\"{severity}\"");
+            assert!(expression.contains(&asked), "{title} does not count {asked}");
+        }
+    }
 }
 
 #[test]

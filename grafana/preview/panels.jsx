@@ -126,7 +126,7 @@ function drawMarks(plot, marks, theme) {
 function Table({ panel, frames, time, width, height }) {
   const [from, to] = [dateTime(time.from * 1000), dateTime(time.to * 1000)];
   return <TableNG data={frames[0]} width={width} height={height} cellHeight={panel.options.cellHeight} noValue={panel.fieldConfig.defaults.noValue}
-    fieldConfig={panel.fieldConfig} timeRange={{ from, to, raw: { from, to } }} enableVirtualization={false} disableKeyboardEvents structureRev={1} />;
+    fieldConfig={panel.fieldConfig} timeRange={{ from, to, raw: { from, to } }} sortBy={panel.options.sortBy} enableVirtualization={false} disableKeyboardEvents structureRev={1} />;
 }
 
 /** By the name that the JSON gives. `fills`: what it shows without data is drawn by itself. */

@@ -35,7 +35,7 @@ export function promql(text, values, { seconds, step }) {
 /** The same for Postgres. */
 export function sql(text, values, { from, to }) {
   const time = (at) => `'${new Date(at * 1000).toISOString()}'`;
-  const filtered = text.replace(/\$__timeFilter\(([^)]*)\)/g, (_, column) => `${column} BETWEEN ${time(from)} AND ${time(to)}`).replaceAll('$__timeFrom()', () => time(from));
+  const filtered = text.replace(/\$__timeFilter\(([^)]*)\)/g, (_, column) => `${column} BETWEEN ${time(from)} AND ${time(to)}`).replaceAll('$__timeFrom()', () => time(from)).replaceAll('$__timeTo()', () => time(to));
   return filtered.replace(/\$\{?(\w+)(?::\w+)?\}?/g, (whole, name) => known(values, name, whole)).trim();
 }
 

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{case::Case, relief::metrics::ReliefMetrics};
+use crate::{case::Case, relief::metrics::ReliefMetrics, tell::Alert};
 
 type Count = Counter<u64, AtomicU64>;
 type Level = Gauge<i64, AtomicI64>;
@@ -46,6 +46,31 @@ impl From<ServiceKey> for ServiceLabels {
     }
 }
 
+/// Those of an alert but for the host, which Prometheus adds; what an alert has not is empty, which is the same to Prometheus.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AlertLabels {
+    alertname: String,
+    severity: String,
+    project: String,
+    service: String,
+    name: String,
+    resource: String,
+}
+
+impl From<&Alert> for AlertLabels {
+    fn from(alert: &Alert) -> Self {
+        let label = |name: &str| alert.labels.get(name).cloned().unwrap_or_default();
+        Self {
+            alertname: label("alertname"),
+            severity: label("severity"),
+            project: label("project"),
+            service: label("service"),
+            name: label("name"),
+            resource: label("resource"),
+        }
+    }
+}
+
 /// Which parts there are: a part that was not configured has no metric, so that no rule can take it for down.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts {
@@ -77,6 +102,7 @@ pub struct Metrics {
     pub seen_ill: Level,
     own_prompts: Family<CauseLabel, Count>,
     told_directly: Family<OutcomeLabel, Count>,
+    alerts: Family<AlertLabels, Level>,
     pub relief: ReliefMetrics,
 }
 
@@ -149,6 +175,12 @@ impl Metrics {
             "nexus_healer_telegram_messages",
             "Messages that the healer sent to Telegram itself while Alertmanager was away, and tries that failed",
             told_directly.clone(),
+        );
+        let alerts = Family::default();
+        registry.register(
+            "nexus_healer_alerts",
+            "1 while an alert for people that the healer posts itself is true",
+            alerts.clone(),
         );
         let (policy_loaded, policy_usable) = (Level::default(), Level::default());
         registry.register(
@@ -239,6 +271,7 @@ impl Metrics {
             seen_ill,
             own_prompts,
             told_directly,
+            alerts,
             relief,
         }
     }
@@ -261,6 +294,15 @@ impl Metrics {
 
     pub fn told_directly(&self, outcome: &'static str) {
         self.told_directly.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// The healer's own alerts that are true. Those of no severity prompt the healer, and are for nobody.
+    pub fn show_alerts(&self, alerts: &[Alert]) {
+        // As with the open incidents, no scrape comes in between.
+        self.alerts.clear();
+        for alert in alerts.iter().filter(|alert| alert.labels.get("severity").is_some_and(|it| it != "none")) {
+            self.alerts.get_or_create(&alert.into()).set(1);
+        }
     }
 
     /// The policy was read, and whether it can be used.
@@ -347,6 +389,43 @@ mod tests {
         }
         metrics.show_open(std::iter::empty());
         assert!(!metrics.encode().unwrap().contains("gave_up{"));
+    }
+
+    #[test]
+    fn alerts_for_people_stand_there_while_they_are_true() {
+        let alert = |labels: &[(&'static str, &str)]| Alert {
+            labels: labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+            annotations: Default::default(),
+            since: crate::testing::at(0).wall,
+        };
+        let hold = alert(&[("alertname", "HealingOnHold"), ("severity", "critical"), ("host", "pi")]);
+        let prompt = alert(&[("alertname", "HealerSawIll"), ("severity", "none"), ("service", "web")]);
+        let runs_out = alert(&[
+            ("alertname", "ContainerMemoryRunsOut"),
+            ("severity", "critical"),
+            ("host", "pi"),
+            ("project", "shop"),
+            ("service", "web"),
+            ("name", "shop-web-1"),
+        ]);
+        let metrics = Metrics::new(Parts { postgres: false, alertmanager: false });
+        let shown = |metrics: &Metrics| {
+            let text = metrics.encode().unwrap();
+            let mut lines: Vec<String> =
+                text.lines().filter(|line| line.starts_with("nexus_healer_alerts{")).map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        metrics.show_alerts(&[hold, prompt, runs_out.clone()]);
+        let of_web = "nexus_healer_alerts{alertname=\"ContainerMemoryRunsOut\",severity=\"critical\",project=\"shop\",\
+            service=\"web\",name=\"shop-web-1\",resource=\"\"} 1";
+        let of_the_machine = "nexus_healer_alerts{alertname=\"HealingOnHold\",severity=\"critical\",project=\"\",\
+            service=\"\",name=\"\",resource=\"\"} 1";
+        assert_eq!(shown(&metrics), [of_web, of_the_machine]);
+        metrics.show_alerts(&[runs_out]);
+        assert_eq!(shown(&metrics), [of_web]);
+        metrics.show_alerts(&[]);
+        assert_eq!(shown(&metrics), [""; 0]);
     }
 
     #[test]

@@ -310,4 +310,8 @@ async fn a_leak_is_told_with_control_groups_of_version_1_and_left_alone_where_he
     assert_eq!((&told["labels"]["service"], &told["labels"]["severity"]), (&json!("web"), &json!("critical")));
     assert_eq!(engine.restarts("c1"), 0);
     assert_eq!(machine.healer.metric("nexus_healer_memory_running_out_containers").await, Some(1.0));
+    // What the dashboards count as needing somebody.
+    let alert = "nexus_healer_alerts{alertname=\"ContainerMemoryRunsOut\",severity=\"critical\",project=\"photos\",\
+        service=\"web\",name=\"photos-web-1\",resource=\"\"}";
+    assert_eq!(machine.healer.metric(alert).await, Some(1.0));
 }

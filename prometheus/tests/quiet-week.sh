@@ -6,7 +6,8 @@
 #
 # What happens in it: days and nights, a backup each night that fills and stalls the disk for 25 minutes, an upload of half an
 # hour, a hot afternoon with a peak above 75 degrees, a reboot on Wednesday, an update that recreates three containers on Thursday,
-# health checks that fail for up to six minutes, one restart by Docker, a scrape that is missed now and then.
+# health checks that fail for up to six minutes, one restart by Docker, a scrape that is missed now and then. On Monday afternoon an upgrade
+# takes 2.5 GB within a quarter of an hour and an image of 1.2 GB is pulled within five minutes to a second disk, 80 % full; both stay.
 set -eu
 rules=$1
 scratch=$2
@@ -61,19 +62,34 @@ week() {
         for (i = 0; i <= n; i++) { if (i == reboot) sum = 0; sum += rate[i] * step * 60; put(i, sprintf("%.2f", sum)) }
         end()
     }
-    function host(   i, d, k, free, rate, root) {
+    # What is taken of a disk for good, from Monday at two on, evenly within so many minutes.
+    function taken(i, gigabytes, within,   since) {
+        since = i * step - (24 + 14) * 60
+        return since <= 0 ? 0 : since >= within ? gigabytes : gigabytes * since / within
+    }
+    function host(   i, d, k, free, rate, root, disk, good) {
         root = "device=\"/dev/mmcblk0p2\", fstype=\"ext4\", mountpoint=\"/\""
         flat("node_filesystem_size_bytes", root, "62e9")
         for (k = 1; k <= 2; k++) {
             begin(k == 1 ? "node_filesystem_free_bytes" : "node_filesystem_avail_bytes", root)
             for (i = 0; i <= n; i++) {
                 # A third of a gigabyte a day, and each night a copy of three that is moved elsewhere.
-                free = 24 - i / n * 2.3 - (backup[i] ? 3 : 0) - (upload[i] ? 0.8 : 0) - (k == 2 ? 3 : 0)
+                free = 24 - i / n * 2.3 - (backup[i] ? 3 : 0) - (upload[i] ? 0.8 : 0) - (k == 2 ? 3 : 0) - taken(i, 2.5, 15)
                 if (wrong && i > ill) { free -= (i - ill) * step * 0.12; if (free < 0.6) free = 0.6 }
                 put(i, sprintf("%.3fe9", free))
             }
             end()
         }
+        disk = "device=\"/dev/sda1\", fstype=\"ext4\", mountpoint=\"/mnt/disk\""
+        flat("node_filesystem_size_bytes", disk, "32e9")
+        for (k = 1; k <= 2; k++) {
+            begin(k == 1 ? "node_filesystem_free_bytes" : "node_filesystem_avail_bytes", disk)
+            for (i = 0; i <= n; i++) put(i, sprintf("%.3fe9", 6.3 - taken(i, 1.2, 5)))
+            end()
+        }
+        begin("restic_backup_last_success_timestamp_seconds", "")
+        for (i = 0; i <= n; i++) { if (i && backup[i - 1] && !backup[i]) good = i * step * 60; put(i, good + 0) }
+        end()
         flat("node_filesystem_readonly", root, 0); flat("node_filesystem_files", root, 3800000); flat("node_filesystem_files_free", root, 3300000)
         flat("node_memory_MemTotal_bytes", "", "3.98e9")
         begin("node_memory_MemAvailable_bytes", ""); for (i = 0; i <= n; i++) put(i, sprintf("%.3fe9", 2.1 - 0.7 * day[i] - (upload[i] ? 0.3 : 0) + rand() * 0.1)); end()
@@ -98,7 +114,7 @@ week() {
         begin("node_thermal_zone_temp", "zone=\"0\", type=\"cpu-thermal\"")
         for (i = 0; i <= n; i++) { hot = (i * step >= 5 * 24 * 60 + 15 * 60 && i * step < 5 * 24 * 60 + 15 * 60 + 10); put(i, sprintf("%.1f", 48 + 16 * day[i] + (backup[i] ? 5 : 0) + rand() * 2 + (hot ? 13 : 0))) }
         end()
-        split("under_voltage frequency_capped throttled soft_temperature_limit", reasons, " ")
+        split("under_voltage arm_frequency_capped throttled soft_temperature_limit", reasons, " ")
         for (k = 1; k <= 4; k++) {
             begin("rpi_throttle_active", "reason=\"" reasons[k] "\"")
             for (i = 0; i <= n; i++) put(i, (k == 4 && hot) || (wrong && k == 1 && i > ill && i < ill + 20) ? 1 : 0); end()

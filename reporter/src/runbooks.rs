@@ -14,6 +14,7 @@ macro_rules! runbooks {
 
 runbooks! {
     "AlertmanagerDown",
+    "BackupStale",
     "ClockUnsynced",
     "CollectorFailing",
     "ContainerDown",
@@ -22,6 +23,7 @@ runbooks! {
     "ContainerMissing",
     "ContainerOomKilled",
     "ContainerRestartLoop",
+    "ContainerRestartsOften",
     "ContainerUnhealthy",
     "CpuHigh",
     "CpuThrottled",

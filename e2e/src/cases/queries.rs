@@ -257,10 +257,11 @@ impl Query {
 /// Grafana's macros in SQL.
 fn time_filtered(sql: &str, back: &str) -> Result<String> {
     let mut out = sql.to_owned();
-    for variable in ["${host:regex}", "${project:regex}", "${incident:regex}", "${incident:raw}"] {
+    for variable in ["${host:regex}", "${project:regex}", "${container:regex}", "${incident:regex}", "${incident:raw}"]
+    {
         out = out.replace(variable, ".*");
     }
-    out = out.replace("$__timeFrom()", &format!("now() - interval '{back}'"));
+    out = out.replace("$__timeFrom()", &format!("now() - interval '{back}'")).replace("$__timeTo()", "now()");
     while let Some((before, after)) = out.split_once("$__timeFilter(") {
         let (column, behind) = after.split_once(')').context("$__timeFilter( without its end")?;
         out = format!("{before}{column} BETWEEN now() - interval '{back}' AND now(){behind}");

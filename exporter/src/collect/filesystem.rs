@@ -9,7 +9,7 @@
 //! millisecond to list them. So the list is kept, and read again when the kernel says that it has changed (poll(2) on
 //! mountinfo), and once a minute: a file system that was switched to read-only after an error is no change to it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -51,6 +51,10 @@ pub struct Mount {
     pub fs_type: String,
     pub major: u32,
     pub minor: u32,
+    /// All of the file system, not a folder of it as in a bind mount or a subvolume.
+    pub is_whole: bool,
+    /// The same file system is told of at another point.
+    pub is_repeated: bool,
     /// The mount or the whole file system, as when the kernel stops writing after errors. What statfs says of it is of the
     /// exporter's own view of the host, which is read-only on purpose.
     pub read_only: bool,
@@ -139,6 +143,7 @@ impl Mounts {
                 && settings.filesystem_mount_points.takes(&mount.point.to_string_lossy())
         };
         self.mounts = mounts.into_iter().filter(is_taken).collect();
+        mark_repeated(&mut self.mounts);
         self.paths = self.mounts.iter().map(|mount| below(&roots.rootfs, &mount.point)).collect();
         self.read_at = Some(*now);
         Ok(())
@@ -157,6 +162,22 @@ impl Mounts {
         let mut asked = [PollFd::from_borrowed_fd(list.as_fd(), PollFlags::PRI)];
         poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         Ok(!asked[0].revents().intersects(PollFlags::PRI | PollFlags::ERR))
+    }
+}
+
+/// Of the mounts of one file system one is not repeated: one that can be written, `/`, all of it rather than a folder, or the one that was
+/// mounted first; in this order.
+fn mark_repeated(mounts: &mut [Mount]) {
+    let rank = |mount: &Mount| (mount.read_only, mount.point.as_os_str() != "/", !mount.is_whole);
+    let mut best: HashMap<(u32, u32), usize> = HashMap::with_capacity(mounts.len());
+    for (at, mount) in mounts.iter().enumerate() {
+        let kept = best.entry((mount.major, mount.minor)).or_insert(at);
+        if mounts.get(*kept).is_some_and(|before| rank(mount) < rank(before)) {
+            *kept = at;
+        }
+    }
+    for (at, mount) in mounts.iter_mut().enumerate() {
+        mount.is_repeated = best.get(&(mount.major, mount.minor)) != Some(&at);
     }
 }
 
@@ -219,7 +240,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let device_number = std::str::from_utf8(fields.nth(2)?).ok()?;
     let (major, minor) = device_number.split_once(':')?;
-    let point = unescape(fields.nth(1)?);
+    let is_whole = fields.next()? == b"/";
+    let point = unescape(fields.next()?);
     let options = fields.next()?;
     // Any number of optional fields ends with a dash.
     fields.find(|field| *field == b"-")?;
@@ -233,6 +255,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         fs_type,
         major: major.parse().ok()?,
         minor: minor.parse().ok()?,
+        is_whole,
+        is_repeated: false,
         read_only: is_read_only(options) || is_read_only(file_system_options),
     })
 }
@@ -287,6 +311,13 @@ const MOUNT_INFO: Family = Family {
     source: "/proc/1/mountinfo; absent for a mount with an error",
     ..gauge("node_filesystem_mount_info", "Always 1, with the number of the device that is mounted.")
 };
+const REPEATED: Family = Family {
+    name: "nexus_filesystem_repeated",
+    kind: Kind::Gauge,
+    help: "1 for a mount point of a file system that is told of at another one, as of a bind mount; absent for all others.",
+    labels: &["device", "fstype", "mountpoint"],
+    source: "/proc/1/mountinfo: of several mounts with one device number, all but one that can be written, `/`, all of it, the first",
+};
 const ROOT_READ_ONLY: Family = Family {
     name: "nexus_root_filesystem_readonly",
     kind: Kind::Gauge,
@@ -296,7 +327,7 @@ const ROOT_READ_ONLY: Family = Family {
 };
 pub const ABSENCE: Option<&str> = None;
 pub const FAMILIES: &[Family] =
-    &[AVAILABLE, DEVICE_ERROR, FILES, FILES_FREE, FREE, READ_ONLY, SIZE, MOUNT_INFO, ROOT_READ_ONLY];
+    &[AVAILABLE, DEVICE_ERROR, FILES, FILES_FREE, FREE, READ_ONLY, SIZE, MOUNT_INFO, REPEATED, ROOT_READ_ONLY];
 
 const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: Kind::Gauge, help, labels: LABELS, source: SOURCE }
@@ -348,6 +379,11 @@ pub fn write(filesystems: &Filesystems, out: &mut Exposition) {
             family.sample(&labels, true);
         }
     }
+    let mut family = out.family(&REPEATED);
+    for mount in filesystems.list.iter().map(|filesystem| &filesystem.mount).filter(|mount| mount.is_repeated) {
+        let point = mount.point.to_string_lossy();
+        family.sample(&[("device", mount.device.as_str()), ("fstype", &mount.fs_type), ("mountpoint", &point)], true);
+    }
     if let Some(is_read_only) = filesystems.root_is_read_only {
         out.family(&ROOT_READ_ONLY).single(is_read_only);
     }
@@ -387,6 +423,28 @@ mod tests {
             [false, false, false, true, true, false]
         );
         assert_eq!(mounts[5].fs_type, "tmpfs");
+    }
+
+    #[test]
+    fn of_the_mounts_of_one_file_system_one_is_not_repeated() {
+        let check = |lines: &[&str], expected: &[&str]| {
+            let mut mounts = visible(parse(lines.join("\n").as_bytes()));
+            mark_repeated(&mut mounts);
+            let told = mounts.iter().filter(|mount| !mount.is_repeated).filter_map(|mount| mount.point.to_str());
+            assert_eq!(told.collect::<Vec<_>>(), expected, "{lines:?}");
+        };
+        let line = |number: &str, root: &str, point: &str, options: &str| {
+            format!("1 0 {number} {root} {point} {options} - ext4 /dev/sda1 rw")
+        };
+        let (disk, folder) = (line("8:1", "/", "/srv/disk", "rw"), line("8:1", "/films", "/export/films", "rw"));
+        check(&[&disk, &folder], &["/srv/disk"]);
+        // A folder may be bound before the disk is there as a whole, as by Docker or systemd.
+        check(&[&folder, &disk], &["/srv/disk"]);
+        check(&[&disk, &line("8:1", "/", "/again", "rw")], &["/srv/disk"]);
+        check(&[&line("8:1", "/", "/copy", "ro"), &folder], &["/export/films"]);
+        // Subvolumes of a btrfs: none is all of it.
+        check(&[&line("0:30", "/@home", "/home", "rw"), &line("0:30", "/@", "/", "rw")], &["/"]);
+        check(&[&disk, &line("8:2", "/", "/other", "rw")], &["/srv/disk", "/other"]);
     }
 
     fn host(mountinfo: &[u8]) -> (tempfile::TempDir, Roots) {

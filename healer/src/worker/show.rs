@@ -38,6 +38,7 @@ impl Worker {
             .chain(prompts)
             .chain(of_the_machine)
             .collect();
+        self.parts.metrics.show_alerts(&told);
         self.parts.told.send_if_modified(|before| {
             let changed = **before != told;
             if changed {

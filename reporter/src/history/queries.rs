@@ -62,7 +62,7 @@ pub fn hosts() -> Vec<Query> {
                  or max by (host) (avg_over_time(node_hwmon_temp_celsius[5m]) < 150)"
                     .to_owned(),
             ),
-            ("throttled_ratio", throttle("reason!=\"under_voltage\"")),
+            ("throttled_ratio", throttle("reason=~\"throttled|arm_frequency_capped\"")),
             ("undervoltage_ratio", throttle("reason=\"under_voltage\"")),
             ("network_in_bytes_per_second", network("node_network_receive_bytes_total")),
             ("network_out_bytes_per_second", network("node_network_transmit_bytes_total")),
