@@ -16,6 +16,7 @@ const OF_OTHERS: &[(&str, &str, &str)] = &[
     ("alertmanager_notifications_failed_total", "integration", "telegram webhook"),
     ("alertmanager_notifications_total", "integration", "telegram webhook"),
     ("docker_container_state", "service", "docker-proxy exporter healer"),
+    ("nexus_healer_alerts", "severity", "critical warning info"),
     ("nexus_reporter_history_through_timestamp_seconds", "task", "collect"),
     // No fixture is made of these.
     ("*", "fstype", "btrfs devtmpfs f2fs iso9660 overlay ramfs squashfs tmpfs xfs"),
