@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 
 pub use crate::baseline::bottlenecks::Bottleneck;
 pub use crate::baseline::peaks::{Highest, Peak};
-pub use crate::baseline::usual::{Basis, Comparison, Metric, Profile, Usual};
+pub use crate::baseline::usual::{Basis, Metric, Profile, Usual};
 use crate::statistics::{quantile, sorted};
 use crate::usage::{self, Figures, HostHour, Mount, Service, UsageError};
 

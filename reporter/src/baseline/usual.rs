@@ -1,4 +1,4 @@
-//! What is usual at an hour of the week, and whether a value is. Pure.
+//! What is usual at an hour of the week; whether a value is says `report/trend.rs`. Pure.
 //!
 //! An hour belongs to the weekday and the hour that the owner's clock showed at its beginning. The hour that a change of the clock
 //! skips has no values that day, and the one that it repeats has two, which count as one day's.
@@ -15,10 +15,6 @@ pub const FEWEST_WEEKS: usize = 4;
 
 /// Of so many different days an hour of the day must have values where an hour of the week has too few: one of each weekday.
 pub const FEWEST_DAYS: usize = 7;
-
-/// A value is unusual when it is further from the median than this many spreads, and than [`Metric::slack`]. Of hours that
-/// only vary by chance, less than one in a hundred is.
-pub const UNUSUAL_SPREADS: f64 = 4.0;
 
 /// Median and spread of few weeks are uncertain themselves: of so many, a value counts as unusual from 1 + 3 / weeks times as
 /// far on.
@@ -76,24 +72,6 @@ impl Metric {
         }
     }
 
-    /// A smaller difference is never worth a word, however even the hours usually are.
-    fn slack(self) -> f64 {
-        match self {
-            Metric::CpuBusyRatio | Metric::CpuPressureRatio | Metric::IoPressureRatio => 0.10,
-            Metric::MemoryUsedRatio | Metric::MemoryPressureRatio => 0.05,
-            Metric::LoadPerCpu => 0.25,
-            Metric::TemperatureCelsius => 5.0,
-            // A tenth of what a 10 Mbit/s line carries.
-            Metric::NetworkInBytesPerSecond | Metric::NetworkOutBytesPerSecond => 125_000.0,
-            Metric::DiskWrittenBytesPerSecond => 200_000.0,
-        }
-    }
-
-    /// Whether "2.1 times" means anything: temperatures have no zero that does.
-    fn has_ratio(self) -> bool {
-        self != Metric::TemperatureCelsius
-    }
-
     /// The value as people write it.
     pub fn show(self, value: f64) -> String {
         match self {
@@ -128,56 +106,10 @@ pub struct Usual {
     pub observed: u32,
 }
 
-/// How a value compares with the usual one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Comparison {
-    Usual,
-    /// Far above. `times` the usual where that can be said.
-    High {
-        times: Option<f64>,
-    },
-    /// Far below.
-    Low {
-        times: Option<f64>,
-    },
-}
-
 impl Usual {
-    /// The rule: further from the median than [`UNUSUAL_SPREADS`] spreads (more after few weeks), and than the metric's slack. The value should be the
-    /// mean of an hour, as those are that it is compared with; five minutes vary more.
-    pub fn compare(&self, metric: Metric, value: f64) -> Comparison {
-        let away = value - self.median;
-        let far = UNUSUAL_SPREADS * self.spread * self.doubt();
-        if !away.is_finite() || away.abs() <= far.max(metric.slack()) {
-            return Comparison::Usual;
-        }
-        let times = (metric.has_ratio() && self.median > 0.0).then(|| value / self.median);
-        if away > 0.0 { Comparison::High { times } } else { Comparison::Low { times } }
-    }
-
     /// So many times as far from the median a value must be as with any number of weeks.
     pub fn doubt(&self) -> f64 {
         1.0 + OF_FEW / f64::from(self.observed.max(1))
-    }
-
-    /// "memory is 2.1 times the usual for a Saturday 14:00 (61 % against 29 %)", or `None` for what is usual.
-    pub fn note(&self, metric: Metric, value: f64, at: Timestamp, zone: &TimeZone) -> Option<String> {
-        let local = at.to_zoned(zone.clone());
-        let when = match self.basis {
-            Basis::HourOfWeek => format!("a {} {:02}:00", local.strftime("%A"), local.hour()),
-            Basis::HourOfDay => format!("{:02}:00", local.hour()),
-        };
-        let (name, figures) = (metric.name(), format!("{} against {}", metric.show(value), metric.show(self.median)));
-        let how = match self.compare(metric, value) {
-            Comparison::Usual => return None,
-            // "1.0 times" and "40 times" say less than the figures.
-            Comparison::High { times: Some(times) } if (1.1..20.0).contains(&times) => {
-                format!("{times:.1} times the usual for")
-            }
-            Comparison::High { .. } => "far above the usual for".to_owned(),
-            Comparison::Low { .. } => "far below the usual for".to_owned(),
-        };
-        Some(format!("{name} is {how} {when} ({figures})"))
     }
 }
 
@@ -277,7 +209,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dice::Dice;
 
     fn berlin() -> TimeZone {
         TimeZone::get("Europe/Berlin").unwrap()
@@ -346,53 +277,6 @@ mod tests {
         assert_eq!((sunday.basis, sunday.observed), (Basis::HourOfDay, 48));
     }
 
-    #[test]
-    fn unusual_is_what_spread_and_slack_both_call_so() {
-        let usual = Usual { median: 0.29, spread: 0.02, basis: Basis::HourOfWeek, observed: 13 };
-        let saturday: Timestamp = "2026-07-04T12:10:00Z".parse().unwrap();
-        let check = |usual: Usual, metric: Metric, value: f64, expected: Option<&str>| {
-            assert_eq!(usual.note(metric, value, saturday, &berlin()).as_deref(), expected);
-        };
-        let memory = Metric::MemoryUsedRatio;
-        check(usual, memory, 0.61, Some("memory is 2.1 times the usual for a Saturday 14:00 (61 % against 29 %)"));
-        check(usual, memory, 0.388, None);
-        check(usual, memory, 0.389, Some("memory is 1.3 times the usual for a Saturday 14:00 (39 % against 29 %)"));
-        check(usual, memory, 0.10, Some("memory is far below the usual for a Saturday 14:00 (10 % against 29 %)"));
-        check(usual, memory, f64::NAN, None);
-        let even = Usual { spread: 0.0, basis: Basis::HourOfDay, ..usual };
-        check(even, memory, 0.339, None);
-        check(even, memory, 0.341, Some("memory is 1.2 times the usual for 14:00 (34 % against 29 %)"));
-        let never = Usual { median: 0.0, ..even };
-        check(never, Metric::CpuBusyRatio, 0.5, Some("CPU is far above the usual for 14:00 (50 % against 0 %)"));
-        let cool = Usual { median: 48.0, spread: 1.0, ..usual };
-        let hot = "temperature is far above the usual for a Saturday 14:00 (66 °C against 48 °C)";
-        check(cool, Metric::TemperatureCelsius, 66.0, Some(hot));
-    }
-
-    #[test]
-    fn chance_alone_is_rarely_unusual() {
-        for weeks in [4, 8, 13] {
-            let mut unusual = 0;
-            let mut all = 0;
-            for seed in 0..20 {
-                let mut dice = Dice(seed);
-                let mut value = || 20.0 + 0.5 * dice.normal();
-                let places = (0..weeks * HOURS_OF_WEEK).map(|hour| {
-                    let day = jiff::civil::date(2026, 1, 5) + ((hour / 24) as i64).days();
-                    ((hour % HOURS_OF_WEEK, day), value())
-                });
-                let profile = Profile::of_places(places.collect::<Vec<_>>());
-                for hour in 0..HOURS_OF_WEEK {
-                    let usual = profile.hour(hour).unwrap();
-                    all += 1;
-                    // In units whose slack is nothing beside the noise.
-                    unusual += usize::from(usual.compare(Metric::CpuBusyRatio, value()) != Comparison::Usual);
-                }
-            }
-            assert!(unusual * 100 < all, "{unusual} of {all} after {weeks} weeks");
-        }
-    }
-
     proptest! {
         #[test]
         fn any_hours_make_a_profile_within_their_bounds(
@@ -408,7 +292,6 @@ mod tests {
                 prop_assert!((0.0..1.0).contains(&usual.median) && (0.0..=2.0).contains(&usual.spread));
                 let fewest = if usual.basis == Basis::HourOfWeek { FEWEST_WEEKS } else { FEWEST_DAYS };
                 prop_assert!(usual.observed as usize >= fewest);
-                prop_assert_eq!(usual.compare(Metric::CpuBusyRatio, usual.median), Comparison::Usual);
             }
             // The order does not matter.
             let mut reversed = hours;

@@ -17,7 +17,7 @@ pub enum Trend {
 }
 
 /// So many spreads from the median is unlike the usual: fewer than one value in a hundred, where they only vary by chance.
-const UNLIKE: f64 = crate::baseline::usual::UNUSUAL_SPREADS;
+const UNLIKE: f64 = 4.0;
 
 /// Below such a difference nobody minds, however regular the vital usually is.
 fn least(vital: Vital, of: Option<f64>) -> f64 {
