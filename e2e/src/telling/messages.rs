@@ -27,8 +27,8 @@ const BATCH: usize = 500;
 const ROUND_LIMIT: u64 = 150;
 /// Where Alertmanager begins to cut, which breaks what is inside a tag.
 const CUT: usize = 4096;
-/// One line says it: what is told where and how much of it a phone shows.
-const FIRST_LINE: usize = 140;
+/// One line says it: its mark, project and service (40 each), and what is the matter (100).
+const FIRST_LINE: usize = 2 + 40 + 1 + 40 + 2 + 100;
 
 /// What texts are made of: HTML, entities, quotes, template syntax, control and direction characters, wide and combining ones.
 const PIECES: &[&str] = &[
