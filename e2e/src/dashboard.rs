@@ -171,6 +171,8 @@ pub const LINKS: [(&str, &str, &str); 5] = [
 const HOST_OF_ROW: &str = "var-host=${__data.fields.Host:percentencode}";
 const HOST_OF_SERIES: &str = "var-host=${__field.labels.host:percentencode}";
 const HOSTS_CHOSEN: &str = "${host:queryparam}";
+/// `$__rate_interval` is a minute at least: of narrower bars each would count again what the ones before it have.
+const BAR_AT_LEAST: &str = "1m";
 const LINK_KEEPS: &str = "${__url_time_range}";
 
 pub fn source(yaml: &str) -> Result<Source> {
@@ -353,6 +355,9 @@ fn build(panel: &Panel, words: &Words) -> Result<Value> {
         "targets": targets.collect::<Result<Vec<_>>>()?});
     if panel.kind == Kind::Table && !is_sql {
         merge(&mut built, json!({"transformations": columns_in_order(panel)?}));
+    }
+    if panel.draw.as_deref() == Some("bars") && !is_sql {
+        merge(&mut built, json!({"interval": BAR_AT_LEAST}));
     }
     Ok(built)
 }

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 
 import * as answers from './answers.mjs';
-import { promql, sql, stepOf } from './variables.mjs';
+import { promql, secondsBack, sql, stepOf } from './variables.mjs';
 
 const PATIENCE_MS = 60_000;
 const NOTHING = '\u2400';
@@ -59,7 +59,8 @@ export class Sources {
   /** The frames of a panel, and for each query how many values it has. */
   async panel(panel, values, time) {
     const seconds = time.to - time.from;
-    const step = stepOf(seconds, (PIXELS * panel.gridPos.w) / 12);
+    const least = panel.interval ? secondsBack(`now-${panel.interval}`) : 0;
+    const step = Math.max(stepOf(seconds, (PIXELS * panel.gridPos.w) / 12), least);
     const found = [];
     for (const target of panel.targets) {
       if (target.rawSql) {
