@@ -54,7 +54,7 @@ test_unit() {
     run_cargo test --locked --workspace --no-run
     # The tests wait more than they compute: there are two for each processor, and what the next part needs is compiled meanwhile.
     case " ${parts[*]} " in
-    *" e2e "* | *" rounds "*) begin programs "programs" build_programs_beside ;;
+    *" rules "* | *" e2e "* | *" rounds "*) begin programs "programs" build_programs_beside ;;
     esac
     run_cargo test --locked --workspace --no-fail-fast -- --test-threads $((2 * $(nproc)))
 }
@@ -111,6 +111,7 @@ run_deny() {
 test_rules() {
     finish_images
     in_image prometheus sh prometheus/tests/run.sh
+    finish_programs
     render_for_tests
     in_image alertmanager amtool check-config /rendered/{plain,telegram}/rendered/alertmanager/alertmanager.yml
     in_image alertmanager sh alertmanager/tests/run.sh
@@ -118,8 +119,7 @@ test_rules() {
 
 # The configurations as the CLI renders them, with Telegram and without, below $cache/rendered.
 render_for_tests() {
-    local kind folder nexus=$cache/target/debug/nexus
-    run_cargo build --locked --workspace --bins
+    local kind folder nexus=$root/bin/nexus
     rm -rf "$cache/rendered"
     for kind in plain telegram; do
         folder=$cache/rendered/$kind
@@ -154,25 +154,29 @@ finish_images() {
     [ -z "${job_pid[images]:-}" ] || finish images
 }
 
+finish_programs() {
+    if [ -n "${job_pid[programs]:-}" ]; then finish programs; else step "programs" build_programs; fi
+}
+
 # The end-to-end test starts a second stack beside the owner's, from the same images. The exporter's own look at a real
 # kernel, Docker and promtool comes after it, since it breaks containers of the same image.
 test_e2e() {
     e2e_settings NEXUS_E2E=1
-    on_host nexus-e2e stack
-    on_host nexus-e2e telling
+    on_host stack
+    on_host telling
     copy_to_postgres
     # Here as root, who may mount the disk that it cuts the power of.
-    on_host nexus-healer power_cut
+    on_host power_cut
     "${as_docker[@]}" docker tag nexus-test/busybox:1 nexus-test/busybox
     bring_promtool
     settings+=("NEXUS_PROMTOOL=$cache/promtool")
-    on_host nexus-exporter live
+    on_host live
     bring_node_exporter
     settings+=("NEXUS_NODE_EXPORTER=$cache/node_exporter")
-    on_host nexus-exporter side_by_side
+    on_host side_by_side
     # Left out, and said so, where there is no Chromium. It is nothing that has to be installed for.
     settings=(NEXUS_BROWSER=1)
-    as_the_owner nexus-reporter browser
+    as_the_owner browser
 }
 
 # The healer's copier and the history against the Postgres of the stack, with data of its own that are gone afterwards, and
@@ -193,30 +197,30 @@ copy_to_postgres() (
     done
     address=$("${as_docker[@]}" docker port "$container" 5432/tcp | head -n 1)
     settings+=("NEXUS_TEST_DATABASE_URL=postgres://postgres:$password@$address/postgres")
-    on_host nexus-healer postgres
-    on_host nexus-reporter history
-    on_host nexus-reporter capacity
-    on_host nexus-reporter answers
-    on_host nexus-reporter sql
-    on_host nexus-reporter budget
+    on_host postgres
+    on_host history
+    on_host capacity
+    on_host answers
+    on_host sql
+    on_host budget
 )
 
 # All cases of the end-to-end test, again and again on one stack, NEXUS_E2E_ROUNDS times: what fails once in a while shows.
 test_rounds() {
     e2e_settings NEXUS_E2E=1 "NEXUS_E2E_ROUNDS=${NEXUS_E2E_ROUNDS:=10}"
     say "$NEXUS_E2E_ROUNDS rounds (NEXUS_E2E_ROUNDS)"
-    on_host nexus-e2e stack
-    on_host nexus-e2e telling --ignored
+    on_host stack
+    on_host telling --ignored
 }
 
 # The healer killed at random moments, its disk cut off at others, and more runs of the simulation; each says its seed.
 test_faults() {
     settings=("NEXUS_KILLS=${NEXUS_KILLS:=25}" ${NEXUS_KILLS_SEED:+"NEXUS_KILLS_SEED=$NEXUS_KILLS_SEED"})
     say "the healer is killed $NEXUS_KILLS times (NEXUS_KILLS)"
-    on_host nexus-healer running faults::killed_at_random --nocapture
+    on_host running faults::killed_at_random --nocapture
     settings=("NEXUS_POWER_CUTS=${NEXUS_POWER_CUTS:=100}")
     say "its power is cut $NEXUS_POWER_CUTS times (NEXUS_POWER_CUTS)"
-    on_host nexus-healer power_cut
+    on_host power_cut
     NEXUS_SIMULATION_RUNS=${NEXUS_SIMULATION_RUNS:-20000} run_cargo test --locked -p nexus-healer --lib journal::simulation -- --nocapture
 }
 
@@ -224,9 +228,9 @@ test_faults() {
 # something, and one on a disk that is nearly full, which is pruned.
 test_engine() {
     settings=(NEXUS_REAL_ENGINE=1 "NEXUS_E2E_BASE_IMAGE=$base_image" "NEXUS_IMAGE_HAPROXY=$(image_of haproxy)")
-    on_host nexus-healer leak --nocapture
-    on_host nexus-healer dockerd --nocapture
-    on_host nexus-healer prune --nocapture
+    on_host leak --nocapture
+    on_host dockerd --nocapture
+    on_host prune --nocapture
 }
 
 # The exporter's parsers and golden scrapes on a Pi's processor, which qemu plays: slower by far, so with fewer random cases.
@@ -278,7 +282,7 @@ settings=()
 e2e_settings() {
     local name
     finish_images
-    if [ -n "${job_pid[programs]:-}" ]; then finish programs; else step "programs" build_programs; fi
+    finish_programs
     step "image of the programs" prepare_nexus_image
     settings=("$@" "NEXUS_E2E_ROOT=$root" "NEXUS_E2E_BASE_IMAGE=$base_image" "NEXUS_IMAGE_SOURCE=$image_source" "NEXUS_IMAGE_NEXUS=$nexus_image")
     for name in prometheus alertmanager postgres haproxy; do
@@ -286,27 +290,28 @@ e2e_settings() {
     done
 }
 
-# on_host PACKAGE TEST [ARGUMENT...]: built wherever cargo is, run here and as root: on the host are the stack's ports and Docker's
+# on_host TEST [ARGUMENT...]: built wherever cargo is, run here and as root: on the host are the stack's ports and Docker's
 # socket, and the secrets are other users'.
 on_host() {
     local program
-    build_test "$1" "$2"
-    (cd "$root" && "${as_root[@]}" env "${settings[@]}" "$program" "${@:3}")
+    build_test "$1"
+    (cd "$root" && "${as_root[@]}" env "${settings[@]}" "$program" "${@:2}")
 }
 
 # The same for what needs nothing of root's, such as a browser.
 as_the_owner() {
     local program
-    build_test "$1" "$2"
-    (cd "$root" && "${as_owner[@]}" env "${settings[@]}" "$program" "${@:3}")
+    build_test "$1"
+    (cd "$root" && "${as_owner[@]}" env "${settings[@]}" "$program" "${@:2}")
 }
 
-# build_test PACKAGE TEST: says in program where it is.
+# build_test TEST: says in program where it is. Of the whole workspace, as the unit tests are: for one package alone what it uses has
+# fewer features, and would be compiled once more.
 build_test() {
-    local log=$logs/build-of-$2.log
-    run_cargo test --locked -p "$1" --test "$2" --no-run 2>"$log" || {
+    local log=$logs/build-of-$1.log
+    run_cargo test --locked --workspace --test "$1" --no-run 2>"$log" || {
         tail -n 20 "$log" >&2
-        die "the test $2 of $1 does not compile (all of it: $log)"
+        die "the test $1 does not compile (all of it: $log)"
     }
     program=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$log")
 }
