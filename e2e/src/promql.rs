@@ -78,8 +78,8 @@ pub fn metrics(expression: &str) -> BTreeSet<String> {
     found
 }
 
-/// Each selector of an expression: the metric and the labels that it asks for. One without a name has an empty one.
-pub fn selectors(expression: &str) -> Vec<(String, BTreeSet<String>)> {
+/// Each selector of an expression: the metric and what stands in its braces. One without a name has an empty one.
+fn in_braces(expression: &str) -> Vec<(String, Vec<char>)> {
     let chars: Vec<char> = expression.chars().collect();
     let mut found = Vec::new();
     let mut word = String::new();
@@ -89,7 +89,7 @@ pub fn selectors(expression: &str) -> Vec<(String, BTreeSet<String>)> {
             '"' | '\'' | '`' => at = string_end(&chars, at),
             '{' => {
                 let end = closing(&chars, at, '}');
-                found.push((std::mem::take(&mut word), matched_labels(&chars[at + 1..end])));
+                found.push((std::mem::take(&mut word), chars[at + 1..end].to_vec()));
                 at = end;
             }
             c if c.is_ascii_alphanumeric() || c == '_' || c == ':' => word.push(c),
@@ -98,6 +98,11 @@ pub fn selectors(expression: &str) -> Vec<(String, BTreeSet<String>)> {
         at += 1;
     }
     found
+}
+
+/// Each selector of an expression: the metric and the labels that it asks for.
+pub fn selectors(expression: &str) -> Vec<(String, BTreeSet<String>)> {
+    in_braces(expression).into_iter().map(|(metric, inside)| (metric, matched_labels(&inside))).collect()
 }
 
 /// The labels within the braces of a selector.
@@ -122,26 +127,10 @@ fn matched_labels(inside: &[char]) -> BTreeSet<String> {
 /// Each value that a label is compared with, as metric, label and value; the words of `a|b` one by one. Left out are patterns, and what
 /// Grafana fills in.
 pub fn values(expression: &str) -> Vec<(String, String, String)> {
-    let chars: Vec<char> = expression.chars().collect();
-    let mut found = Vec::new();
-    let mut word = String::new();
-    let mut at = 0;
-    while at < chars.len() {
-        match chars[at] {
-            '"' | '\'' | '`' => at = string_end(&chars, at),
-            '{' => {
-                let end = closing(&chars, at, '}');
-                let metric = std::mem::take(&mut word);
-                let compared = compared_labels(&chars[at + 1..end]);
-                found.extend(compared.into_iter().map(|(label, value)| (metric.clone(), label, value)));
-                at = end;
-            }
-            c if c.is_ascii_alphanumeric() || c == '_' || c == ':' => word.push(c),
-            _ => word.clear(),
-        }
-        at += 1;
-    }
-    found
+    let of = |(metric, inside): (String, Vec<char>)| {
+        compared_labels(&inside).into_iter().map(move |(label, value)| (metric.clone(), label, value))
+    };
+    in_braces(expression).into_iter().flat_map(of).collect()
 }
 
 /// Labels and the words that they are compared with, within the braces of a selector.
