@@ -25,10 +25,13 @@ configure() {
     done
     case $1 in
     '') ;;
-    none) change+=(NEXUS_LAN=) ;;
+    none)
+        change+=(NEXUS_LAN=)
+        links_to_lan none
+        ;;
     *)
         change+=("NEXUS_LAN=$1")
-        link_to_lan
+        links_to_lan
         ;;
     esac
     [ "$docker_socket" = /var/run/docker.sock ] || change+=("NEXUS_DOCKER_SOCKET=$docker_socket")
@@ -38,14 +41,24 @@ configure() {
     nexus_as_root config render >"$logs/render.log"
 }
 
-# Adds to `change` where links in messages lead to, now that phones reach the pages there. What the owner has said stays.
-link_to_lan() {
-    local scheme=http web
+# links_to_lan [none]: adds to `change` where links in messages lead to, now that phones reach the pages there; with none takes that
+# away again, since a link that leads nowhere is worse than none. What the owner has said stays.
+links_to_lan() {
+    local scheme=http web name there is
     web=$(setting NEXUS_SECRETS_DIR ./secrets)/reporter/web.yml
     ! (cd "$root" && "${as_root[@]}" grep -qs '^tls_server_config:' "$web") || scheme=https
-    [ -n "$(setting NEXUS_PAGE_URL)" ] || change+=("NEXUS_PAGE_URL=$scheme://$(reachable 0.0.0.0):$(setting NEXUS_REPORTER_PORT 10192)")
-    [ "$image_source" != registry ] || [ -n "$(setting NEXUS_BASE_URL)" ] ||
-        change+=("NEXUS_BASE_URL=http://$(reachable 0.0.0.0):$(setting NEXUS_GRAFANA_PORT 3000)")
+    for name in PAGE BASE; do
+        case $name in
+        PAGE) there=$scheme://$(reachable 0.0.0.0):$(setting NEXUS_REPORTER_PORT 10192) ;;
+        BASE) there=http://$(reachable 0.0.0.0):$(setting NEXUS_GRAFANA_PORT 3000) ;;
+        esac
+        is=$(setting "NEXUS_${name}_URL")
+        if [ "${1:-}" = none ]; then
+            [ "$is" != "$there" ] || change+=("NEXUS_${name}_URL=")
+        elif [ -z "$is" ] && { [ "$name" = PAGE ] || [ "$image_source" = registry ]; }; then
+            change+=("NEXUS_${name}_URL=$there")
+        fi
+    done
 }
 
 # The healer knows its own policy best. A new one would not start with a wrong one, so the one that runs is left as it is.
