@@ -11,7 +11,7 @@ configure() {
     local name profiles=grafana change
     "${as_root[@]}" test -S "$docker_socket" ||
         die "there is no socket of Docker at $docker_socket: put NEXUS_DOCKER_SOCKET in $root/.env right" 2
-    [ "$image_source" = registry ] || profiles=
+    with_grafana || profiles=
     change=(
         "NEXUS_IMAGE_SOURCE=$image_source"
         "COMPOSE_PROFILES=$profiles"
@@ -55,7 +55,7 @@ links_to_lan() {
         is=$(setting "NEXUS_${name}_URL")
         if [ "${1:-}" = none ]; then
             [ "$is" != "$there" ] || change+=("NEXUS_${name}_URL=")
-        elif [ -z "$is" ] && { [ "$name" = PAGE ] || [ "$image_source" = registry ]; }; then
+        elif [ -z "$is" ] && { [ "$name" = PAGE ] || with_grafana; }; then
             change+=("NEXUS_${name}_URL=$there")
         fi
     done
@@ -119,7 +119,12 @@ start_stack() {
 
 start_containers() {
     local lasting=(docker-proxy exporter healer reporter prometheus alertmanager postgres)
-    [ "$image_source" = debian ] || lasting+=(grafana)
+    if with_grafana; then
+        lasting+=(grafana)
+    else
+        # Compose leaves alone what a profile no longer asks for.
+        compose --profile grafana rm --stop --force grafana || return 1
+    fi
     # Named in the second, since compose takes a one-shot that has ended for a failure to wait for.
     if ! compose up -d --remove-orphans || ! compose up -d --no-recreate --wait --wait-timeout 180 "${lasting[@]}"; then
         why_not_healthy
@@ -185,17 +190,22 @@ say_what_is_there() {
     address=$(setting NEXUS_BIND 127.0.0.1)
     say ""
     say "Nexus is running, and an alert has made its way from Alertmanager to the healer."
-    if [ "$image_source" = registry ]; then
+    if with_grafana; then
         say "  Grafana       http://$(reachable "$(setting NEXUS_LAN "$address")"):$(setting NEXUS_GRAFANA_PORT 3000)  (user admin, password in $(setting NEXUS_SECRETS_DIR ./secrets)/grafana/admin_password, readable by root)"
+    elif [ "$image_source" = registry ]; then
+        say "  Grafana       left out: NEXUS_GRAFANA=off in .env"
     else
         say "  Grafana       left out: no container registry answers, and Debian has no package of it"
     fi
     say "  Page          http://$(reachable "$(setting NEXUS_LAN "$address")"):$(setting NEXUS_REPORTER_PORT 10192)  (user nexus, password in $(setting NEXUS_SECRETS_DIR ./secrets)/cli/page_password)"
     say "  Prometheus    http://$(reachable "$address"):$(setting NEXUS_PROMETHEUS_PORT 9090)"
     say "  Alertmanager  http://$(reachable "$address"):$(setting NEXUS_ALERTMANAGER_PORT 9093)"
-    [ -z "$(setting NEXUS_LAN)" ] ||
-        say "  the network   reaches the page and Grafana, in plain text unless there is a certificate (secrets/reporter/web.yml says how); --no-lan ends it"
-    [ -z "$(setting NEXUS_PAGE_URL)" ] || say "  messages      link to $(setting NEXUS_PAGE_URL) (NEXUS_PAGE_URL)"
+    if [ -n "$(setting NEXUS_LAN)" ]; then
+        local reached="the page"
+        ! with_grafana || reached="the page and Grafana"
+        say "  the network   reaches $reached, in plain text unless there is a certificate (secrets/reporter/web.yml says how); --no-lan ends it"
+    fi
+    say_where_links_lead
     say "  passwords     one file for each reader in $(setting NEXUS_SECRETS_DIR ./secrets); settings in .env"
     if [ -z "$(setting NEXUS_TELEGRAM_CHAT_ID)" ] || ! "${as_root[@]}" test -s "$(telegram_token_file)"; then
         say "  Telegram      off: ./nexus telegram setup switches it on"
@@ -208,6 +218,19 @@ say_what_is_there() {
 
 telegram_token_file() {
     (cd "$root" && realpath -m "$(setting NEXUS_SECRETS_DIR ./secrets)/telegram_bot_token")
+}
+
+# A router gives out another address some day, and a link on a phone to the old one just hangs. The owner may mean one that this machine
+# does not have, such as a router's own, so it is said and not changed.
+say_where_links_lead() {
+    local to address
+    to=$(setting NEXUS_PAGE_URL)
+    [ -n "$to" ] || return 0
+    say "  messages      link to $to (NEXUS_PAGE_URL)"
+    address=$(sed -nE 's#^https?://([0-9]+(\.[0-9]+){3})([:/].*)?$#\1#p' <<<"$to")
+    if [ -n "$address" ] && [ "$address" != 127.0.0.1 ] && [[ " $(hostname -I) " != *" $address "* ]]; then
+        say "                which is no address of this machine: empty NEXUS_PAGE_URL in .env, and ./nexus up --lan fills in the one it has now"
+    fi
 }
 
 # Where a port published on the address is reached: from other machines if it is published for them. By the address that this one
