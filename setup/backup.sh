@@ -184,6 +184,7 @@ restore() {
     stack=$(setting NEXUS_STACK nexus)
     [[ $stack =~ ^[a-z0-9][a-z0-9_-]*$ ]] || die "the settings in $file have a stack with a name that can't be" 2
     prepare_machine
+    find_socket
     look_for_stack
     if [ -n "$containers$volumes" ]; then
         [ -n "$replace" ] ||
@@ -211,6 +212,13 @@ restore() {
     say ""
     say "Brought back from $(manifest_value made), as $(manifest_value host): the incidents ($(ask_database 'SELECT count(*) FROM incidents')) with their history, switches, pauses,"
     say "settings, secrets, policy.${aside:+ The settings and secrets that were here are in $aside.}"
+}
+
+# Where Docker's socket was on another machine says nothing of this one.
+find_socket() {
+    "${as_root[@]}" test ! -S "$docker_socket" || return 0
+    docker_socket=/var/run/docker.sock
+    sed -i -E '/^[[:space:]]*(export[[:space:]]+)?NEXUS_DOCKER_SOCKET[[:space:]]*=/d' "$staging/env"
 }
 
 # open_backup FILE: unpacks it to $staging when it is whole and is what it says. Anybody may have written it: nothing in it is
