@@ -248,7 +248,8 @@ fn a_stack_that_is_here_is_replaced_only_when_asked_and_never_anothers() {
         checkout.docker(&format!(
             "#!/bin/sh\necho \"$*\" >>\"$(dirname \"$0\")/calls\"\ncase \" $* \" in\n{docker}\nesac\n"
         ));
-        let stubs = ". setup/backup.sh; prepare_machine() { docker_socket=/; }; prepare_programs() { echo builds; exit 0; }";
+        let stubs =
+            ". setup/backup.sh; prepare_machine() { docker_socket=/; }; prepare_programs() { echo builds; exit 0; }";
         let said = checkout.function(&format!("{stubs}; (restore {}) 2>&1 || true", file.display()));
         assert!(said.contains(says), "{said:?} lacks {says:?}");
         assert_eq!(checkout.changes(), [""; 0]);
