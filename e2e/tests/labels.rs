@@ -22,7 +22,7 @@ const OF_OTHERS: &[(&str, &str, &str)] = &[
     ("nexus_healer_alerts", "severity", "critical warning info"),
     ("nexus_reporter_history_through_timestamp_seconds", "task", "collect"),
     // No fixture is made of these.
-    ("*", "fstype", "9p btrfs ceph cifs devtmpfs f2fs iso9660 nfs nfs4 overlay ramfs smb3 squashfs tmpfs xfs"),
+    ("*", "fstype", "9p btrfs ceph cifs devtmpfs f2fs iso9660 overlay ramfs smb3 squashfs tmpfs xfs"),
 ];
 
 fn root() -> PathBuf {
