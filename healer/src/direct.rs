@@ -104,7 +104,8 @@ impl Memory {
             |alert: &Alert| self.told.iter().any(|told| told.labels == owned(alert) && is_fresh(told, moment.now));
         let begun = if is_away {
             let is_known = |alert: &Alert| is_told(alert) || moment.taken.contains(&alert.labels);
-            let new = all.iter().filter(|alert| !is_known(alert) && !is_covered(alert, &all) && !silenced(alert));
+            let is_muted = |alert: &Alert| is_covered(alert, &all) || tell::is_known(alert, moment.alerts);
+            let new = all.iter().filter(|alert| !is_known(alert) && !is_muted(alert) && !silenced(alert));
             new.cloned().collect()
         } else {
             Vec::new()

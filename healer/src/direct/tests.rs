@@ -73,6 +73,19 @@ fn each_is_told_once_and_so_is_its_end() {
 }
 
 #[test]
+fn what_is_acknowledged_is_neither_told_nor_called_ended() {
+    let mut acknowledged = alert("ServiceAcknowledged", "web");
+    acknowledged.labels.insert("severity", "none".into());
+    let alerts = [alert("HealerGaveUp", "web"), acknowledged];
+    let mut memory = Memory::default();
+    assert_eq!(tell(&mut memory, &moment(60, &alerts)), (vec![], 0));
+    assert_eq!(tell(&mut memory, &moment(70, &alerts[..1])), (vec!["HealerGaveUp".to_owned()], 0));
+    assert_eq!(tell(&mut memory, &moment(80, &alerts)), (vec![], 0), "it is as ill as before");
+    assert_eq!(tell(&mut memory, &moment(70 + 25 * 3600, &alerts)).0, ["AlertmanagerDown"], "nor is it repeated");
+    assert_eq!(tell(&mut memory, &moment(80 + 25 * 3600, &[])), (vec![], 1), "and its end is its end");
+}
+
+#[test]
 fn while_it_lasts_it_is_repeated_as_alertmanager_would() {
     let mut memory = Memory::default();
     let alerts = [alert("HealerGaveUp", "web")];

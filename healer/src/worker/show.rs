@@ -32,9 +32,13 @@ impl Worker {
             .as_ref()
             .and_then(|hold| hold::alert(hold, hold::common_cause(hold, &self.cases), &self.parts.host, &zone));
         let of_the_machine = self.parts.relief.borrow().alerts.clone();
+        let now = self.clock.now();
+        let after_hold = self.host_hold.iter().flat_map(|hold| hold::after(hold, &self.cases, &self.parts.host, &now));
         let told: Vec<tell::Alert> = for_people
+            .chain(self.cases.values().filter_map(tell::acknowledged))
             .chain(self.cases.values().filter_map(|case| tell::waits(case, &zone)))
             .chain(on_hold)
+            .chain(after_hold)
             .chain(prompts)
             .chain(of_the_machine)
             .collect();
