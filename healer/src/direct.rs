@@ -186,7 +186,7 @@ fn alerts(moment: &Moment<'_>, since: Since) -> Vec<Alert> {
     });
     let docker = lasting(moment.docker_since, DOCKER_TOLD).map(|since| {
         let description = "Neither the state of containers is known nor can anything be restarted.";
-        let action = "systemctl status docker, then systemctl restart docker";
+        let action = "sudo docker ps: does it answer? Then ./nexus up, else sudo systemctl restart docker";
         of_host("DockerDown", since, "Docker does not answer".to_owned(), description, action)
     });
     journal.into_iter().chain(docker).chain(own).chain(away).collect()
