@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn giving_up_has_the_labels_of_the_rule_behind_it() {
+    fn giving_up_has_the_labels_by_which_it_mutes_the_rule_behind_it() {
         let mut case = case();
         case.incident.state = IncidentState::GaveUp;
         case.incident.attempts = 6;
