@@ -17,3 +17,4 @@ mod probes;
 mod relief;
 mod shadow;
 mod support;
+mod unscraped;

@@ -56,6 +56,7 @@ runbooks! {
     "NotifyFailing",
     "PostgresDown",
     "PostgresRefusesRows",
+    "PrometheusDown",
     "PrometheusStorageDamaged",
     "README",
     "RuleFailing",
