@@ -12,6 +12,7 @@ mod restart;
 mod see;
 mod show;
 mod trouble;
+mod unscraped;
 mod unseen;
 
 use std::{
@@ -28,6 +29,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use self::{
     probes::Asking,
     restart::{Busy, finished},
+    unscraped::Unscraped,
 };
 use crate::{
     alertmanager::Alertmanager,
@@ -103,6 +105,9 @@ pub struct Parts {
     pub host_prompts: mpsc::Sender<Waiting>,
     /// What the machine is short of, and whose memory runs out.
     pub relief: watch::Receiver<Arc<Shown>>,
+    /// The last scrape of Prometheus, and whether the healer before this one has noted that it had lost it.
+    pub scraped: watch::Receiver<Now>,
+    pub was_unscraped: bool,
     /// Whether rows are copied to Postgres; only then is forgetting them made to wait for it.
     pub copies_wanted: bool,
     /// Where ports that the host publishes are asked.
@@ -144,6 +149,7 @@ pub struct Worker {
     probes: Asking,
     /// That note is in the journal.
     docker_was_lost: bool,
+    unscraped: Unscraped,
     /// Those that stopped while nobody watched have been named.
     has_named_unknown: bool,
 }
@@ -195,6 +201,7 @@ impl Worker {
             wrong_labels: labels::WrongLabels::new(),
             probes: Asking::resume(reached.unwrap_or_default()),
             docker_was_lost: parts.docker_was_lost,
+            unscraped: Unscraped { is_lost: false, is_noted: parts.was_unscraped },
             has_named_unknown: false,
             parts,
         };
@@ -245,6 +252,7 @@ impl Worker {
         self.parts.metrics.docker_up.set(snapshot.up.into());
         self.images.note(&snapshot);
         self.ooms.note(&snapshot, &now);
+        self.look_for_scrapes().await;
         self.look_at_labels(&snapshot);
         // First, so that Alertmanager is under way while the rest is done.
         self.see(&snapshot);

@@ -59,6 +59,7 @@ runbooks! {
     "NotifyFailing",
     "PostgresDown",
     "PostgresRefusesRows",
+    "PrometheusDown",
     "PrometheusStorageDamaged",
     "README",
     "RuleFailing",
