@@ -221,7 +221,12 @@ pub fn decide(case: &Case, facts: &Facts, now: &Now) -> Decision {
         Refusal::StoppedByHuman => stopped_by_human(facts, now),
         Refusal::Paused => close(Outcome::StoppedByHuman, "somebody paused it"),
         Refusal::NotExpectedToRun => {
-            close(Outcome::RecoveredByItself, "it has ended and is not expected to run any more")
+            let runs = facts.containers.iter().any(|seen| seen.container.status == Status::Running);
+            let detail = match runs {
+                true => "it has a work to do that others wait for: no restart comes in between",
+                false => "it has ended and is not expected to run any more",
+            };
+            close(Outcome::RecoveredByItself, detail)
         }
         _ if case.memory.well_since.is_some() => Decision::Relapse,
         why => Decision::Wait { why, until: None },

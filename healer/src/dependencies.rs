@@ -102,6 +102,12 @@ pub fn needed_once(container: &Container) -> BTreeSet<ServiceKey> {
     once.map(|need| need.key).collect()
 }
 
+/// Whether others wait for a service to have done its work, as Compose knows it.
+pub fn is_needed_once(key: &ServiceKey, snapshot: &Snapshot) -> bool {
+    let all = snapshot.containers.values().map(|watched| &*watched.container);
+    all.filter(|other| other.project() == key.project).any(|other| needed_once(other).contains(key))
+}
+
 /// The id of the container in whose network this one lives.
 pub fn network_parent(container: &Container) -> Option<&str> {
     container.network_mode.strip_prefix("container:")

@@ -62,11 +62,30 @@ pub struct ContainerFacts {
     pub probe: Option<Probe>,
     /// It was created long ago and never started, and may be: see [`is_left_unstarted`].
     pub left_unstarted: bool,
+    /// Others wait for it to have done its work, of which no health check tells anything. Looked for only where that calls it unhealthy.
+    pub is_a_job: bool,
     /// This run of it was ended by us, since disk or memory of the machine was short: it is started again when there is room.
     pub stopped_for_room: bool,
 }
 
 impl ContainerFacts {
+    /// What the watcher knows of a container, with what the journal remembers filled in where the watcher has a gap. Whatever else is
+    /// to be known of it is for others to fill in.
+    pub fn of(watched: &Watched, snapshot: &Snapshot, stops: &Stops) -> Self {
+        let container = &watched.container;
+        let is_needed_once = || container.key().is_some_and(|key| dependencies::is_needed_once(&key, snapshot));
+        Self {
+            container: Arc::clone(container),
+            stop: stop_of(watched, stops),
+            has_been_healthy: watched.has_been_healthy,
+            dead_network: None,
+            probe: None,
+            left_unstarted: false,
+            is_a_job: container.health == Health::Unhealthy && is_needed_once(),
+            stopped_for_room: false,
+        }
+    }
+
     /// It ran on while Docker was down, and Docker ended it on its return.
     pub fn was_ended_by_docker(&self) -> bool {
         self.stop == StopCause::Engine && matches!(self.container.status, Status::Exited | Status::Dead)
@@ -126,20 +145,15 @@ impl Facts {
     }
 }
 
-/// The containers of a service in a snapshot, with what the journal remembers filled in where the watcher has a gap.
+/// The containers of a service in a snapshot.
 pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops) -> Vec<ContainerFacts> {
     let mut found: Vec<ContainerFacts> = snapshot
         .containers
         .values()
         .filter(|watched| watched.container.project() == key.project && watched.container.service() == key.service)
         .map(|watched| ContainerFacts {
-            container: Arc::clone(&watched.container),
-            stop: stop_of(watched, stops),
-            has_been_healthy: watched.has_been_healthy,
             dead_network: dependencies::left_in_dead_network(&watched.container, snapshot),
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
+            ..ContainerFacts::of(watched, snapshot, stops)
         })
         .collect();
     found.sort_by(|a, b| a.container.name.cmp(&b.container.name));
@@ -211,6 +225,7 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
                 },
             },
             Health::Starting => Condition::Settling,
+            Health::Unhealthy if seen.is_a_job => Condition::Aside(Refusal::NotExpectedToRun),
             Health::Unhealthy => Condition::Ill(problem(container)),
         },
         Status::Created if seen.left_unstarted => Condition::Ill(problem(container)),
@@ -343,15 +358,7 @@ mod tests {
     #[test]
     fn each_state_has_its_condition() {
         let check = |container: Container, stop: StopCause, expected: Condition| {
-            let seen = ContainerFacts {
-                container: container.into(),
-                stop,
-                has_been_healthy: true,
-                dead_network: None,
-                probe: None,
-                left_unstarted: false,
-                stopped_for_room: false,
-            };
+            let seen = ContainerFacts { stop, ..seen(container) };
             assert_eq!(condition(&seen, None), expected, "{seen:?}");
         };
         let itself = StopCause::Itself;
@@ -398,6 +405,36 @@ mod tests {
             itself,
             Condition::Aside(Refusal::OneOff),
         );
+    }
+
+    #[test]
+    fn what_has_a_work_to_do_that_others_wait_for_is_not_ill_before_it_has_ended() {
+        let check = |job: Container, depends_on: &str, expected: Condition| {
+            let mut app = Container { id: "app".into(), health: Health::Healthy, ..container() };
+            app.labels.insert(labels::COMPOSE_SERVICE.into(), "app".into());
+            app.labels.insert(labels::COMPOSE_DEPENDS_ON.into(), depends_on.into());
+            let watched = |container: Container| Watched {
+                container: container.into(),
+                stop: StopCause::Itself,
+                has_been_healthy: false,
+                oom_events: 0,
+            };
+            let containers = [job, app].map(|container| (container.id.clone(), watched(container))).into();
+            let snapshot = Snapshot { containers, ..Snapshot::default() };
+            let seen = containers_of(&snapshot, &crate::testing::key(), &Stops::new()).remove(0);
+            assert_eq!(condition(&seen, None), expected, "{depends_on} {seen:?}");
+        };
+        let once = "web:service_completed_successfully:false";
+        let job = || with(container(), |it| it.restart_policy = RestartPolicy::No);
+        let ill = |text: &str| Condition::Ill(text.to_owned());
+        check(job(), once, Condition::Aside(Refusal::NotExpectedToRun));
+        check(container(), once, Condition::Aside(Refusal::NotExpectedToRun));
+        check(job(), "web:service_healthy:false", ill("unhealthy: 3 failed probes in a row"));
+        check(job(), "", ill("unhealthy: 3 failed probes in a row"));
+        check(with(job(), |it| it.health = Health::Healthy), once, Condition::Well);
+        // Its end is judged as any other.
+        let fails = RestartPolicy::OnFailure { maximum_retries: 3 };
+        check(with(exited(1), |it| it.restart_policy = fails), once, ill("exited with code 1"));
     }
 
     #[test]
@@ -496,15 +533,7 @@ mod tests {
     fn a_recorded_intent_wins_over_the_guess_that_a_human_stopped_it() {
         let mut case = case();
         let requested = StopCause::Requested { at: at(1).wall };
-        let stopped = ContainerFacts {
-            container: exited(0).into(),
-            stop: requested,
-            has_been_healthy: true,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        };
+        let stopped = ContainerFacts { stop: requested, ..seen(exited(0)) };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts.push(crate::testing::attempt(1, "c1", at(0)));
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
@@ -547,15 +576,7 @@ mod tests {
         assert_eq!(condition(&by_human, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         // Once it has started anew, a later stop is somebody else's again.
         let later = with(exited(0), |it| it.started_at = wall(5));
-        let stopped = ContainerFacts {
-            container: later.into(),
-            stop: requested,
-            has_been_healthy: true,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        };
+        let stopped = ContainerFacts { stop: requested, ..seen(later) };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
     }
 

@@ -92,15 +92,7 @@ pub fn look(snapshot: &Snapshot, stops: &Stops, switches: &Switches, policy: &Po
             continue;
         }
         // Only what the rules see as well: a dead network is the worker's to find.
-        let seen = ContainerFacts {
-            container: container.clone(),
-            stop: facts::stop_of(watched, stops),
-            has_been_healthy: watched.has_been_healthy,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        };
+        let seen = ContainerFacts::of(watched, snapshot, stops);
         if !matches!(facts::condition(&seen, None), Condition::Ill(_)) {
             continue;
         }

@@ -396,6 +396,21 @@ async fn each_ill_replica_is_restarted_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_job_that_others_wait_for_is_not_restarted_in_its_work() {
+    let engine = Engine::start();
+    // It has the image of the app, with a health check that asks a port on which it never listens.
+    engine.set("migrate", Fake { restart_policy: "no", ..Fake::service("shop", "migrate").ill() });
+    let depends_on = "migrate:service_completed_successfully:false";
+    let waits = Fake { status: "created", health: None, ..Fake::service("shop", "app") };
+    engine.set("app", waits.label("com.docker.compose.depends_on", depends_on));
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "migrate").await;
+    healer.refused("not_expected_to_run").await;
+    assert_eq!(healer.incidents().await.incidents, []);
+    assert_eq!(engine.all_restarts(), []);
+}
+
+#[tokio::test]
 async fn a_storm_is_met_one_restart_at_a_time_and_stops_at_the_brake() {
     let engine = Engine::start();
     let services: Vec<String> = (0..8).map(|number| format!("s{number}")).collect();

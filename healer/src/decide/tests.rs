@@ -37,18 +37,7 @@ fn well() -> Facts {
 }
 
 fn stopped(code: i64, stop: StopCause) -> Facts {
-    Facts {
-        containers: vec![ContainerFacts {
-            container: exited(code).into(),
-            stop,
-            has_been_healthy: true,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        }],
-        ..permitted()
-    }
+    Facts { containers: vec![ContainerFacts { stop, ..seen(exited(code)) }], ..permitted() }
 }
 
 fn moded(mode: Mode) -> Facts {
@@ -129,15 +118,7 @@ mod admission {
             (container.id, container.name, container.health) = (id.into(), format!("shop-web-{id}"), health);
             seen(container)
         };
-        let stopped = ContainerFacts {
-            container: exited(0).into(),
-            stop: StopCause::Requested { at: at(0).wall },
-            has_been_healthy: true,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        };
+        let stopped = ContainerFacts { stop: StopCause::Requested { at: at(0).wall }, ..seen(exited(0)) };
         let mixed = vec![replica("1", Health::Healthy), replica("2", Health::Unhealthy), stopped.clone()];
         assert_eq!(admit(&Facts { containers: mixed, ..permitted() }, None).unwrap().ill, ["2"]);
         let well = vec![replica("1", Health::Healthy), stopped];

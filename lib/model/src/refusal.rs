@@ -29,7 +29,7 @@ pub enum Refusal {
     OwnStack,
     /// Not created by Docker Compose.
     NotCompose,
-    /// Its restart policy does not expect it to run.
+    /// Its restart policy does not expect it to run, or it is a job that others wait for the end of.
     NotExpectedToRun,
     /// No such container any more.
     Gone,
