@@ -193,9 +193,12 @@ say_what_is_there() {
     say "  Page          http://$(reachable "$(setting NEXUS_LAN "$address")"):$(setting NEXUS_REPORTER_PORT 10192)  (user nexus, password in $(setting NEXUS_SECRETS_DIR ./secrets)/cli/page_password)"
     say "  Prometheus    http://$(reachable "$address"):$(setting NEXUS_PROMETHEUS_PORT 9090)"
     say "  Alertmanager  http://$(reachable "$address"):$(setting NEXUS_ALERTMANAGER_PORT 9093)"
-    [ -z "$(setting NEXUS_LAN)" ] ||
-        say "  the network   reaches the page and Grafana, in plain text unless there is a certificate (secrets/reporter/web.yml says how); --no-lan ends it"
-    [ -z "$(setting NEXUS_PAGE_URL)" ] || say "  messages      link to $(setting NEXUS_PAGE_URL) (NEXUS_PAGE_URL)"
+    if [ -n "$(setting NEXUS_LAN)" ]; then
+        local reached="the page"
+        [ "$image_source" != registry ] || reached="the page and Grafana"
+        say "  the network   reaches $reached, in plain text unless there is a certificate (secrets/reporter/web.yml says how); --no-lan ends it"
+    fi
+    say_where_links_lead
     say "  passwords     one file for each reader in $(setting NEXUS_SECRETS_DIR ./secrets); settings in .env"
     if [ -z "$(setting NEXUS_TELEGRAM_CHAT_ID)" ] || ! "${as_root[@]}" test -s "$(telegram_token_file)"; then
         say "  Telegram      off: ./nexus telegram setup switches it on"
@@ -208,6 +211,19 @@ say_what_is_there() {
 
 telegram_token_file() {
     (cd "$root" && realpath -m "$(setting NEXUS_SECRETS_DIR ./secrets)/telegram_bot_token")
+}
+
+# A router gives out another address some day, and a link on a phone to the old one just hangs. The owner may mean one that this machine
+# does not have, such as a router's own, so it is said and not changed.
+say_where_links_lead() {
+    local to address
+    to=$(setting NEXUS_PAGE_URL)
+    [ -n "$to" ] || return 0
+    say "  messages      link to $to (NEXUS_PAGE_URL)"
+    address=$(sed -nE 's#^https?://([0-9]+(\.[0-9]+){3})([:/].*)?$#\1#p' <<<"$to")
+    if [ -n "$address" ] && [ "$address" != 127.0.0.1 ] && [[ " $(hostname -I) " != *" $address "* ]]; then
+        say "                which is no address of this machine: empty NEXUS_PAGE_URL in .env, and ./nexus up --lan fills in the one it has now"
+    fi
 }
 
 # Where a port published on the address is reached: from other machines if it is published for them. By the address that this one

@@ -197,7 +197,10 @@ if ! answers; then
     not_ok "alertmanager goes on answering" "$tmp/server"
 else
     add alertname=ContainerDown severity=critical host=group project=shop service=api name=shop-api-1
-    add alertname=ContainerOomKilled severity=warning host=group project=shop service=api name=shop-api-1
+    add alertname=ContainerOomKilled severity=warning host=group project=shop service=web name=shop-web-1
+    add alertname=ContainerDown severity=critical host=group project=blog service=api name=blog-api-1
+    add alertname=ContainerMemoryRunsOut severity=critical host=group project=shop service=api name=shop-api-1
+    add alertname=ContainerMemoryRunsOut severity=critical host=group project=shop service=web name=shop-web-1
     add alertname=DiskCritical severity=critical host=group mountpoint=/
     add alertname=DiskCritical severity=critical host=group mountpoint=/data
     add alertname=ContainerDown severity=critical host=group name=adguard
@@ -208,7 +211,10 @@ else
     for group in \
         '"labels":{"alertname":"NexusMessage","host":"group","level":"info","message":"1","severity":"none"},"receiver":{"name":"messages"}' \
         '"labels":{"alertname":"NexusMessage","host":"group","level":"info","message":"2","severity":"none"},"receiver":{"name":"messages"}' \
-        '"labels":{"host":"group","project":"shop","service":"api"},"receiver":{"name":"people"}' \
+        '"labels":{"host":"group","project":"shop"},"receiver":{"name":"people"}' \
+        '"labels":{"host":"group","project":"blog"},"receiver":{"name":"people"}' \
+        '"labels":{"alertname":"ContainerMemoryRunsOut","host":"group","project":"shop","service":"api"},"receiver":{"name":"people"}' \
+        '"labels":{"alertname":"ContainerMemoryRunsOut","host":"group","project":"shop","service":"web"},"receiver":{"name":"people"}' \
         '"labels":{"host":"group","mountpoint":"/"},"receiver":{"name":"people"}' \
         '"labels":{"host":"group","mountpoint":"/data"},"receiver":{"name":"people"}' \
         '"labels":{"alertname":"ContainerDown","host":"group"},"receiver":{"name":"people"}' \
@@ -285,8 +291,8 @@ for file in "$here"/messages/*.json; do
     name=${file##*/}
     name=${name%.json}
     want=$here/messages/$name.html
-    # Two of them show the link; some are what somebody sends.
-    case $name in gave-up | disk) text=$linked ;; sent*) text=$sent ;; *) text=$plain ;; esac
+    # Some of them show the links; some are what somebody sends.
+    case $name in gave-up | disk | several*) text=$linked ;; sent*) text=$sent ;; *) text=$plain ;; esac
     if ! write_message "$text" "$file" >"$tmp/got" 2>"$tmp/out"; then
         not_ok "message $name" "$tmp/out"
     elif refused "$tmp/got" >"$tmp/out"; then
@@ -302,12 +308,13 @@ for file in "$here"/messages/*.json; do
     fi
 done
 
-# data SEED PIECE...: 120 alerts, two thirds firing, whose every label and annotation is made of PIECEs, 30 to 2000 of them.
-# SEED 0 takes the first PIECE only and always 2000 of them.
+# data SERVICES SEED PIECE...: 120 alerts of one or of several SERVICES, two thirds firing, whose every label and annotation is made
+# of PIECEs, 30 to 2000 of them. SEED 0 takes the first PIECE only and always 2000 of them.
 data() {
-    seed_of_data=$1
-    shift
-    awk -v seed="$seed_of_data" '
+    services_of_data=$1
+    seed_of_data=$2
+    shift 2
+    awk -v services="$services_of_data" -v seed="$seed_of_data" '
         function text(   n, out) {
             n = seed ? 30 + int(1970 * rand() * rand() * rand() * rand()) : 2000
             for (out = ""; n > 0; n--) out = out piece[seed ? int(rand() * pieces) + 1 : 1]
@@ -316,7 +323,7 @@ data() {
         function alert(number) {
             printf "%s{\"status\":\"%s\",\"startsAt\":\"2026-03-02T14:03:11Z\",\"endsAt\":\"2026-03-12T16:03:11Z\",\"fingerprint\":\"%d\",", \
                 number == 1 ? "" : ",", number % 3 ? "firing" : "resolved", number
-            printf "\"labels\":{\"alertname\":%s,\"severity\":\"critical\",\"host\":%s,\"project\":%s,\"service\":%s},", text(), host, project, service
+            printf "\"labels\":{\"alertname\":%s,\"severity\":\"critical\",\"host\":%s,\"project\":%s,\"service\":%s},", text(), host, project, services == "one" ? service : text()
             printf "\"annotations\":{\"summary\":%s,\"description\":%s,\"cause\":%s,\"tried\":%s,\"evidence\":%s,\"action\":%s,\"runbook_url\":%s,\"dashboard_url\":%s,\"incident\":%s}}", \
                 text(), text(), text(), text(), text(), text(), text(), text(), text()
         }
@@ -326,8 +333,8 @@ data() {
             host = text(); project = text(); service = text()
             printf "{\"receiver\":\"people\",\"status\":\"firing\",\"alerts\":["
             for (number = 1; number <= 120; number++) alert(number)
-            printf "],\"groupLabels\":{},\"commonAnnotations\":{},\"commonLabels\":{\"host\":%s,\"project\":%s,\"service\":%s},\"externalURL\":\"http://a\"}\n", \
-                host, project, service
+            printf "],\"groupLabels\":{},\"commonAnnotations\":{},\"commonLabels\":{\"host\":%s,\"project\":%s%s},\"externalURL\":\"http://a\"}\n", \
+                host, project, services == "one" ? ",\"service\":" service : ""
         }
     ' "$@"
 }
@@ -350,19 +357,24 @@ takes() {
 # shellcheck disable=SC1003
 set -- x "'" '\"' '<' '>' '&' '+' '<b>' '</pre>' '&lt;' '&#0;' '{{ . }}' '\n' '\u0000' '\\' ' ' '%s' 'http://e.x/?a=b&c=d ' '\ud83d\udd25' '\u0301' '\u202e'
 for piece in "$@"; do
-    data 0 "$piece" "$piece" >"$tmp/data.json"
-    takes "120 alerts full of $(printf '%s' "$piece")" "$tmp/data.json"
+    for services in one several; do
+        data $services 0 "$piece" "$piece" >"$tmp/data.json"
+        takes "120 alerts ($services) full of $(printf '%s' "$piece")" "$tmp/data.json"
+    done
 done
 # One special character less than the number at which they are replaced, then twice as many, and all the rest two units wide
 # in UTF-16.
 for specials in 17 35 399 400 1700; do
-    data 0 Q | sed -e "s/\"Q\{$specials\}/\"$(printf "%${specials}s" | tr ' ' "'")/g" -e 's/Q/\\ud83d\\udd25/g' >"$tmp/data.json"
-    takes "120 alerts with $specials special characters and as long as they can be" "$tmp/data.json"
+    for services in one several; do
+        data $services 0 Q | sed -e "s/\"Q\{$specials\}/\"$(printf "%${specials}s" | tr ' ' "'")/g" -e 's/Q/\\ud83d\\udd25/g' >"$tmp/data.json"
+        takes "120 alerts ($services) with $specials special characters and as long as they can be" "$tmp/data.json"
+    done
 done
 seed=0
 while [ "$seed" -lt "${RANDOM_MESSAGES:-60}" ]; do
     seed=$((seed + 1))
-    data "$seed" "$@" >"$tmp/data.json"
+    if [ $((seed % 2)) -eq 0 ]; then services=one; else services=several; fi
+    data $services "$seed" "$@" >"$tmp/data.json"
     takes "random messages, seed $seed" "$tmp/data.json"
 done
 echo "longest message: $longest characters as written, $longest_parsed after parsing"

@@ -7,6 +7,7 @@ use nexus_model::{
     AttemptOutcome, Incident, IncidentState, Mode, Outcome, Refusal,
     api::{ApiError, HealerStatus, IncidentDetail},
     control::{HealNowAccepted, PauseList, Plan, PlanList, ServiceDetail, ServiceLogs, Step},
+    shadow::ShadowReport,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -485,6 +486,20 @@ async fn a_restart_that_runs_is_judged_though_healing_is_paused_meanwhile() {
     let detail = healer.incident("web", "the pause after the verdict", waits).await;
     assert_eq!(detail.attempts[0].outcome, Some(AttemptOutcome::DidNotHelp));
     assert_eq!(engine.restarts("c1"), 1);
+}
+
+#[tokio::test]
+async fn the_shadow_record_of_a_name_that_is_unknown_is_an_error_and_of_a_well_service_empty() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web"));
+    let healer = Healer::started(&engine).await;
+    healer.sees("web", "running", "healthy").await;
+    for known in ["", "?project=shop", "?project=shop&service=web"] {
+        let record: ShadowReport = get(&healer, &format!("/api/v1/shadow{known}")).await;
+        assert!(record.services.is_empty(), "{record:?}");
+    }
+    refused(&healer, "GET", "/api/v1/shadow?project=shpo", "", 404, &["there is no project shpo"]).await;
+    refused(&healer, "GET", "/api/v1/shadow?project=shop&service=wbe", "", 404, &["it has web"]).await;
 }
 
 #[tokio::test]

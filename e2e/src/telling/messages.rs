@@ -283,8 +283,10 @@ fn group(random: &mut Random, number: usize, size: usize, sent: bool) -> Group {
     // One that nothing inhibits: each alert of the group is told.
     let name = if size > 1 { "Hostile" } else { random.one_of(NAMES) };
     let (project, service) = if random.chance(70) { (text(random), text(random)) } else { Default::default() };
+    let several_services = random.chance(50);
     let alerts = (0..size)
         .map(|n| {
+            let service = if several_services && !project.is_empty() { text(random) } else { service.clone() };
             let mut labels = json!({"alertname": name, "host": host, "n": n.to_string(),
                 "severity": random.one_of(&["critical", "warning"])});
             if sent {

@@ -7,12 +7,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
-use nexus_model::shadow::{self, LONGEST_WINDOW, ShadowReport, WINDOW};
+use nexus_model::{
+    ServiceKey,
+    shadow::{self, LONGEST_WINDOW, ShadowReport, WINDOW},
+};
 use serde::Deserialize;
 
 use super::{
+    keys, known_snapshot,
     logs::{moment, not_a_moment},
-    unreadable,
+    nothing_matches, unreadable,
 };
 use crate::{
     journal::{Filter, MAX_LISTED},
@@ -47,8 +51,26 @@ pub async fn record(
         return Err(Problem(StatusCode::BAD_REQUEST, format!("since must lie within the last {days} days")));
     }
     let filter = Filter { project, service, ..Filter::default() };
-    let stories = app.journal.read(move |store| store.stories(since, &filter)).await.map_err(unreadable)?;
+    let asked = filter.clone();
+    let stories = app.journal.read(move |store| store.stories(since, &asked)).await.map_err(unreadable)?;
+    if stories.is_empty() {
+        exists(&app, &filter)?;
+    }
     let truncated = stories.len() >= MAX_LISTED as usize;
     Ok(Json(ShadowReport { since, until, services: shadow::records(&stories, since, until), truncated })
         .into_response())
+}
+
+/// A mistyped name is told, and not taken for a service that was never ill. While Docker has not answered, no name is known.
+fn exists(app: &App, filter: &Filter) -> Result<(), Problem> {
+    let (Some(project), Ok(snapshot)) = (&filter.project, known_snapshot(app)) else {
+        return Ok(());
+    };
+    let is_it = |key: &ServiceKey| {
+        key.project == *project && filter.service.as_ref().is_none_or(|service| key.service == *service)
+    };
+    if keys(&snapshot).iter().any(is_it) {
+        return Ok(());
+    }
+    Err(Problem(StatusCode::NOT_FOUND, nothing_matches(app, project, filter.service.as_deref(), &snapshot)))
 }

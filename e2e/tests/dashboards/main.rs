@@ -3,11 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files can only fail")]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod documented;
+mod links;
+mod preview;
+mod thresholds;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nexus_e2e::dashboard;
-use nexus_e2e::promql::{grouping, metrics, selectors};
+use nexus_e2e::promql::selectors;
 use serde_json::Value;
 
 /// Families without a project: those of the machine and of Nexus itself.
@@ -29,44 +34,6 @@ const OF_THE_HOST: [&str; 14] = [
 ];
 /// Views of the history that know no project.
 const SQL_OF_THE_HOST: [&str; 2] = ["history.host_usage", "history.mount_usage"];
-/// Labels that targets bring, and those of alerts.
-const OF_EVERY_SERIES: [&str; 3] = ["host", "job", "instance"];
-/// Families that are not the exporter's, with their labels. That they exist is a case of the end-to-end test.
-const OF_OTHERS: &[(&str, &str)] = &[
-    ("up", ""),
-    ("scrape_duration_seconds", ""),
-    ("scrape_samples_scraped", ""),
-    ("ALERTS", "alertname alertstate severity project service name"),
-    ("alertmanager_notifications_total", "integration"),
-    ("alertmanager_notifications_failed_total", "integration reason"),
-    ("prometheus_rule_evaluation_failures_total", "rule_group"),
-    ("prometheus_rule_group_last_duration_seconds", "rule_group"),
-    ("prometheus_tsdb_head_chunks_storage_size_bytes", ""),
-    ("prometheus_tsdb_head_series", ""),
-    ("prometheus_tsdb_storage_blocks_bytes", ""),
-    ("prometheus_tsdb_wal_corruptions_total", ""),
-    ("prometheus_tsdb_wal_storage_size_bytes", ""),
-    ("nexus_healer_alertmanager_up", ""),
-    ("nexus_healer_alerts", "alertname severity project service name resource"),
-    ("nexus_healer_docker_up", ""),
-    ("nexus_healer_gave_up", "project service"),
-    ("nexus_healer_incident_failed_attempts", "project service"),
-    ("nexus_healer_journal_pending_rows", ""),
-    ("nexus_healer_journal_writable", ""),
-    ("nexus_healer_notify_failures_total", ""),
-    ("nexus_healer_on_hold", ""),
-    ("nexus_healer_own_prompts_total", "cause"),
-    ("nexus_healer_policy_last_reload_successful", ""),
-    ("nexus_healer_postgres_refused_rows_total", ""),
-    ("nexus_healer_postgres_up", ""),
-    ("nexus_healer_refusals_total", "reason"),
-    ("nexus_healer_relief_acts_total", "action outcome"),
-    ("nexus_healer_relief_open", "resource"),
-    ("nexus_healer_relief_stopped_containers", ""),
-    ("nexus_healer_restarts_total", "outcome"),
-    ("nexus_healer_seen_ill", ""),
-    ("nexus_healer_webhook_requests_total", "code"),
-];
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
@@ -322,54 +289,6 @@ fn dashboards_are_what_their_sources_say() {
     assert_eq!(there, made, "each dashboard has a source, and each source a dashboard");
 }
 
-#[test]
-fn thresholds_are_those_of_the_alerts() {
-    let alerts = alert_expressions();
-    let mut wrong = Vec::new();
-    let mut checked = 0;
-    for (name, source) in sources() {
-        for panel in source.rows.iter().flat_map(|row| &row.panels) {
-            let columns =
-                panel.columns.iter().map(|column| (column.unit.as_deref(), column.base.as_deref(), &column.steps));
-            for (unit, base, steps) in columns.chain([(panel.unit.as_deref(), panel.base.as_deref(), &panel.steps)]) {
-                let mut below = base.unwrap_or("green");
-                for dashboard::Step(color, at, why) in steps {
-                    let grows_worse = badness(color) > badness(below);
-                    below = color;
-                    // Prose says why it begins there; a single word is an alert. One that prose names is one too.
-                    if why.contains(' ') {
-                        let named = why.split(|letter: char| !letter.is_ascii_alphanumeric());
-                        for word in named.filter(|word| looks_like_an_alert(word) && !alerts.contains_key(*word)) {
-                            wrong.push(format!("{name} {:?}: there is no alert {word}", panel.title));
-                        }
-                        continue;
-                    }
-                    let number = if unit == Some("percent") { at / 100.0 } else { *at };
-                    let Some(expressions) = alerts.get(why) else {
-                        wrong.push(format!("{name} {:?}: there is no alert {why}", panel.title));
-                        continue;
-                    };
-                    checked += 1;
-                    let side = if grows_worse { '>' } else { '<' };
-                    // What is asked for by `== 1` is a flag, and a flag has one threshold.
-                    let is_flag = |way: char| way == '=' && steps.len() == 1 && number == 1.0;
-                    let is_it = |(way, it): (char, f64)| (way == side || is_flag(way)) && (it - number).abs() < 1e-9;
-                    if !expressions.iter().flat_map(|it| compared_with(it)).any(is_it) {
-                        wrong
-                            .push(format!("{name} {:?}: {color} from {at}, but {why} is {expressions:?}", panel.title));
-                    }
-                }
-                // Grafana wants them in order.
-                if !steps.is_sorted_by(|one, next| one.1 < next.1) {
-                    wrong.push(format!("{name} {:?}: steps are not in order", panel.title));
-                }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    assert!(checked > 20, "only {checked} thresholds were compared with alerts");
-}
-
 #[derive(serde::Deserialize)]
 struct RuleFile {
     groups: Vec<Group>,
@@ -392,119 +311,6 @@ fn rules() -> Vec<Rule> {
     let parsed =
         files.map(|path| -> RuleFile { serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap() });
     parsed.flat_map(|file| file.groups).flat_map(|group| group.rules).collect()
-}
-
-/// An alert of the same name may stand in two files: for the healer and for people.
-fn alert_expressions() -> BTreeMap<String, Vec<String>> {
-    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for rule in rules() {
-        if let Some(alert) = rule.alert {
-            found.entry(alert).or_default().push(rule.expr);
-        }
-    }
-    found
-}
-
-/// How bad a colour is: a threshold that leads to a worse one is an alert's that fires above it, else one that fires below.
-fn badness(color: &str) -> u8 {
-    match color {
-        "red" => 2,
-        "orange" => 1,
-        _ => 0,
-    }
-}
-
-/// At least two words in one, like `DiskLow`.
-fn looks_like_an_alert(word: &str) -> bool {
-    let capitals = word.chars().filter(char::is_ascii_uppercase).count();
-    capitals >= 2
-        && word.starts_with(|letter: char| letter.is_ascii_uppercase())
-        && word.chars().any(|letter| letter.is_ascii_lowercase())
-}
-
-/// Numbers that an expression wants something to be above, below or equal to, with which of the three.
-fn compared_with(expression: &str) -> Vec<(char, f64)> {
-    let number =
-        |text: &str| text.trim_start_matches('=').split_whitespace().next()?.trim_end_matches(')').parse().ok();
-    let sides = expression.match_indices(['<', '>']).map(|(at, side)| (at + 1, side));
-    let sides = sides.chain(expression.match_indices("==").map(|(at, side)| (at + 2, side)));
-    sides.filter_map(|(after, side)| Some((side.chars().next()?, number(&expression[after..])?))).collect()
-}
-
-#[test]
-fn numbers_of_rules_are_found() {
-    let found = compared_with("a > 0.90 and b{c=\"1\"} <= 50e9 or (d < bool 2) == 1 and e >= 3 != 4");
-    assert_eq!(found, [('>', 0.9), ('<', 50e9), ('>', 3.0), ('=', 1.0)]);
-}
-
-/// Families with the labels that they can have.
-fn families() -> BTreeMap<String, BTreeSet<String>> {
-    let words = |text: &str| text.split([',', ' ']).filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    let mut known: BTreeMap<String, BTreeSet<String>> =
-        OF_OTHERS.iter().map(|(name, labels)| ((*name).to_owned(), words(labels))).collect();
-    for line in read("docs/metrics.md").lines() {
-        let cells: Vec<&str> = line.split(" | ").collect();
-        let (Some(name), Some(labels)) =
-            (line.strip_prefix("| `").and_then(|rest| rest.split('`').next()), cells.get(2))
-        else {
-            continue;
-        };
-        known.insert(name.to_owned(), words(labels.trim()));
-    }
-    for rule in rules() {
-        if let Some(record) = rule.record {
-            known.insert(record, grouping(&rule.expr));
-        }
-    }
-    for labels in known.values_mut() {
-        labels.extend(OF_EVERY_SERIES.map(str::to_owned));
-    }
-    known
-}
-
-/// Of a family, by its name or by the pattern it is documented with: `node_memory_<field>_bytes`.
-fn labels_of<'k>(known: &'k BTreeMap<String, BTreeSet<String>>, family: &str) -> Option<&'k BTreeSet<String>> {
-    let fits = |pattern: &str| {
-        let (before, after) = (pattern.split_once('<')?.0, pattern.split_once('>')?.1);
-        Some(family.starts_with(before) && family.ends_with(after))
-    };
-    known.get(family).or_else(|| known.iter().find(|(name, _)| fits(name) == Some(true)).map(|(_, labels)| labels))
-}
-
-#[test]
-fn every_metric_and_label_is_documented() {
-    let known = families();
-    assert!(known.len() > 300, "only {} families are known", known.len());
-    for (name, dashboard) in dashboards() {
-        let mut wrong = Vec::new();
-        for (title, target) in targets(&dashboard) {
-            let expression = text(&target["expr"]);
-            let asked = metrics(expression);
-            for family in asked.iter().filter(|family| labels_of(&known, family).is_none()) {
-                wrong.push(format!("{title}: nobody documents {family}"));
-            }
-            for (family, labels) in selectors(expression) {
-                for label in
-                    labels.iter().filter(|label| !labels_of(&known, &family).is_some_and(|has| has.contains(*label)))
-                {
-                    wrong.push(format!("{title}: {family} has no label {label}"));
-                }
-            }
-            let of_any: BTreeSet<&String> =
-                asked.iter().filter_map(|family| labels_of(&known, family)).flatten().collect();
-            for label in grouping(expression).iter().filter(|label| !of_any.contains(label)) {
-                wrong.push(format!("{title}: nothing has the label {label}"));
-            }
-            // What an aggregation drops can't stand in the legend.
-            let kept = grouping(expression);
-            for label in text(&target["legendFormat"]).split("{{").skip(1).filter_map(|rest| rest.split("}}").next()) {
-                if !kept.contains(label.trim()) && !kept.is_empty() {
-                    wrong.push(format!("{title}: the legend has {label}, the series don't"));
-                }
-            }
-        }
-        assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
-    }
 }
 
 /// Every query of panels and annotations.
@@ -572,74 +378,6 @@ fn variables_are_known_and_used() {
         wrong.extend(defined.iter().filter(|name| !used.contains(**name)).map(|name| format!("${name} is not used")));
         wrong
     });
-}
-
-#[test]
-fn links_lead_somewhere() {
-    let all = dashboards();
-    let variables: BTreeMap<&str, BTreeSet<&str>> = all
-        .iter()
-        .map(|(_, dashboard)| {
-            let names = list(&dashboard["templating"]["list"]).iter().map(|variable| text(&variable["name"]));
-            (text(&dashboard["uid"]), names.collect())
-        })
-        .collect();
-    let mut linked = BTreeMap::new();
-    for (name, dashboard) in &all {
-        let there = linked.entry(text(&dashboard["uid"])).or_insert_with(BTreeSet::new);
-        let whole = dashboard.to_string();
-        for after in whole.split("/d/").skip(1) {
-            let address = after.split('"').next().unwrap();
-            let (uid, query) = address.split_once('?').unwrap_or((address, ""));
-            let known = variables.get(uid).unwrap_or_else(|| panic!("{name} leads to {uid}, which there is not"));
-            there.insert(uid.to_owned());
-            for set in query.split('&').filter_map(|part| part.strip_prefix("var-")) {
-                let variable = set.split('=').next().unwrap();
-                assert!(known.contains(variable), "{name} sets {variable} of {uid}, which has none");
-            }
-        }
-    }
-    // From each of these a click leads on: from a project to its containers to an incident.
-    for (from, wanted) in [
-        ("nexus-overview", &["nexus-project", "nexus-containers", "nexus-healing"][..]),
-        ("nexus-project", &["nexus-containers", "nexus-healing"]),
-        ("nexus-containers", &["nexus-project", "nexus-healing"]),
-        ("nexus-healing", &["nexus-project", "nexus-healing"]),
-    ] {
-        for to in wanted {
-            assert!(linked[from].contains(*to), "nothing leads from {from} to {to}: {:?}", linked[from]);
-        }
-    }
-}
-
-/// One who clicks on what is of one machine wants to see that one, and not all that have something of the same name.
-#[test]
-fn links_keep_the_machine_of_the_row_or_the_series() {
-    let mut checked = 0;
-    for (file, dashboard) in dashboards() {
-        for (name, panel) in shown(&dashboard) {
-            let queries: Vec<String> = list(&panel["targets"])
-                .iter()
-                .map(|target| format!("{}{}", text(&target["expr"]), text(&target["rawSql"])))
-                .collect();
-            let names = |what: &str| queries.iter().all(|query| query.contains(what));
-            let of_one = if panel["type"] == "table" {
-                let has_column = list(&panel["transformations"])
-                    .iter()
-                    .any(|it| list(&it["options"]["include"]["names"]).iter().any(|column| column == "Host"));
-                (has_column || names("AS \"Host\"")).then_some("&var-host=${__data.fields.Host:percentencode}&")
-            } else {
-                names("by (host").then_some("&var-host=${__field.labels.host:percentencode}&")
-            };
-            let wanted = of_one.unwrap_or("&${host:queryparam}&");
-            for after in panel.to_string().split("/d/").skip(1) {
-                let address = after.split('"').next().unwrap();
-                assert!(address.contains(wanted), "{file}: {name} leads to {address}, without {wanted}");
-                checked += 1;
-            }
-        }
-    }
-    assert!(checked > 20, "only {checked} links were looked at");
 }
 
 /// Two machines may have a container of the same name.
@@ -781,90 +519,4 @@ fn tables_of_several_queries_join_without_the_metrics_name() {
         }
         wrong
     });
-}
-
-/// What `./nexus dashboards preview` draws with, looked at without a browser.
-fn preview(file: &str) -> String {
-    read(&format!("grafana/preview/{file}"))
-}
-
-/// The texts in quotes of the first list or block that begins behind `start`.
-fn quoted_behind(text: &str, start: &str, end: &str) -> BTreeSet<String> {
-    let block = text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map(|(block, _)| block).unwrap();
-    block.split('\'').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
-#[test]
-fn the_preview_can_draw_what_there_is() {
-    let panels_file = preview("panels.jsx");
-    let adapters = panels_file.split_once("export const adapters = {").unwrap().1;
-    let adapters: BTreeSet<&str> = adapters
-        .lines()
-        .filter_map(|line| line.trim().split_once(": {").map(|(kind, _)| kind.trim_matches('\'')))
-        .collect();
-    let transformations: BTreeSet<&str> = panels_file
-        .split_once("const TRANSFORMATIONS = [")
-        .and_then(|(_, rest)| rest.split_once(']'))
-        .map(|(block, _)| block)
-        .unwrap()
-        .split("standardTransformers.")
-        .filter_map(|word| word.split_once("Transformer").map(|(name, _)| name))
-        .collect();
-    let properties = quoted_behind(&panels_file, "const PROPERTIES = [", "];");
-    let mut wrong = Vec::new();
-    for (name, dashboard) in dashboards() {
-        for (title, panel) in shown(&dashboard) {
-            let mut miss =
-                |what: &str, which: &str| wrong.push(format!("{name}: {title}: no {what} is called {which}"));
-            if !adapters.contains(text(&panel["type"])) {
-                miss("adapter", text(&panel["type"]));
-            }
-            for transformation in list(&panel["transformations"]) {
-                // Grafana calls this one shorter in the JSON than in its code.
-                let id = match text(&transformation["id"]) {
-                    "organize" => "organizeFields",
-                    id => id,
-                };
-                if !transformations.contains(id) {
-                    miss("transformation", id);
-                }
-            }
-            let defaults = panel["fieldConfig"]["defaults"].as_object().unwrap();
-            let custom = defaults.get("custom").and_then(Value::as_object);
-            let set = defaults.keys().filter(|key| *key != "custom").cloned();
-            let set = set.chain(custom.into_iter().flat_map(|custom| custom.keys().map(|key| format!("custom.{key}"))));
-            let overridden = list(&panel["fieldConfig"]["overrides"])
-                .iter()
-                .flat_map(|rule| list(&rule["properties"]))
-                .map(|property| text(&property["id"]).to_owned());
-            for property in set.chain(overridden) {
-                if !properties.contains(&property) {
-                    miss("property", &property);
-                }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn the_previews_packages_are_pinned() {
-    let package: Value = serde_json::from_str(&preview("package.json")).unwrap();
-    let lock: Value = serde_json::from_str(&preview("package-lock.json")).unwrap();
-    let wanted = package["dependencies"].as_object().unwrap();
-    assert!(!wanted.is_empty());
-    for (name, version) in wanted {
-        let exact =
-            text(version).split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-        assert!(exact, "{name} is not pinned: {version}");
-        let locked = &lock["packages"][format!("node_modules/{name}")];
-        assert_eq!(&locked["version"], version, "package-lock.json is older than package.json: {name}");
-    }
-    let packages = lock["packages"].as_object().unwrap();
-    for (path, package) in packages.iter().filter(|(path, _)| !path.is_empty()) {
-        // Without an address it comes from the registry that npm is set to.
-        let from = package["resolved"].as_str().unwrap_or("https://registry.npmjs.org/");
-        assert!(from.starts_with("https://registry.npmjs.org/"), "{path} comes from elsewhere: {from}");
-        assert!(text(&package["integrity"]).starts_with("sha512-"), "{path} has no hash");
-    }
 }
