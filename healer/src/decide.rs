@@ -228,7 +228,7 @@ pub fn decide(case: &Case, facts: &Facts, now: &Now) -> Decision {
             };
             close(Outcome::RecoveredByItself, detail)
         }
-        _ if case.memory.well_since.is_some() => Decision::Relapse,
+        _ if case.memory.well_since.is_some() && !service.only_gains() => Decision::Relapse,
         why => Decision::Wait { why, until: None },
     }
 }
@@ -458,40 +458,66 @@ struct Service<'a> {
     ill: Vec<(&'a ContainerFacts, String)>,
     well: usize,
     settling: usize,
+    /// How many of those belong to the incident, if there is one.
+    settling_again: usize,
     aside: Vec<Refusal>,
+    /// One that is aside makes it unwell all the same.
+    is_disturbed: bool,
 }
 
 impl<'a> Service<'a> {
     fn of(facts: &'a Facts, case: Option<&Case>) -> Self {
-        let mut service = Service { ill: Vec::new(), well: 0, settling: 0, aside: Vec::new() };
+        let mut service = Service {
+            ill: Vec::new(),
+            well: 0,
+            settling: 0,
+            settling_again: 0,
+            aside: Vec::new(),
+            is_disturbed: false,
+        };
         for seen in &facts.containers {
+            let is_of_it = case.is_none_or(|case| case.memory.containers.contains(&seen.container.id));
             match condition(seen, case) {
                 Condition::Ill(problem) => service.ill.push((seen, problem)),
                 Condition::Well => service.well += 1,
-                Condition::Settling => service.settling += 1,
-                Condition::Aside(why) => service.aside.push(why),
+                Condition::Settling => {
+                    service.settling += 1;
+                    service.settling_again += usize::from(is_of_it);
+                }
+                Condition::Aside(why) => {
+                    // What an incident is not about, and nobody knows of who stopped it, must not keep it open for ever.
+                    service.is_disturbed |= match why {
+                        Refusal::DockerRestarting => true,
+                        Refusal::StoppedByUnknown => is_of_it,
+                        _ => false,
+                    };
+                    service.aside.push(why);
+                }
             }
         }
         service
     }
 
-    /// One replica that somebody stopped does not make the others ill; one that Docker is restarting does.
+    /// One replica that somebody stopped, or that was never started, does not make the others ill; one that Docker is restarting does.
     fn is_well(&self) -> bool {
-        self.ill.is_empty()
-            && self.settling == 0
-            && self.well > 0
-            && !self.aside.iter().any(|why| matches!(why, Refusal::DockerRestarting | Refusal::StoppedByUnknown))
+        self.ill.is_empty() && self.settling == 0 && self.well > 0 && !self.is_disturbed
+    }
+
+    /// What is not well yet are replicas that came after the incident had begun: they are waited for, and it stays well.
+    fn only_gains(&self) -> bool {
+        self.ill.is_empty() && self.well > 0 && self.settling > 0 && self.settling_again == 0 && !self.is_disturbed
     }
 
     /// Why there is nothing to heal although it is not all well; the reason that is most worth knowing.
     fn why_not(&self) -> Refusal {
-        const ORDER: [Refusal; 8] = [
+        const ORDER: [Refusal; 9] = [
             Refusal::DockerRestarting,
             Refusal::StoppedByUnknown,
             Refusal::StoppedForRoom,
             Refusal::Paused,
             Refusal::StoppedByHuman,
             Refusal::NotExpectedToRun,
+            Refusal::NeverStarted,
             Refusal::OneOff,
             Refusal::Gone,
         ];

@@ -62,6 +62,8 @@ pub struct ContainerFacts {
     pub probe: Option<Probe>,
     /// It was created long ago and never started, and may be: see [`is_left_unstarted`].
     pub left_unstarted: bool,
+    /// The same, but it may not be started by us, or something stands in the way.
+    pub never_started: bool,
     /// Others wait for it to have done its work, of which no health check tells anything. Looked for only where that calls it unhealthy.
     pub is_a_job: bool,
     /// This run of it was ended by us, since disk or memory of the machine was short: it is started again when there is room.
@@ -81,6 +83,7 @@ impl ContainerFacts {
             dead_network: None,
             probe: None,
             left_unstarted: false,
+            never_started: false,
             is_a_job: container.health == Health::Unhealthy && is_needed_once(),
             stopped_for_room: false,
         }
@@ -160,16 +163,20 @@ pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops) -> Ve
     found
 }
 
-/// Whether a container was created and left so, with nothing in the way of its start: Compose begins with the first one that
-/// others need, waits until it is well, and leaves the rest as they are when it does not become so, or when its user gives up.
-/// `patience` is how long Compose is given.
-pub fn is_left_unstarted(container: &Container, snapshot: &Snapshot, patience: SignedDuration, now: Timestamp) -> bool {
+/// Whether a container was created and not started for longer than Compose takes: `patience` is how long that is given.
+pub fn was_never_started(container: &Container, patience: SignedDuration, now: Timestamp) -> bool {
     let patience = patience.max(dependencies::SETTLES);
     container.status == Status::Created
         && container.started_at.is_none()
+        && container.created_at.is_some_and(|created_at| now.duration_since(created_at) >= patience)
+}
+
+/// Whether a container was created and left so, with nothing in the way of its start: Compose begins with the first one that
+/// others need, waits until it is well, and leaves the rest as they are when it does not become so, or when its user gives up.
+pub fn is_left_unstarted(container: &Container, snapshot: &Snapshot, patience: SignedDuration, now: Timestamp) -> bool {
+    was_never_started(container, patience, now)
         && !container.is_one_off()
         && container.expected_to_run()
-        && container.created_at.is_some_and(|created_at| now.duration_since(created_at) >= patience)
         // What has to have done its work before has done it.
         && dependencies::needed_once(container).iter().all(|needed| {
             let of_it = snapshot.containers.values().map(|watched| &*watched.container);
@@ -229,6 +236,7 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
             Health::Unhealthy => Condition::Ill(problem(container)),
         },
         Status::Created if seen.left_unstarted => Condition::Ill(problem(container)),
+        Status::Created if seen.never_started => Condition::Aside(Refusal::NeverStarted),
         // Compose creates all containers of a project before it starts the first.
         Status::Created => Condition::Settling,
         Status::Paused => Condition::Aside(Refusal::Paused),

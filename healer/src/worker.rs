@@ -500,6 +500,8 @@ impl Worker {
             seen.probe = self.probe_of(&seen.container, &policy);
             seen.left_unstarted = policy.remedies.start
                 && facts::is_left_unstarted(&seen.container, snapshot, terms.healing.start_patience, now.wall);
+            seen.never_started = !seen.left_unstarted
+                && facts::was_never_started(&seen.container, terms.healing.start_patience, now.wall);
         }
         let maintenance_until =
             policy.maintenance_until(&terms.windows, now.wall).map(|end| now.after(end.duration_since(now.wall)));

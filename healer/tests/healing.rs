@@ -564,3 +564,22 @@ async fn a_log_that_takes_long_does_not_hold_up_the_restart_and_is_kept_when_it_
     let log = detail.evidence.iter().find(|piece| piece.kind == EvidenceKind::Logs).unwrap();
     assert_eq!(log.body["error"], "the log did not come within 2 s");
 }
+
+#[tokio::test]
+async fn a_replica_that_was_never_started_keeps_no_incident_open() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web").ill());
+    // `up --scale web=2`, and the port is taken.
+    let created_at = jiff::Timestamp::now() - Duration::from_secs(3_600);
+    let second = Fake { status: "created", health: None, created_at, ..Fake::service("shop", "web") };
+    engine.set("c2", Fake { name: "shop-web-2".into(), ..second });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "web").await;
+    let detail = healer.incident("web", "the end of the incident", closed).await;
+    assert_eq!((detail.incident.outcome, detail.incident.attempts), (Some(Outcome::Recovered), 1));
+    assert!(detail.events.iter().all(|event| event.kind != "relapse"), "{:?}", detail.events);
+    // Alone it is what keeps a service from being well.
+    engine.remove("c1");
+    healer.alert("shop", "web").await;
+    healer.refused("never_started").await;
+}

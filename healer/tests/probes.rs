@@ -220,7 +220,7 @@ async fn what_was_never_started_is_left_alone_where_nothing_is_said() {
     let healer = started(&engine, POLICY).await;
     healer.sees("db", "running", "healthy").await;
     healer.alert("shop", "web").await;
-    healer.refused(Refusal::Starting.as_str()).await;
+    healer.refused(Refusal::NeverStarted.as_str()).await;
     engine.exit("db", 1);
     healer.sees("db", "exited", "unhealthy").await;
     healer.alert("shop", "db").await;

@@ -7,6 +7,7 @@ mod an_attempt;
 mod another_trouble;
 mod diagnosed;
 mod paused;
+mod replicas;
 mod shadow;
 mod waiting_for_others;
 

@@ -24,6 +24,7 @@ impl Refusal {
             Refusal::Gone => "its container is gone",
             Refusal::DockerRestarting => "Docker is restarting it",
             Refusal::Starting => "still starting",
+            Refusal::NeverStarted => "created, and never started",
             Refusal::DependencyDown => "waiting for a service that it needs, which is not well",
             Refusal::DependencyStarting => "waiting for a service that it needs, which is starting",
             Refusal::DependencyDoubtful => "looking whether the services that it needs are well",

@@ -1,0 +1,79 @@
+//! What the incident of one replica has to do with the others.
+
+use super::*;
+
+fn replica(id: &str, change: impl FnOnce(&mut Container)) -> ContainerFacts {
+    let mut container = Container { id: id.into(), name: format!("shop-web-{id}"), ..container() };
+    (container.health, container.failing_streak) = (Health::Healthy, 0);
+    change(&mut container);
+    seen(container)
+}
+
+/// The incident was about `c1`, which is well.
+fn beside(other: ContainerFacts) -> Facts {
+    Facts { containers: vec![replica("c1", |_| ()), other], ..permitted() }
+}
+
+fn ended(id: &str, stop: StopCause) -> ContainerFacts {
+    ContainerFacts { stop, ..replica(id, |it| (it.status, it.exit_code) = (Status::Exited, 1)) }
+}
+
+/// Well since 0 s.
+fn proving_itself() -> Case {
+    let mut case = case();
+    case.memory.well_since = Some(at(0));
+    case
+}
+
+fn closes() -> Decision {
+    close(Outcome::RecoveredByItself, "it became well without a restart of ours")
+}
+
+#[test]
+fn what_an_incident_is_not_about_keeps_it_open_only_while_it_may_change() {
+    let created = || replica("c2", |it| (it.status, it.health) = (Status::Created, Health::None));
+    let never_started = || ContainerFacts { never_started: true, ..created() };
+    let check = |other: ContainerFacts, expected: Decision| {
+        let facts = beside(other);
+        assert_eq!(decide(&proving_itself(), &facts, &Policy::default(), &at(60)), expected, "{facts:?}");
+    };
+    check(replica("c2", |_| ()), closes());
+    check(never_started(), closes());
+    check(ended("c2", StopCause::Unknown), closes());
+    check(ended("c2", StopCause::Requested { at: at(0).wall }), closes());
+    // `docker compose up --scale web=2`: no relapse, and waited for.
+    check(created(), wait(Refusal::Starting));
+    check(replica("c2", |it| it.health = Health::Starting), wait(Refusal::Starting));
+    // What may fall ill, or has.
+    check(ended("c2", StopCause::Itself), Decision::Relapse);
+    check(replica("c2", |it| it.status = Status::Restarting), Decision::Relapse);
+    // What it is about, whoever came beside it.
+    let about_both = || {
+        let mut case = proving_itself();
+        case.memory.containers.insert("c2".into());
+        case
+    };
+    let relapses = |other: ContainerFacts| {
+        let facts = beside(other);
+        assert_eq!(decide(&about_both(), &facts, &Policy::default(), &at(60)), Decision::Relapse, "{facts:?}");
+    };
+    relapses(ended("c2", StopCause::Unknown));
+    relapses(replica("c2", |it| it.health = Health::Starting));
+    let mut facts = beside(created());
+    facts.containers[0] = ended("c1", StopCause::Unknown);
+    assert_eq!(decide(&proving_itself(), &facts, &Policy::default(), &at(60)), Decision::Relapse);
+}
+
+#[test]
+fn a_service_of_which_nothing_was_started_says_so() {
+    let alone = |never_started| {
+        let created = replica("c1", |it| (it.status, it.health) = (Status::Created, Health::None));
+        Facts { containers: vec![ContainerFacts { never_started, ..created }], ..permitted() }
+    };
+    assert_eq!(admit(&alone(false), None).unwrap_err(), Refusal::Starting);
+    assert_eq!(admit(&alone(true), None).unwrap_err(), Refusal::NeverStarted);
+    // What a person has stopped beside it ends the incident as ever.
+    let mut facts = alone(true);
+    facts.containers.push(ended("c2", StopCause::Requested { at: at(0).wall }));
+    assert_eq!(why_not(&facts, None), Refusal::StoppedByHuman);
+}
