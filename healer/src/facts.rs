@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_docker::{Container, Health, Snapshot, Status, StopCause, Watched};
-use nexus_model::{Mode, Now, Refusal, ServiceKey};
+use nexus_docker::{Container, Health, SIGNAL_WORKS_WITHIN, Snapshot, Status, StopCause, Watched};
+use nexus_model::{Mode, Now, Refusal, ServiceKey, labels};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -107,6 +107,9 @@ pub struct HostFacts {
     pub hold_until: Option<Now>,
 }
 
+/// What a stop takes beyond its time-out.
+const STOP_MARGIN: SignedDuration = SignedDuration::from_mins(1);
+
 /// How one container is doing, as far as healing is concerned.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
@@ -177,12 +180,31 @@ pub fn is_left_unstarted(container: &Container, snapshot: &Snapshot, patience: S
     was_never_started(container, patience, now)
         && !container.is_one_off()
         && container.expected_to_run()
+        && !takes_the_place_of_another(container, snapshot, now)
         // What has to have done its work before has done it.
         && dependencies::needed_once(container).iter().all(|needed| {
             let of_it = snapshot.containers.values().map(|watched| &*watched.container);
             let mut of_it = of_it.filter(|it| it.key().as_ref() == Some(needed)).peekable();
             of_it.peek().is_some() && of_it.all(|it| it.status == Status::Exited && it.exit_code == 0)
         })
+}
+
+/// Whether another container of its service still runs, in whose place it was created: Compose creates the new one first, then stops the
+/// old one, which may take as long as its owner grants it, and starts the new one when the old one is gone. Two at once would be two
+/// databases on one volume.
+fn takes_the_place_of_another(container: &Container, snapshot: &Snapshot, now: Timestamp) -> bool {
+    let number = |it: &Container| it.labels.get(labels::COMPOSE_NUMBER).cloned();
+    snapshot.containers.values().any(|watched| {
+        let other = &watched.container;
+        if other.id == container.id || other.key() != container.key() || other.status != Status::Running {
+            return false;
+        }
+        let granted = SignedDuration::try_from(other.stop_timeout.unwrap_or_default()).unwrap_or(SignedDuration::MAX);
+        let takes = granted.saturating_add(STOP_MARGIN).max(SIGNAL_WORKS_WITHIN);
+        let is_stopping =
+            || matches!(watched.stop, StopCause::Requested { at } if now.duration_since(at).abs() <= takes);
+        (number(container).is_some() && number(container) == number(other)) || is_stopping()
+    })
 }
 
 pub fn stop_of(watched: &Watched, stops: &Stops) -> StopCause {
@@ -353,7 +375,6 @@ pub fn meaning_of_exit(container: &Container) -> &'static str {
 #[cfg(test)]
 mod tests {
     use nexus_docker::RestartPolicy;
-    use nexus_model::labels;
 
     use super::*;
     use crate::testing::{at, case, container, exited, seen, wall};
@@ -503,7 +524,8 @@ mod tests {
                 ..Snapshot::default()
             };
             let patience = SignedDuration::from_secs(180);
-            assert_eq!(is_left_unstarted(&container, &snapshot, patience, at(0).wall), expected, "{container:?}");
+            let left = is_left_unstarted(&container, &snapshot, patience, at(0).wall);
+            assert_eq!(left, expected, "{container:?}");
         };
         check(&|_, _| (), true);
         check(&|it, _| it.created_at = wall(-179), false);
@@ -519,6 +541,46 @@ mod tests {
         check(&|_, job| *job = None, false);
         let left = ContainerFacts { left_unstarted: true, ..seen(created()) };
         assert_eq!(condition(&left, None), Condition::Ill("created, and never started".into()));
+    }
+
+    #[test]
+    fn what_takes_the_place_of_one_that_runs_is_not_left() {
+        let numbered = |it: &mut Container, number: &str| {
+            _ = it.labels.insert(labels::COMPOSE_NUMBER.into(), number.into());
+        };
+        let check = |change: &dyn Fn(&mut Container, &mut Watched), expected: bool| {
+            let mut new = with(container(), |it| {
+                (it.id, it.status, it.health) = ("new".into(), Status::Created, Health::None);
+                (it.started_at, it.created_at) = (None, wall(-700));
+            });
+            let mut old = Watched {
+                container: container().into(),
+                stop: StopCause::Unknown,
+                has_been_healthy: true,
+                oom_events: 0,
+            };
+            change(&mut new, &mut old);
+            let snapshot = Snapshot { containers: [("c1".to_owned(), old)].into(), ..Snapshot::default() };
+            let patience = SignedDuration::from_secs(180);
+            assert_eq!(is_left_unstarted(&new, &snapshot, patience, at(0).wall), expected, "{snapshot:?}");
+        };
+        let asked = |seconds| StopCause::Requested { at: at(seconds).wall };
+        // Another replica.
+        check(&|_, _| (), true);
+        check(&|_, old| old.stop = asked(-600), false);
+        // It has survived a signal of long ago.
+        check(&|_, old| old.stop = asked(-601), true);
+        let slow = || with(container(), |it| it.stop_timeout = Some(std::time::Duration::from_secs(900)));
+        check(&|_, old| (old.stop, old.container) = (asked(-960), slow().into()), false);
+        check(&|_, old| (old.stop, old.container) = (asked(-60), exited(0).into()), true);
+        // Created in its place, and whoever did that has not come to stop it yet.
+        let same = |new: &mut Container, old: &mut Watched| {
+            numbered(new, "1");
+            old.container = with(container(), |it| numbered(it, "1")).into();
+        };
+        check(&same, false);
+        check(&|new, old| (same(new, old), numbered(new, "2")).1, true);
+        check(&|new, old| (same(new, old), old.container = with(exited(0), |it| numbered(it, "1")).into()).1, true);
     }
 
     #[test]
