@@ -152,13 +152,13 @@ impl Facts {
 }
 
 /// The containers of a service in a snapshot.
-pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops) -> Vec<ContainerFacts> {
+pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops, now: Timestamp) -> Vec<ContainerFacts> {
     let mut found: Vec<ContainerFacts> = snapshot
         .containers
         .values()
         .filter(|watched| watched.container.project() == key.project && watched.container.service() == key.service)
         .map(|watched| ContainerFacts {
-            dead_network: dependencies::left_in_dead_network(&watched.container, snapshot),
+            dead_network: dependencies::left_in_dead_network(&watched.container, snapshot, now),
             ..ContainerFacts::of(watched, snapshot, stops)
         })
         .collect();
@@ -450,7 +450,7 @@ mod tests {
             };
             let containers = [job, app].map(|container| (container.id.clone(), watched(container))).into();
             let snapshot = Snapshot { containers, ..Snapshot::default() };
-            let seen = containers_of(&snapshot, &crate::testing::key(), &Stops::new()).remove(0);
+            let seen = containers_of(&snapshot, &crate::testing::key(), &Stops::new(), at(0).wall).remove(0);
             assert_eq!(condition(&seen, None), expected, "{depends_on} {seen:?}");
         };
         let once = "web:service_completed_successfully:false";
@@ -681,7 +681,7 @@ mod tests {
             };
             snapshot.containers.insert(id.into(), watched);
         }
-        let found = containers_of(&snapshot, &crate::testing::key(), &Stops::new());
+        let found = containers_of(&snapshot, &crate::testing::key(), &Stops::new(), at(0).wall);
         let names: Vec<&str> = found.iter().map(|seen| seen.container.name.as_str()).collect();
         assert_eq!(names, ["shop-web-1", "shop-web-2"]);
         assert_eq!(seen(container()).container.id, "c1");

@@ -97,8 +97,9 @@ pub fn look(snapshot: &Snapshot, stops: &Stops, switches: &Switches, policy: &Po
             continue;
         }
         let mode = *modes.entry(key.clone()).or_insert_with(|| {
-            let containers = facts::containers_of(snapshot, &key, stops);
-            facts::mode_of(&key, &containers, switches, policy).mode
+            let own = snapshot.containers.values().filter(|other| other.container.key().as_ref() == Some(&key));
+            let own: Vec<ContainerFacts> = own.map(|other| ContainerFacts::of(other, snapshot, stops)).collect();
+            facts::mode_of(&key, &own, switches, policy).mode
         });
         if mode != Mode::Off {
             found.push(Found { key, container: container.name.clone(), kind: Kind::of(container) });

@@ -346,7 +346,8 @@ impl Worker {
         if !snapshot.up {
             return;
         }
-        let left = |container: &Container| dependencies::left_in_dead_network(container, snapshot).is_some();
+        let now = self.clock.now().wall;
+        let left = |container: &Container| dependencies::left_in_dead_network(container, snapshot, now).is_some();
         let all = snapshot.containers.values().filter(|watched| left(&watched.container));
         let keys: BTreeSet<ServiceKey> = all.filter_map(|watched| watched.container.key()).collect();
         for key in keys.into_iter().filter(|key| !self.cases.contains_key(key)).collect::<Vec<_>>() {
@@ -490,7 +491,7 @@ impl Worker {
             let switches = self.parts.switches.borrow();
             facts::mode_of(other, containers, &switches, &policy).mode
         });
-        let mut containers = facts::containers_of(snapshot, key, &self.stops);
+        let mut containers = facts::containers_of(snapshot, key, &self.stops, now);
         let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &policy);
         let now = self.clock.now();
         let terms = policy.terms(key, facts::worn(&containers));

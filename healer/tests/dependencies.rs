@@ -1,5 +1,7 @@
 //! The running healer against a fake engine: services that need each other.
 
+use std::time::Duration;
+
 use nexus_model::{IncidentState, Outcome, Refusal, api::IncidentDetail};
 
 use crate::support::{
@@ -223,4 +225,17 @@ async fn who_lost_its_network_for_good_is_left_to_a_person_with_the_command() {
         healer.metric("nexus_healer_open_incidents").await.filter(|open| *open == 0.0)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_makes_no_network_dead() {
+    let engine = Engine::start();
+    // Started by a clock that was two hours ahead.
+    let ahead = jiff::Timestamp::now() + Duration::from_secs(7_200);
+    engine.set("vpn", Fake { started_at: ahead, ..Fake::service("shop", "vpn") });
+    engine.set("torrent", Fake { network_mode: "container:vpn".into(), ..Fake::service("shop", "torrent") });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "torrent").await;
+    healer.refused("already_well").await;
+    assert_eq!(restarted(&engine), [] as [&str; 0]);
 }
