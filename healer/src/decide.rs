@@ -380,6 +380,10 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
     if let Some(until) = &facts.paused_until {
         return Decision::Wait { why: Refusal::HealingPaused, until: Some(until.clone()) };
     }
+    // No restart would have helped.
+    if facts.network_gone {
+        return Decision::Wait { why: Refusal::NetworkGone, until: None };
+    }
     // The longest that can have been set: see `would_be_delay`.
     let longest = healing.max_delay.saturating_add(SignedDuration::from_hours(1));
     let left = case.memory.would_be_due.as_ref().map_or(SignedDuration::ZERO, |due| now.until_at_most(due, longest));

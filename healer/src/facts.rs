@@ -38,8 +38,8 @@ pub struct Facts {
     pub needed: Vec<Needed>,
     /// Its log says that it is starting or recovering, as far as that was read: only before a restart is it.
     pub says_it_is_starting: bool,
-    /// The container in whose network it lives does not exist any more, as far as Docker was asked: only before a restart
-    /// is it.
+    /// The container in whose network it lives does not exist any more, as far as Docker was asked: before a restart, and when the
+    /// watcher does not show it.
     pub network_gone: bool,
     /// Until when its owner wants nothing to be restarted.
     pub paused_until: Option<Now>,
@@ -58,6 +58,8 @@ pub struct ContainerFacts {
     pub has_been_healthy: bool,
     /// It was left behind in the network of another container, which has another now.
     pub dead_network: Option<DeadNetwork>,
+    /// The container whose network it lives in does not exist any more: no restart of it succeeds.
+    pub network_gone: bool,
     /// What its probe says, where it has one and runs.
     pub probe: Option<Probe>,
     /// It was created long ago and never started, and may be: see [`is_left_unstarted`].
@@ -81,6 +83,7 @@ impl ContainerFacts {
             stop: stop_of(watched, stops),
             has_been_healthy: watched.has_been_healthy,
             dead_network: None,
+            network_gone: false,
             probe: None,
             left_unstarted: false,
             never_started: false,
@@ -243,6 +246,9 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
     }
     match container.status {
         Status::Running => match container.health {
+            Health::Healthy | Health::None if seen.network_gone => {
+                Condition::Ill("its network is dead: the container whose network it shares is gone".to_owned())
+            }
             Health::Healthy | Health::None => match (dead_network(seen, case), follows(container, case)) {
                 (Some(DeadNetwork { owner, .. }), _) => {
                     Condition::Ill(format!("its network is dead: {owner}, which it shares, was started anew"))
@@ -317,6 +323,7 @@ pub fn looks_well(seen: &ContainerFacts) -> bool {
     container.status == Status::Running
         && matches!(container.health, Health::Healthy | Health::None)
         && seen.dead_network.is_none()
+        && !seen.network_gone
         && !matches!(seen.probe, Some(Probe::Failed { .. }))
 }
 
