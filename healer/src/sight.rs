@@ -61,7 +61,7 @@ pub struct Sight {
     pub container: String,
     pub kind: Kind,
     pub since: Timestamp,
-    /// A prompt about the service has come in since, or an incident is open: nobody needs to be waited for.
+    /// A prompt about the service has come in since, or an incident is open: nobody needs to be waited for. Taken back when one ends.
     pub prompted: bool,
 }
 

@@ -574,6 +574,7 @@ impl Worker {
             self.cases.remove(key);
             self.due.remove(key);
             self.hold.remove(key);
+            self.unprompted(key);
         }
         self.show();
         true
