@@ -38,6 +38,11 @@ choose_image_source() {
     nexus_image=nexus/nexus:$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
 }
 
+# Whether Grafana is part of the stack.
+with_grafana() {
+    [ "$image_source" = registry ] && [ "$(setting NEXUS_GRAFANA on)" = on ]
+}
+
 # image_of NAME: its tag under the source in use.
 image_of() {
     if [ "$image_source" = registry ]; then
@@ -75,7 +80,7 @@ prepare_images() {
             build_image "$(image_of $name)" "$root/images/$name" Dockerfile "$base_image" "$root/images/$name"
         fi
     done
-    if [ "$image_source" = registry ]; then
+    if with_grafana; then
         has_image "${registry[grafana]}" || pull "${registry[grafana]}"
     fi
 }

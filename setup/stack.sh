@@ -11,7 +11,7 @@ configure() {
     local name profiles=grafana change
     "${as_root[@]}" test -S "$docker_socket" ||
         die "there is no socket of Docker at $docker_socket: put NEXUS_DOCKER_SOCKET in $root/.env right" 2
-    [ "$image_source" = registry ] || profiles=
+    with_grafana || profiles=
     change=(
         "NEXUS_IMAGE_SOURCE=$image_source"
         "COMPOSE_PROFILES=$profiles"
@@ -55,7 +55,7 @@ links_to_lan() {
         is=$(setting "NEXUS_${name}_URL")
         if [ "${1:-}" = none ]; then
             [ "$is" != "$there" ] || change+=("NEXUS_${name}_URL=")
-        elif [ -z "$is" ] && { [ "$name" = PAGE ] || [ "$image_source" = registry ]; }; then
+        elif [ -z "$is" ] && { [ "$name" = PAGE ] || with_grafana; }; then
             change+=("NEXUS_${name}_URL=$there")
         fi
     done
@@ -119,7 +119,12 @@ start_stack() {
 
 start_containers() {
     local lasting=(docker-proxy exporter healer reporter prometheus alertmanager postgres)
-    [ "$image_source" = debian ] || lasting+=(grafana)
+    if with_grafana; then
+        lasting+=(grafana)
+    else
+        # Compose leaves alone what a profile no longer asks for.
+        compose --profile grafana rm --stop --force grafana || return 1
+    fi
     # Named in the second, since compose takes a one-shot that has ended for a failure to wait for.
     if ! compose up -d --remove-orphans || ! compose up -d --no-recreate --wait --wait-timeout 180 "${lasting[@]}"; then
         why_not_healthy
@@ -185,8 +190,10 @@ say_what_is_there() {
     address=$(setting NEXUS_BIND 127.0.0.1)
     say ""
     say "Nexus is running, and an alert has made its way from Alertmanager to the healer."
-    if [ "$image_source" = registry ]; then
+    if with_grafana; then
         say "  Grafana       http://$(reachable "$(setting NEXUS_LAN "$address")"):$(setting NEXUS_GRAFANA_PORT 3000)  (user admin, password in $(setting NEXUS_SECRETS_DIR ./secrets)/grafana/admin_password, readable by root)"
+    elif [ "$image_source" = registry ]; then
+        say "  Grafana       left out: NEXUS_GRAFANA=off in .env"
     else
         say "  Grafana       left out: no container registry answers, and Debian has no package of it"
     fi
@@ -195,7 +202,7 @@ say_what_is_there() {
     say "  Alertmanager  http://$(reachable "$address"):$(setting NEXUS_ALERTMANAGER_PORT 9093)"
     if [ -n "$(setting NEXUS_LAN)" ]; then
         local reached="the page"
-        [ "$image_source" != registry ] || reached="the page and Grafana"
+        ! with_grafana || reached="the page and Grafana"
         say "  the network   reaches $reached, in plain text unless there is a certificate (secrets/reporter/web.yml says how); --no-lan ends it"
     fi
     say_where_links_lead

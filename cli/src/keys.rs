@@ -27,6 +27,8 @@ pub enum Kind {
     Number,
     Propagation,
     Profiles,
+    /// `on` or `off`.
+    Switch,
     ChatId,
     LogLevel,
     TimeZone,
@@ -129,8 +131,8 @@ pub const KEYS: &[Key] = &[
         "NEXUS_BIND",
         Kind::Address,
         First::Fixed("127.0.0.1"),
-        "Address on which the ports below are published. They ask for no password (the healer's API asks for a token), so\n\
-         leave it at 127.0.0.1 unless your network is trusted.",
+        "Address on which the ports below are published. Prometheus, Alertmanager and the metrics ask for no password, so leave\n\
+         it at 127.0.0.1; ./nexus up --lan opens the pages and Grafana, which do ask for one.",
     ),
     key("NEXUS_EXPORTER_PORT", Kind::Port, First::Fixed("10190"), "Port of the exporter (metrics)."),
     key("NEXUS_HEALER_PORT", Kind::Port, First::Fixed("10191"), "Port of the healer (API, webhook, metrics)."),
@@ -144,6 +146,12 @@ pub const KEYS: &[Key] = &[
         First::Fixed(""),
         "Address on which the pages and Grafana are published for other machines, e.g. 0.0.0.0; both ask for a password.\n\
          Empty: the same as NEXUS_BIND.",
+    ),
+    key(
+        "NEXUS_GRAFANA",
+        Kind::Switch,
+        First::Fixed("on"),
+        "Whether Grafana runs: on, or off where its memory (300 MB) is wanted for something else. The page goes on without it.",
     ),
     key(
         "COMPOSE_PROFILES",
@@ -359,6 +367,7 @@ pub fn complaint(kind: Kind, value: &str) -> Option<String> {
         Kind::Device if !is_device(value) => complain("MAJOR:MINOR such as 10:124, or 1:3 for none"),
         Kind::Propagation if !["", "rslave"].contains(&value) => complain("rslave or empty"),
         Kind::Profiles if !["", "grafana"].contains(&value) => complain("grafana or empty"),
+        Kind::Switch if !["on", "off"].contains(&value) => complain("on or off"),
         Kind::ChatId if !value.is_empty() && !value.parse::<i64>().is_ok_and(|id| id != 0) => {
             complain("a whole number such as 123456789 or -1001234567890, or empty")
         }

@@ -129,6 +129,35 @@ fn under_sudo_the_callers_folders_are_used() {
 }
 
 #[test]
+fn grafana_runs_where_it_can_be_had_unless_it_is_switched_off() {
+    let checkout = Checkout::new();
+    let runs = |source: &str, settings: &str| {
+        fs::write(checkout.0.path().join(".env"), settings).unwrap();
+        checkout.function(&format!(". setup/images.sh; image_source={source}; with_grafana && echo yes || echo no"))
+    };
+    assert_eq!(runs("registry", ""), "yes\n");
+    assert_eq!(runs("registry", "NEXUS_GRAFANA=on\n"), "yes\n");
+    assert_eq!(runs("registry", "NEXUS_GRAFANA=off\n"), "no\n");
+    assert_eq!(runs("debian", "NEXUS_GRAFANA=on\n"), "no\n");
+}
+
+#[test]
+fn links_to_an_address_that_the_machine_no_longer_has_are_told() {
+    let checkout = Checkout::new();
+    let told = |url: &str| {
+        fs::write(checkout.0.path().join(".env"), format!("NEXUS_PAGE_URL={url}\n")).unwrap();
+        let said = checkout.function("hostname() { echo '192.168.1.17 172.17.0.1 '; }; say_where_links_lead");
+        (said.lines().count(), said.contains("no address of this machine"))
+    };
+    assert_eq!(told(""), (0, false));
+    assert_eq!(told("http://192.168.1.17:10192"), (1, false));
+    assert_eq!(told("https://192.168.1.17"), (1, false));
+    assert_eq!(told("http://raspberrypi.local:10192"), (1, false));
+    assert_eq!(told("http://192.168.1.1:10192"), (2, true));
+    assert_eq!(told("https://192.168.1.1/nexus"), (2, true));
+}
+
+#[test]
 fn each_command_has_a_help_of_its_own() {
     let checkout = Checkout::new();
     let said = |arguments: &[&str]| {

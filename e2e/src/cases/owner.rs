@@ -11,7 +11,7 @@ use crate::wait::{eventually, seconds};
 
 /// For all of `./nexus status`, as docs/performance.md promises it; a tenth of it where nothing else has to be done.
 const STATUS_WITHIN: Duration = Duration::from_millis(300);
-const STATUS_RUNS: u32 = 10;
+const STATUS_RUNS: u32 = 60;
 
 pub async fn the_demo_shows_a_healed_container(stack: &Stack) -> Result<()> {
     let _healer = stack.healer_stays.read().await;
