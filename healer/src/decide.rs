@@ -30,7 +30,7 @@ use waits::{comes_first, wait_for_others, wait_for_the_start, wait_for_the_stop}
 const RESTART_MARGIN: SignedDuration = SignedDuration::from_secs(20);
 
 /// When to look again while the journal can't be written.
-const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
+pub(crate) const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// When to ask again whether a silence still stands.
 const SILENCE_RETRY: SignedDuration = SignedDuration::from_mins(1);
@@ -371,9 +371,12 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
     if let Some(until) = &facts.maintenance_until {
         return Decision::Wait { why: Refusal::MaintenanceWindow, until: Some(until.clone()) };
     }
-    if service.ill.first().is_some_and(|(seen, _)| shadow::is_spent(case, facts, &seen.container.id)) {
+    // One after the other, as long as its budget lasts.
+    let ids = service.ill.iter().map(|(seen, _)| &seen.container.id);
+    let ids = ids.filter(|id| !shadow::is_spent(case, facts, id));
+    let Some(id) = ids.min_by_key(|id| case.memory.would_be_spent_on(id)) else {
         return Decision::Wait { why, until: None };
-    }
+    };
     if let Some(wait) = wait_for_others(case, facts, service, now) {
         return wait;
     }
@@ -393,15 +396,9 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
     if let Some(until) = &facts.host.hold_until {
         return Decision::Wait { why: Refusal::HostHold, until: Some(until.clone()) };
     }
-    match service.ill.first() {
-        Some((seen, _)) => {
-            let id = &seen.container.id;
-            wait_for_the_stop(case, facts, id, healing, now)
-                .or_else(|| wait_for_the_start(case, facts, id, healing, now))
-                .unwrap_or_else(|| Decision::WouldRestart { container_id: id.clone(), why })
-        }
-        None => Decision::Wait { why, until: None },
-    }
+    wait_for_the_stop(case, facts, id, healing, now)
+        .or_else(|| wait_for_the_start(case, facts, id, healing, now))
+        .unwrap_or_else(|| Decision::WouldRestart { container_id: id.clone(), why })
 }
 
 /// Somebody stopped it, and what still stands still is meant to.

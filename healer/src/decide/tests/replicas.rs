@@ -77,3 +77,27 @@ fn a_service_of_which_nothing_was_started_says_so() {
     facts.containers.push(ended("c2", StopCause::Requested { at: at(0).wall }));
     assert_eq!(why_not(&facts, None), Refusal::StoppedByHuman);
 }
+
+#[test]
+fn each_ill_replica_would_be_restarted_with_a_budget_of_its_own() {
+    let ill = |id: &str| replica(id, |it| (it.health, it.failing_streak) = (Health::Unhealthy, 3));
+    let mut facts = beside(ill("c2"));
+    (facts.containers[0], facts.mode.mode) = (ill("c1"), Mode::Shadow);
+    facts.healing.attempts = 2;
+    let mut case = case();
+    (case.incident.mode, case.incident.state) = (Mode::Shadow, IncidentState::Watching);
+    let (mut chosen, mut told) = (Vec::new(), Vec::new());
+    for turn in 0..10 {
+        let now = at(turn * 1_000);
+        let decision = super::super::decide(&case, &facts, &now);
+        let Decision::WouldRestart { container_id, .. } = &decision else { break };
+        chosen.push(container_id.clone());
+        let changed = transition::apply(&case, &decision, &facts, &facts.healing, &now, 0.5).unwrap();
+        told.extend(changed.events.into_iter().filter(|event| event.kind == "would_give_up").map(|_| turn));
+        case = changed.case;
+    }
+    assert_eq!(chosen, ["c1", "c2", "c1", "c2"]);
+    assert_eq!(told, [3], "with the last of both");
+    let spent = |id: &str| case.memory.would_be_spent_on(id);
+    assert_eq!((spent("c1"), spent("c2"), spent("c3")), (2, 2, 0));
+}
