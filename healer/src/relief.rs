@@ -301,8 +301,8 @@ fn not_ours(case: &Case, stopped: &Stopped, seen: Option<&Seen>, now: &Now) -> O
             false => "was started and stopped by somebody else",
         });
     }
-    let stops = case.attempts_on(&seen.id).filter(|attempt| attempt.attempt.action == "stop");
-    let last = stops.filter(|attempt| attempt.attempt.started_at_before == stopped.run).next_back()?;
+    let of_this_run = |attempt: &&Try| attempt.attempt.started_at_before == stopped.run;
+    let last = case.attempts_on(&seen.id).filter(of_this_run).rfind(|attempt| attempt.attempt.action == "stop")?;
     if last.attempt.outcome == Some(AttemptOutcome::Helped) {
         // A run that has ended does not go on.
         return seen.runs.then_some("was started by somebody else");
