@@ -137,7 +137,15 @@ stop_jobs() {
         kill -- "-$pid" 2>/dev/null || true
     done
 }
-trap 'stop_jobs; give_back' EXIT
+
+# Files and folders that are gone at the end, however it comes; and what is told then if something was begun that must be ended.
+leftovers=()
+unfinished=
+clear_away() {
+    [ ${#leftovers[@]} -eq 0 ] || "${as_root[@]}" rm -rf -- "${leftovers[@]}" || true
+    [ -z "$unfinished" ] || printf 'nexus: %s\n' "$unfinished" >&2
+}
+trap 'stop_jobs; clear_away; give_back' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -148,16 +156,17 @@ one_at_a_time() {
     flock -n 9 || die "another ./nexus up or ./nexus test is running (lock: $cache/lock)"
 }
 
-# setting KEY [DEFAULT]: a value of .env, read as Compose and bin/nexus read it.
+# setting KEY [DEFAULT]: a value of .env, or of the file in env_file, read as Compose and bin/nexus read it.
+env_file=
 setting() {
-    local line value=
-    if [ -e "$root/.env" ]; then
-        [ -r "$root/.env" ] || die "cannot read $root/.env: run as the user who owns it, or with sudo" 2
+    local line value='' file=${env_file:-$root/.env}
+    if [ -e "$file" ]; then
+        [ -r "$file" ] || die "cannot read $file: run as the user who owns it, or with sudo" 2
         while IFS= read -r line || [ -n "$line" ]; do
             if [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?"$1"[[:space:]]*=[[:space:]]*(.*)$ ]]; then
                 value=$(without_quotes "${BASH_REMATCH[2]}")
             fi
-        done <"$root/.env"
+        done <"$file"
     fi
     printf '%s' "${value:-${2:-}}"
 }

@@ -52,7 +52,8 @@ memory_cgroup() {
 # Images, build folders and a package cache take about 5 GB; a Pi whose root is full is worse off than one without Nexus.
 check_disk() {
     local folder free need=6
-    [ -z "$(setting NEXUS_IMAGE_SOURCE)" ] || need=2
+    # Also when settings are brought back: what they were made for is not on this card.
+    [ -z "$(env_file='' setting NEXUS_IMAGE_SOURCE)" ] || need=2
     for folder in "$cache" /var/lib/docker /var; do
         [ -d "$folder" ] || continue
         free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1048576) }')
@@ -70,6 +71,7 @@ check_ports() {
         '' | *[!0-9]*) die "$key=$port in $root/.env is not a port number" 2 ;;
         esac
         if listening "$port" && ! ours "$stack" "$port"; then
+            [ -z "$env_file" ] || die "port $port, which the backup's settings name ($key), is taken by another program: end that first" 2
             die "port $port is taken by another program: set $key in $root/.env to a free port" 2
         fi
     done

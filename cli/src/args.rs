@@ -455,7 +455,7 @@ mod tests {
         let mut text = String::from(
             "# The command line\n\n\
              Made from cli/src/args.rs: `NEXUS_BLESS=1 cargo test -p nexus-cli reference` writes it anew.\n\n\
-             `./nexus` itself knows `up`, `down`, `logs`, `test` and `help`, and prepares `bench`; everything else it hands to the program described\n\
+             `./nexus` itself knows `up`, `down`, `backup`, `restore`, `uninstall`, `logs`, `test` and `help`, and prepares `bench`; everything else it hands to the program described\n\
              here, with `--directory` set. Exit codes: 0 fine, 1 something failed, 2 a mistake in the flags, the settings or the\n\
              configuration; `status` has its own.\n",
         );

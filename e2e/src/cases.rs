@@ -2,6 +2,7 @@
 //! the stack that the others need: they come last, one at a time.
 
 mod agents;
+mod backup;
 mod dependencies;
 mod exposition;
 mod failing;
@@ -64,6 +65,7 @@ cases! {
     owner::the_demo_shows_a_healed_container,
     owner::healing_can_be_switched_on_from_the_command_line,
     owner::the_self_test_passes_and_the_status_is_whole,
+    backup::a_backup_of_the_running_stack_is_whole,
     agents::a_message_from_a_script_arrives_once,
     agents::a_client_of_the_protocol_reads_and_acts,
     webhook::a_wrong_token_or_a_malformed_body_leaves_no_trace,

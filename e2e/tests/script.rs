@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "script/backup.rs"]
+mod backup;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -165,7 +168,15 @@ fn each_command_has_a_help_of_its_own() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    for (command, option) in [("up", "--no-lan"), ("down", "--volumes"), ("logs", "--tail N"), ("test", "soak")] {
+    for (command, option) in [
+        ("up", "--no-lan"),
+        ("down", "--volumes"),
+        ("backup", "FILE"),
+        ("restore", "--replace"),
+        ("uninstall", "--yes"),
+        ("logs", "--tail N"),
+        ("test", "soak"),
+    ] {
         for flags in
             [&[command, "--help"][..], &[command, "-h"], &[command, option.split(' ').next().unwrap(), "--help"]]
         {

@@ -1,6 +1,7 @@
 //! Handlers of the API: what people and agents ask the healer. Routes and status codes are in [`crate::server`].
 
 pub mod acknowledge;
+pub mod journal;
 pub mod logs;
 pub mod openapi;
 pub mod pauses;

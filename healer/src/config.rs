@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use nexus_telegram::TelegramFlags;
 
-use crate::direct::Links;
+use crate::{direct::Links, keep::Keep};
 
 /// Restarts Docker Compose services that Alertmanager reports as ill, within bounds, and writes it all down.
 #[derive(Debug, Parser)]
@@ -23,6 +23,9 @@ pub enum Command {
     Healthcheck,
     /// Read the policy file and say what is wrong with it, starting nothing; exit code 0 or 2.
     Check,
+    /// Copy the journal for a backup, check a copy, or put it back
+    #[command(subcommand)]
+    Journal(Keep),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -51,7 +54,8 @@ pub struct Config {
         long = "api.token-file",
         env = "NEXUS_HEALER_API_TOKEN_FILE",
         value_name = "FILE",
-        default_value = "/run/secrets/healer_api_token"
+        default_value = "/run/secrets/healer_api_token",
+        global = true
     )]
     pub api_token_file: PathBuf,
 
@@ -74,7 +78,8 @@ pub struct Config {
         long = "journal.path",
         env = "NEXUS_HEALER_JOURNAL",
         value_name = "FILE",
-        default_value = "/var/lib/nexus-healer/journal.db"
+        default_value = "/var/lib/nexus-healer/journal.db",
+        global = true
     )]
     pub journal: PathBuf,
 

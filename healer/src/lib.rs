@@ -31,6 +31,7 @@ pub mod findings;
 pub mod hold;
 pub mod images;
 pub mod journal;
+pub mod keep;
 pub mod metrics;
 pub mod notify;
 pub mod ooms;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use nexus_healer::{
     config::{Command, CommandLine},
-    run,
+    keep, run,
 };
 
 fn main() -> ExitCode {
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     let outcome = match line.command {
         Some(Command::Healthcheck) => nexus_daemon::healthcheck(line.config.listen),
         Some(Command::Check) => run::check(&line.config),
+        Some(Command::Journal(keep)) => keep::run(&keep, &line.config),
         None => run::run(&line.config),
     };
     nexus_daemon::end("nexus-healer", outcome)

@@ -18,6 +18,7 @@
 //! | `GET /api/v1/pauses` | read | 200, those that hold |
 //! | `PUT /api/v1/pauses` | act | 200 with all that hold · 400 · 404 lists what exists · 409 too many · 503 |
 //! | `DELETE /api/v1/pauses` | act | 200 with those left; query `project`, `service` · 400 · 404 lists what is paused · 503 |
+//! | `POST /api/v1/journal/copy` | act | 200, the journal in a file of SQLite, for a backup · 503 |
 //! | `GET /api/v1/plan` | read | 200, what it would do now; query `project`, `service` · 400 · 404 · 503 |
 //! | `GET /api/v1/policy/explain` | read | 200, what holds for a service; query `project`, `service` · 400 · 404 lists what exists · 503 |
 //! | `GET /api/v1/shadow` | read | 200, what healing would have done for what is only watched; query `since`, `project`, `service` · 400 |
@@ -127,7 +128,7 @@ pub fn router(app: App, webhook_token: Secret, tokens: Tokens) -> Router {
 pub const WEBHOOK: &str = "/webhook";
 
 /// The routes that want a token of the API.
-pub fn api_routes() -> [(&'static str, MethodRouter<App>); 14] {
+pub fn api_routes() -> [(&'static str, MethodRouter<App>); 15] {
     [
         ("/api/v1/incidents", get(api::incidents)),
         ("/api/v1/incidents/{id}", get(api::incident)),
@@ -138,6 +139,7 @@ pub fn api_routes() -> [(&'static str, MethodRouter<App>); 14] {
         ("/api/v1/services/{project}/{service}/heal", post(api::service::heal_now)),
         ("/api/v1/heal", put(api::heal)),
         ("/api/v1/pauses", get(api::pauses::list).put(api::pauses::set).delete(api::pauses::lift)),
+        ("/api/v1/journal/copy", post(api::journal::copy)),
         ("/api/v1/plan", get(api::plan::plan)),
         ("/api/v1/policy/explain", get(explain::policy)),
         ("/api/v1/shadow", get(api::shadow::record)),

@@ -12,6 +12,7 @@ mod faults;
 mod healing;
 mod hold;
 mod ingress;
+mod keep;
 mod policy;
 mod probes;
 mod relief;

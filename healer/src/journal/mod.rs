@@ -5,11 +5,13 @@
 //! refused. A file that turns out to be damaged ends the thread, and with it the healer: its next start says what to do, and
 //! until then nothing pretends that it heals. What this does not do: decide anything, or copy to Postgres ([`crate::record`]).
 
+mod copy;
 mod memos;
 mod read;
 mod store;
 
 use std::{
+    fs::File,
     path::Path,
     sync::{
         Arc,
@@ -21,6 +23,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use copy::{Content, check, put};
 pub use memos::{Memo, body as memo_body};
 pub use read::{Filter, MAX_LISTED, Pending};
 pub use store::{Change, Prompt, Store, Table, Waiting};
@@ -53,6 +56,18 @@ pub enum JournalError {
         "the journal {file} has schema version {found}, this healer knows {known}: use the newer healer, or move the file away"
     )]
     Newer { file: String, found: i64, known: i64 },
+    #[error("copying the journal")]
+    Copy(#[source] rusqlite::Error),
+    #[error("copying the journal to {file}")]
+    CopyFile {
+        file: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{file} is no copy of a journal, or is damaged: {finding}")]
+    NoCopy { file: String, finding: String },
+    #[error("copying the journal was given up")]
+    GivenUp,
     #[error("starting the journal's thread")]
     Thread(#[source] std::io::Error),
     #[error("writing the journal")]
@@ -77,6 +92,7 @@ type Look = Box<dyn FnOnce(&Store) -> Option<String> + Send>;
 enum Request {
     Write { changes: Vec<Change>, done: oneshot::Sender<Result<(), JournalError>> },
     Read(Look),
+    Copy(oneshot::Sender<Result<File, JournalError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -140,6 +156,13 @@ impl Journal {
         answer.await.map_err(|_| JournalError::Closed)?
     }
 
+    /// All of it as it is now, in a file without a name. Others are served meanwhile.
+    pub async fn copy(&self) -> Result<File, JournalError> {
+        let (done, answer) = oneshot::channel();
+        self.requests.send(Request::Copy(done)).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+
     /// Whether the last commit reached the disk.
     pub fn is_writable(&self) -> bool {
         self.writable.load(Ordering::Relaxed)
@@ -177,51 +200,24 @@ impl JournalThread {
 
 fn run(
     store: Store,
-    mut incoming: mpsc::Receiver<Request>,
+    incoming: mpsc::Receiver<Request>,
     writable: &AtomicBool,
     committed: &watch::Sender<u64>,
-    file: &Path,
+    path: &Path,
 ) {
-    let file = file.display();
-    let mut closing = None;
-    let mut damage = None;
-    while closing.is_none() && damage.is_none() {
-        let Some(first) = incoming.blocking_recv() else { break };
-        let mut writes = Vec::new();
-        let mut reads = Vec::new();
-        let mut next = Some(first);
-        while let Some(request) = next {
-            match request {
-                Request::Write { changes, done } => writes.push((changes, done)),
-                Request::Read(read) => reads.push(read),
-                Request::Close(done) => {
-                    closing = Some(done);
-                    break;
-                }
-            }
-            next = if writes.len() < BATCH { incoming.try_recv().ok() } else { None };
-        }
-        if !writes.is_empty() {
-            let written = write(&store, writes);
-            if writable.swap(written.well, Ordering::Relaxed) != written.well {
-                if written.well {
-                    tracing::info!("the journal {file} can be written again");
-                } else {
-                    tracing::error!("the journal {file} can't be written: nothing is healed until it can");
-                }
-            }
-            damage = written.damage;
-            committed.send_modify(|count| *count += 1);
-            // Last, so that who is answered sees all of it.
-            for (result, done) in written.answers {
-                // Who asked may have gone: the change stands nevertheless.
-                _ = done.send(result);
-            }
-        }
-        for read in reads {
-            damage = read(&store).or(damage);
+    let file = path.display();
+    let mut turns =
+        Turns { store: &store, incoming, writable, committed, path, copies: Vec::new(), closing: None, damage: None };
+    while !turns.are_over() {
+        let Some(first) = turns.incoming.blocking_recv() else { break };
+        turns.take(first);
+        while !turns.are_over()
+            && let Some(wanted) = turns.copies.pop()
+        {
+            turns.copy(wanted);
         }
     }
+    let Turns { closing, damage, .. } = turns;
     if let Some(reason) = &damage {
         writable.store(false, Ordering::Relaxed);
         tracing::error!(reason, "the journal {file} is damaged: the healer ends, and its next start says what to do");
@@ -232,6 +228,79 @@ fn run(
     if let Some(done) = closing {
         // Who asked may have gone.
         _ = done.send(());
+    }
+}
+
+/// The thread at work.
+struct Turns<'s> {
+    store: &'s Store,
+    incoming: mpsc::Receiver<Request>,
+    writable: &'s AtomicBool,
+    committed: &'s watch::Sender<u64>,
+    path: &'s Path,
+    /// Who waits for a copy.
+    copies: Vec<oneshot::Sender<Result<File, JournalError>>>,
+    closing: Option<oneshot::Sender<()>>,
+    damage: Option<String>,
+}
+
+impl Turns<'_> {
+    fn are_over(&self) -> bool {
+        self.closing.is_some() || self.damage.is_some()
+    }
+
+    /// Serves a request and those that wait behind it.
+    fn take(&mut self, first: Request) {
+        let mut writes = Vec::new();
+        let mut reads = Vec::new();
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Write { changes, done } => writes.push((changes, done)),
+                Request::Read(read) => reads.push(read),
+                Request::Copy(done) => self.copies.push(done),
+                Request::Close(done) => {
+                    self.closing = Some(done);
+                    break;
+                }
+            }
+            next = if writes.len() < BATCH { self.incoming.try_recv().ok() } else { None };
+        }
+        if !writes.is_empty() {
+            let file = self.path.display();
+            let written = write(self.store, writes);
+            if self.writable.swap(written.well, Ordering::Relaxed) != written.well {
+                if written.well {
+                    tracing::info!("the journal {file} can be written again");
+                } else {
+                    tracing::error!("the journal {file} can't be written: nothing is healed until it can");
+                }
+            }
+            self.damage = written.damage.or(self.damage.take());
+            self.committed.send_modify(|count| *count += 1);
+            // Last, so that who is answered sees all of it.
+            for (result, done) in written.answers {
+                // Who asked may have gone: the change stands nevertheless.
+                _ = done.send(result);
+            }
+        }
+        for read in reads {
+            self.damage = read(self.store).or(self.damage.take());
+        }
+    }
+
+    /// Copies the journal, and serves others between two steps.
+    fn copy(&mut self, wanted: oneshot::Sender<Result<File, JournalError>>) {
+        let (store, path) = (self.store, self.path);
+        let copied = copy::copy(&store.connection, path, || {
+            if let Ok(request) = self.incoming.try_recv() {
+                self.take(request);
+            }
+            !self.are_over() && !wanted.is_closed()
+        });
+        self.damage = self.damage.take().or_else(|| copied.as_ref().err().and_then(JournalError::damage));
+        // Who asked may have gone, and the copy goes with them.
+        _ = wanted.send(copied);
     }
 }
 
@@ -291,7 +360,7 @@ impl JournalError {
     /// What is wrong with the file, when this error says that something is.
     fn damage(&self) -> Option<String> {
         match self {
-            JournalError::Write(error) | JournalError::Read(error) => damage_of(error),
+            JournalError::Write(error) | JournalError::Read(error) | JournalError::Copy(error) => damage_of(error),
             _ => None,
         }
     }
