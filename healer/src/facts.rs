@@ -586,8 +586,16 @@ mod tests {
             old.container = with(container(), |it| numbered(it, "1")).into();
         };
         check(&same, false);
-        check(&|new, old| (same(new, old), numbered(new, "2")).1, true);
-        check(&|new, old| (same(new, old), old.container = with(exited(0), |it| numbered(it, "1")).into()).1, true);
+        let another = |new: &mut Container, old: &mut Watched| {
+            same(new, old);
+            numbered(new, "2");
+        };
+        check(&another, true);
+        let ended = |new: &mut Container, old: &mut Watched| {
+            same(new, old);
+            old.container = with(exited(0), |it| numbered(it, "1")).into();
+        };
+        check(&ended, true);
     }
 
     #[test]
