@@ -256,7 +256,7 @@ fn views(
 ) -> Vec<ServiceView> {
     let mut services: BTreeMap<ServiceKey, Vec<ContainerFacts>> = BTreeMap::new();
     for key in keys(snapshot).into_iter().filter(|key| wanted(key)) {
-        let containers = facts::containers_of(snapshot, &key, &Stops::new());
+        let containers = facts::containers_of(snapshot, &key, &Stops::new(), Timestamp::now());
         services.insert(key, containers);
     }
     let outlook = app.outlook.borrow().clone();

@@ -24,9 +24,6 @@ pub const ALERT: &str = "HealNow";
 /// Within which it must have begun. A word that could not be followed at once must not restart something hours later.
 const LASTS: SignedDuration = SignedDuration::from_mins(10);
 
-/// When to look again while the journal can't be written.
-const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
-
 /// What was asked for and is not done yet; kept with the incident.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ByHand {
@@ -134,7 +131,10 @@ pub fn next(case: &Case, facts: &Facts, now: &Now) -> Option<Decision> {
         return wait(Refusal::HostLimit);
     }
     if !facts.journal_writable {
-        return Some(Decision::Wait { why: Refusal::JournalUnavailable, until: Some(now.after(JOURNAL_RETRY)) });
+        return Some(Decision::Wait {
+            why: Refusal::JournalUnavailable,
+            until: Some(now.after(decide::JOURNAL_RETRY)),
+        });
     }
     Some(Decision::Restart { container_id: seen.container.id.clone() })
 }

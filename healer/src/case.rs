@@ -94,6 +94,8 @@ pub struct Memory {
     pub forgiven: bool,
     /// In shadow mode: restarts that would have been made, and when the next would be.
     pub would_be: u32,
+    /// How many of them of each container: each replica has a budget of its own.
+    pub would_be_on: BTreeMap<String, u32>,
     pub would_be_due: Option<Now>,
     /// And what is known of whether they would have helped.
     pub shadow: shadow::Watched,

@@ -30,7 +30,7 @@ use waits::{comes_first, wait_for_others, wait_for_the_start, wait_for_the_stop}
 const RESTART_MARGIN: SignedDuration = SignedDuration::from_secs(20);
 
 /// When to look again while the journal can't be written.
-const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
+pub(crate) const JOURNAL_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// When to ask again whether a silence still stands.
 const SILENCE_RETRY: SignedDuration = SignedDuration::from_mins(1);
@@ -221,9 +221,14 @@ pub fn decide(case: &Case, facts: &Facts, now: &Now) -> Decision {
         Refusal::StoppedByHuman => stopped_by_human(facts, now),
         Refusal::Paused => close(Outcome::StoppedByHuman, "somebody paused it"),
         Refusal::NotExpectedToRun => {
-            close(Outcome::RecoveredByItself, "it has ended and is not expected to run any more")
+            let runs = facts.containers.iter().any(|seen| seen.container.status == Status::Running);
+            let detail = match runs {
+                true => "it has a work to do that others wait for: no restart comes in between",
+                false => "it has ended and is not expected to run any more",
+            };
+            close(Outcome::RecoveredByItself, detail)
         }
-        _ if case.memory.well_since.is_some() => Decision::Relapse,
+        _ if case.memory.well_since.is_some() && !service.only_gains() => Decision::Relapse,
         why => Decision::Wait { why, until: None },
     }
 }
@@ -366,14 +371,21 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
     if let Some(until) = &facts.maintenance_until {
         return Decision::Wait { why: Refusal::MaintenanceWindow, until: Some(until.clone()) };
     }
-    if service.ill.first().is_some_and(|(seen, _)| shadow::is_spent(case, facts, &seen.container.id)) {
+    // One after the other, as long as its budget lasts.
+    let ids = service.ill.iter().map(|(seen, _)| &seen.container.id);
+    let ids = ids.filter(|id| !shadow::is_spent(case, facts, id));
+    let Some(id) = ids.min_by_key(|id| case.memory.would_be_spent_on(id)) else {
         return Decision::Wait { why, until: None };
-    }
+    };
     if let Some(wait) = wait_for_others(case, facts, service, now) {
         return wait;
     }
     if let Some(until) = &facts.paused_until {
         return Decision::Wait { why: Refusal::HealingPaused, until: Some(until.clone()) };
+    }
+    // No restart would have helped.
+    if facts.network_gone {
+        return Decision::Wait { why: Refusal::NetworkGone, until: None };
     }
     // The longest that can have been set: see `would_be_delay`.
     let longest = healing.max_delay.saturating_add(SignedDuration::from_hours(1));
@@ -384,15 +396,9 @@ fn watch(case: &Case, facts: &Facts, service: &Service<'_>, healing: &Healing, n
     if let Some(until) = &facts.host.hold_until {
         return Decision::Wait { why: Refusal::HostHold, until: Some(until.clone()) };
     }
-    match service.ill.first() {
-        Some((seen, _)) => {
-            let id = &seen.container.id;
-            wait_for_the_stop(case, facts, id, healing, now)
-                .or_else(|| wait_for_the_start(case, facts, id, healing, now))
-                .unwrap_or_else(|| Decision::WouldRestart { container_id: id.clone(), why })
-        }
-        None => Decision::Wait { why, until: None },
-    }
+    wait_for_the_stop(case, facts, id, healing, now)
+        .or_else(|| wait_for_the_start(case, facts, id, healing, now))
+        .unwrap_or_else(|| Decision::WouldRestart { container_id: id.clone(), why })
 }
 
 /// Somebody stopped it, and what still stands still is meant to.
@@ -453,40 +459,66 @@ struct Service<'a> {
     ill: Vec<(&'a ContainerFacts, String)>,
     well: usize,
     settling: usize,
+    /// How many of those belong to the incident, if there is one.
+    settling_again: usize,
     aside: Vec<Refusal>,
+    /// One that is aside makes it unwell all the same.
+    is_disturbed: bool,
 }
 
 impl<'a> Service<'a> {
     fn of(facts: &'a Facts, case: Option<&Case>) -> Self {
-        let mut service = Service { ill: Vec::new(), well: 0, settling: 0, aside: Vec::new() };
+        let mut service = Service {
+            ill: Vec::new(),
+            well: 0,
+            settling: 0,
+            settling_again: 0,
+            aside: Vec::new(),
+            is_disturbed: false,
+        };
         for seen in &facts.containers {
+            let is_of_it = case.is_none_or(|case| case.memory.containers.contains(&seen.container.id));
             match condition(seen, case) {
                 Condition::Ill(problem) => service.ill.push((seen, problem)),
                 Condition::Well => service.well += 1,
-                Condition::Settling => service.settling += 1,
-                Condition::Aside(why) => service.aside.push(why),
+                Condition::Settling => {
+                    service.settling += 1;
+                    service.settling_again += usize::from(is_of_it);
+                }
+                Condition::Aside(why) => {
+                    // What an incident is not about, and nobody knows of who stopped it, must not keep it open for ever.
+                    service.is_disturbed |= match why {
+                        Refusal::DockerRestarting => true,
+                        Refusal::StoppedByUnknown => is_of_it,
+                        _ => false,
+                    };
+                    service.aside.push(why);
+                }
             }
         }
         service
     }
 
-    /// One replica that somebody stopped does not make the others ill; one that Docker is restarting does.
+    /// One replica that somebody stopped, or that was never started, does not make the others ill; one that Docker is restarting does.
     fn is_well(&self) -> bool {
-        self.ill.is_empty()
-            && self.settling == 0
-            && self.well > 0
-            && !self.aside.iter().any(|why| matches!(why, Refusal::DockerRestarting | Refusal::StoppedByUnknown))
+        self.ill.is_empty() && self.settling == 0 && self.well > 0 && !self.is_disturbed
+    }
+
+    /// What is not well yet are replicas that came after the incident had begun: they are waited for, and it stays well.
+    fn only_gains(&self) -> bool {
+        self.ill.is_empty() && self.well > 0 && self.settling > 0 && self.settling_again == 0 && !self.is_disturbed
     }
 
     /// Why there is nothing to heal although it is not all well; the reason that is most worth knowing.
     fn why_not(&self) -> Refusal {
-        const ORDER: [Refusal; 8] = [
+        const ORDER: [Refusal; 9] = [
             Refusal::DockerRestarting,
             Refusal::StoppedByUnknown,
             Refusal::StoppedForRoom,
             Refusal::Paused,
             Refusal::StoppedByHuman,
             Refusal::NotExpectedToRun,
+            Refusal::NeverStarted,
             Refusal::OneOff,
             Refusal::Gone,
         ];

@@ -102,6 +102,12 @@ pub fn needed_once(container: &Container) -> BTreeSet<ServiceKey> {
     once.map(|need| need.key).collect()
 }
 
+/// Whether others wait for a service to have done its work, as Compose knows it.
+pub fn is_needed_once(key: &ServiceKey, snapshot: &Snapshot) -> bool {
+    let all = snapshot.containers.values().map(|watched| &*watched.container);
+    all.filter(|other| other.project() == key.project).any(|other| needed_once(other).contains(key))
+}
+
 /// The id of the container in whose network this one lives.
 pub fn network_parent(container: &Container) -> Option<&str> {
     container.network_mode.strip_prefix("container:")
@@ -118,9 +124,11 @@ pub struct DeadNetwork {
 
 /// The network of another container that this one shared, where that was started anew since: Docker gave it another network
 /// then, and this one was left in the old one, which leads nowhere, however the other is doing now.
-pub fn left_in_dead_network(container: &Container, snapshot: &Snapshot) -> Option<DeadNetwork> {
+///
+/// A start in the future was told by a clock that has been set back since: it says nothing about which of the two came later.
+pub fn left_in_dead_network(container: &Container, snapshot: &Snapshot, now: Timestamp) -> Option<DeadNetwork> {
     let parent = &snapshot.containers.get(network_parent(container)?)?.container;
-    let began_later = parent.started_at > container.started_at;
+    let began_later = parent.started_at > container.started_at && parent.started_at <= Some(now);
     (began_later && container.status == Status::Running)
         .then(|| DeadNetwork { owner: parent.name.clone(), began_at: parent.started_at })
 }
@@ -165,7 +173,7 @@ pub fn not_well(
     let own = world.snapshot.containers.values().map(|watched| &*watched.container);
     let trouble = own.filter(|container| is_of(container, key)).filter_map(Trouble::of).min();
     for needed in all_needs(key, world.snapshot) {
-        let mut containers = facts::containers_of(world.snapshot, &needed, world.stops);
+        let mut containers = facts::containers_of(world.snapshot, &needed, world.stops, world.now);
         for seen in &mut containers {
             seen.probe = world.probes.get(&seen.container.id).cloned();
         }
@@ -607,7 +615,7 @@ mod tests {
         client.network_mode = "container:id-vpn".into();
         let check = |vpn: Container, client: &Container, expected: Option<&str>| {
             let seen = snapshot([vpn, client.clone()]);
-            let owner = left_in_dead_network(client, &seen).map(|dead| dead.owner);
+            let owner = left_in_dead_network(client, &seen, at(0).wall).map(|dead| dead.owner);
             assert_eq!(owner.as_deref(), expected);
         };
         let vpn = |started| Container { started_at: wall(started), ..healthy("vpn", "") };
@@ -618,6 +626,10 @@ mod tests {
         check(Container { status: Status::Exited, ..vpn(-50) }, &client, Some("shop-vpn-1"));
         check(vpn(-50), &Container { status: Status::Exited, ..client.clone() }, None);
         check(vpn(-50), &healthy("web", ""), None);
+        // Told by a clock that was set back since.
+        check(vpn(0), &client, Some("shop-vpn-1"));
+        check(vpn(7_200), &client, None);
+        check(vpn(7_200), &Container { started_at: wall(3_600), ..client.clone() }, None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub async fn policy(State(app): State<App>, query: Result<Query<Asked>, QueryRej
         let why = format!("{} is Nexus itself: Docker's restart policy looks after it", key.project);
         return Err(Problem(StatusCode::BAD_REQUEST, why));
     }
-    let containers = facts::containers_of(&snapshot, &key, &Stops::new());
+    let containers = facts::containers_of(&snapshot, &key, &Stops::new(), Timestamp::now());
     if containers.is_empty() {
         let why = api::nothing_matches(&app, &key.project, Some(&key.service), &snapshot);
         return Err(Problem(StatusCode::NOT_FOUND, why));

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_docker::{Container, Health, Snapshot, Status, StopCause, Watched};
-use nexus_model::{Mode, Now, Refusal, ServiceKey};
+use nexus_docker::{Container, Health, SIGNAL_WORKS_WITHIN, Snapshot, Status, StopCause, Watched};
+use nexus_model::{Mode, Now, Refusal, ServiceKey, labels};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -38,8 +38,8 @@ pub struct Facts {
     pub needed: Vec<Needed>,
     /// Its log says that it is starting or recovering, as far as that was read: only before a restart is it.
     pub says_it_is_starting: bool,
-    /// The container in whose network it lives does not exist any more, as far as Docker was asked: only before a restart
-    /// is it.
+    /// The container in whose network it lives does not exist any more, as far as Docker was asked: before a restart, and when the
+    /// watcher does not show it.
     pub network_gone: bool,
     /// Until when its owner wants nothing to be restarted.
     pub paused_until: Option<Now>,
@@ -58,15 +58,40 @@ pub struct ContainerFacts {
     pub has_been_healthy: bool,
     /// It was left behind in the network of another container, which has another now.
     pub dead_network: Option<DeadNetwork>,
+    /// The container whose network it lives in does not exist any more: no restart of it succeeds.
+    pub network_gone: bool,
     /// What its probe says, where it has one and runs.
     pub probe: Option<Probe>,
     /// It was created long ago and never started, and may be: see [`is_left_unstarted`].
     pub left_unstarted: bool,
+    /// The same, but it may not be started by us, or something stands in the way.
+    pub never_started: bool,
+    /// Others wait for it to have done its work, of which no health check tells anything. Looked for only where that calls it unhealthy.
+    pub is_a_job: bool,
     /// This run of it was ended by us, since disk or memory of the machine was short: it is started again when there is room.
     pub stopped_for_room: bool,
 }
 
 impl ContainerFacts {
+    /// What the watcher knows of a container, with what the journal remembers filled in where the watcher has a gap. Whatever else is
+    /// to be known of it is for others to fill in.
+    pub fn of(watched: &Watched, snapshot: &Snapshot, stops: &Stops) -> Self {
+        let container = &watched.container;
+        let is_needed_once = || container.key().is_some_and(|key| dependencies::is_needed_once(&key, snapshot));
+        Self {
+            container: Arc::clone(container),
+            stop: stop_of(watched, stops),
+            has_been_healthy: watched.has_been_healthy,
+            dead_network: None,
+            network_gone: false,
+            probe: None,
+            left_unstarted: false,
+            never_started: false,
+            is_a_job: container.health == Health::Unhealthy && is_needed_once(),
+            stopped_for_room: false,
+        }
+    }
+
     /// It ran on while Docker was down, and Docker ended it on its return.
     pub fn was_ended_by_docker(&self) -> bool {
         self.stop == StopCause::Engine && matches!(self.container.status, Status::Exited | Status::Dead)
@@ -84,6 +109,9 @@ pub struct HostFacts {
     /// Many services have failed together: nothing is restarted until then.
     pub hold_until: Option<Now>,
 }
+
+/// What a stop takes beyond its time-out.
+const STOP_MARGIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// How one container is doing, as far as healing is concerned.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,42 +154,60 @@ impl Facts {
     }
 }
 
-/// The containers of a service in a snapshot, with what the journal remembers filled in where the watcher has a gap.
-pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops) -> Vec<ContainerFacts> {
+/// The containers of a service in a snapshot.
+pub fn containers_of(snapshot: &Snapshot, key: &ServiceKey, stops: &Stops, now: Timestamp) -> Vec<ContainerFacts> {
     let mut found: Vec<ContainerFacts> = snapshot
         .containers
         .values()
         .filter(|watched| watched.container.project() == key.project && watched.container.service() == key.service)
         .map(|watched| ContainerFacts {
-            container: Arc::clone(&watched.container),
-            stop: stop_of(watched, stops),
-            has_been_healthy: watched.has_been_healthy,
-            dead_network: dependencies::left_in_dead_network(&watched.container, snapshot),
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
+            dead_network: dependencies::left_in_dead_network(&watched.container, snapshot, now),
+            ..ContainerFacts::of(watched, snapshot, stops)
         })
         .collect();
     found.sort_by(|a, b| a.container.name.cmp(&b.container.name));
     found
 }
 
-/// Whether a container was created and left so, with nothing in the way of its start: Compose begins with the first one that
-/// others need, waits until it is well, and leaves the rest as they are when it does not become so, or when its user gives up.
-/// `patience` is how long Compose is given.
-pub fn is_left_unstarted(container: &Container, snapshot: &Snapshot, patience: SignedDuration, now: Timestamp) -> bool {
+/// Whether a container was created and not started for longer than Compose takes: `patience` is how long that is given.
+pub fn was_never_started(container: &Container, patience: SignedDuration, now: Timestamp) -> bool {
     let patience = patience.max(dependencies::SETTLES);
     container.status == Status::Created
         && container.started_at.is_none()
+        && container.created_at.is_some_and(|created_at| now.duration_since(created_at) >= patience)
+}
+
+/// Whether a container was created and left so, with nothing in the way of its start: Compose begins with the first one that
+/// others need, waits until it is well, and leaves the rest as they are when it does not become so, or when its user gives up.
+pub fn is_left_unstarted(container: &Container, snapshot: &Snapshot, patience: SignedDuration, now: Timestamp) -> bool {
+    was_never_started(container, patience, now)
         && !container.is_one_off()
         && container.expected_to_run()
-        && container.created_at.is_some_and(|created_at| now.duration_since(created_at) >= patience)
+        && !takes_the_place_of_another(container, snapshot, now)
         // What has to have done its work before has done it.
         && dependencies::needed_once(container).iter().all(|needed| {
             let of_it = snapshot.containers.values().map(|watched| &*watched.container);
             let mut of_it = of_it.filter(|it| it.key().as_ref() == Some(needed)).peekable();
             of_it.peek().is_some() && of_it.all(|it| it.status == Status::Exited && it.exit_code == 0)
         })
+}
+
+/// Whether another container of its service still runs, in whose place it was created: Compose creates the new one first, then stops the
+/// old one, which may take as long as its owner grants it, and starts the new one when the old one is gone. Two at once would be two
+/// databases on one volume.
+fn takes_the_place_of_another(container: &Container, snapshot: &Snapshot, now: Timestamp) -> bool {
+    let number = |it: &Container| it.labels.get(labels::COMPOSE_NUMBER).cloned();
+    snapshot.containers.values().any(|watched| {
+        let other = &watched.container;
+        if other.id == container.id || other.key() != container.key() || other.status != Status::Running {
+            return false;
+        }
+        let granted = SignedDuration::try_from(other.stop_timeout.unwrap_or_default()).unwrap_or(SignedDuration::MAX);
+        let takes = granted.saturating_add(STOP_MARGIN).max(SIGNAL_WORKS_WITHIN);
+        let is_stopping =
+            || matches!(watched.stop, StopCause::Requested { at } if now.duration_since(at).abs() <= takes);
+        (number(container).is_some() && number(container) == number(other)) || is_stopping()
+    })
 }
 
 pub fn stop_of(watched: &Watched, stops: &Stops) -> StopCause {
@@ -200,6 +246,9 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
     }
     match container.status {
         Status::Running => match container.health {
+            Health::Healthy | Health::None if seen.network_gone => {
+                Condition::Ill("its network is dead: the container whose network it shares is gone".to_owned())
+            }
             Health::Healthy | Health::None => match (dead_network(seen, case), follows(container, case)) {
                 (Some(DeadNetwork { owner, .. }), _) => {
                     Condition::Ill(format!("its network is dead: {owner}, which it shares, was started anew"))
@@ -211,9 +260,11 @@ pub fn condition(seen: &ContainerFacts, case: Option<&Case>) -> Condition {
                 },
             },
             Health::Starting => Condition::Settling,
+            Health::Unhealthy if seen.is_a_job => Condition::Aside(Refusal::NotExpectedToRun),
             Health::Unhealthy => Condition::Ill(problem(container)),
         },
         Status::Created if seen.left_unstarted => Condition::Ill(problem(container)),
+        Status::Created if seen.never_started => Condition::Aside(Refusal::NeverStarted),
         // Compose creates all containers of a project before it starts the first.
         Status::Created => Condition::Settling,
         Status::Paused => Condition::Aside(Refusal::Paused),
@@ -272,6 +323,7 @@ pub fn looks_well(seen: &ContainerFacts) -> bool {
     container.status == Status::Running
         && matches!(container.health, Health::Healthy | Health::None)
         && seen.dead_network.is_none()
+        && !seen.network_gone
         && !matches!(seen.probe, Some(Probe::Failed { .. }))
 }
 
@@ -330,7 +382,6 @@ pub fn meaning_of_exit(container: &Container) -> &'static str {
 #[cfg(test)]
 mod tests {
     use nexus_docker::RestartPolicy;
-    use nexus_model::labels;
 
     use super::*;
     use crate::testing::{at, case, container, exited, seen, wall};
@@ -343,15 +394,7 @@ mod tests {
     #[test]
     fn each_state_has_its_condition() {
         let check = |container: Container, stop: StopCause, expected: Condition| {
-            let seen = ContainerFacts {
-                container: container.into(),
-                stop,
-                has_been_healthy: true,
-                dead_network: None,
-                probe: None,
-                left_unstarted: false,
-                stopped_for_room: false,
-            };
+            let seen = ContainerFacts { stop, ..seen(container) };
             assert_eq!(condition(&seen, None), expected, "{seen:?}");
         };
         let itself = StopCause::Itself;
@@ -398,6 +441,36 @@ mod tests {
             itself,
             Condition::Aside(Refusal::OneOff),
         );
+    }
+
+    #[test]
+    fn what_has_a_work_to_do_that_others_wait_for_is_not_ill_before_it_has_ended() {
+        let check = |job: Container, depends_on: &str, expected: Condition| {
+            let mut app = Container { id: "app".into(), health: Health::Healthy, ..container() };
+            app.labels.insert(labels::COMPOSE_SERVICE.into(), "app".into());
+            app.labels.insert(labels::COMPOSE_DEPENDS_ON.into(), depends_on.into());
+            let watched = |container: Container| Watched {
+                container: container.into(),
+                stop: StopCause::Itself,
+                has_been_healthy: false,
+                oom_events: 0,
+            };
+            let containers = [job, app].map(|container| (container.id.clone(), watched(container))).into();
+            let snapshot = Snapshot { containers, ..Snapshot::default() };
+            let seen = containers_of(&snapshot, &crate::testing::key(), &Stops::new(), at(0).wall).remove(0);
+            assert_eq!(condition(&seen, None), expected, "{depends_on} {seen:?}");
+        };
+        let once = "web:service_completed_successfully:false";
+        let job = || with(container(), |it| it.restart_policy = RestartPolicy::No);
+        let ill = |text: &str| Condition::Ill(text.to_owned());
+        check(job(), once, Condition::Aside(Refusal::NotExpectedToRun));
+        check(container(), once, Condition::Aside(Refusal::NotExpectedToRun));
+        check(job(), "web:service_healthy:false", ill("unhealthy: 3 failed probes in a row"));
+        check(job(), "", ill("unhealthy: 3 failed probes in a row"));
+        check(with(job(), |it| it.health = Health::Healthy), once, Condition::Well);
+        // Its end is judged as any other.
+        let fails = RestartPolicy::OnFailure { maximum_retries: 3 };
+        check(with(exited(1), |it| it.restart_policy = fails), once, ill("exited with code 1"));
     }
 
     #[test]
@@ -458,7 +531,8 @@ mod tests {
                 ..Snapshot::default()
             };
             let patience = SignedDuration::from_secs(180);
-            assert_eq!(is_left_unstarted(&container, &snapshot, patience, at(0).wall), expected, "{container:?}");
+            let left = is_left_unstarted(&container, &snapshot, patience, at(0).wall);
+            assert_eq!(left, expected, "{container:?}");
         };
         check(&|_, _| (), true);
         check(&|it, _| it.created_at = wall(-179), false);
@@ -474,6 +548,54 @@ mod tests {
         check(&|_, job| *job = None, false);
         let left = ContainerFacts { left_unstarted: true, ..seen(created()) };
         assert_eq!(condition(&left, None), Condition::Ill("created, and never started".into()));
+    }
+
+    #[test]
+    fn what_takes_the_place_of_one_that_runs_is_not_left() {
+        let numbered = |it: &mut Container, number: &str| {
+            _ = it.labels.insert(labels::COMPOSE_NUMBER.into(), number.into());
+        };
+        let check = |change: &dyn Fn(&mut Container, &mut Watched), expected: bool| {
+            let mut new = with(container(), |it| {
+                (it.id, it.status, it.health) = ("new".into(), Status::Created, Health::None);
+                (it.started_at, it.created_at) = (None, wall(-700));
+            });
+            let mut old = Watched {
+                container: container().into(),
+                stop: StopCause::Unknown,
+                has_been_healthy: true,
+                oom_events: 0,
+            };
+            change(&mut new, &mut old);
+            let snapshot = Snapshot { containers: [("c1".to_owned(), old)].into(), ..Snapshot::default() };
+            let patience = SignedDuration::from_secs(180);
+            assert_eq!(is_left_unstarted(&new, &snapshot, patience, at(0).wall), expected, "{snapshot:?}");
+        };
+        let asked = |seconds| StopCause::Requested { at: at(seconds).wall };
+        // Another replica.
+        check(&|_, _| (), true);
+        check(&|_, old| old.stop = asked(-600), false);
+        // It has survived a signal of long ago.
+        check(&|_, old| old.stop = asked(-601), true);
+        let slow = || with(container(), |it| it.stop_timeout = Some(std::time::Duration::from_secs(900)));
+        check(&|_, old| (old.stop, old.container) = (asked(-960), slow().into()), false);
+        check(&|_, old| (old.stop, old.container) = (asked(-60), exited(0).into()), true);
+        // Created in its place, and whoever did that has not come to stop it yet.
+        let same = |new: &mut Container, old: &mut Watched| {
+            numbered(new, "1");
+            old.container = with(container(), |it| numbered(it, "1")).into();
+        };
+        check(&same, false);
+        let another = |new: &mut Container, old: &mut Watched| {
+            same(new, old);
+            numbered(new, "2");
+        };
+        check(&another, true);
+        let ended = |new: &mut Container, old: &mut Watched| {
+            same(new, old);
+            old.container = with(exited(0), |it| numbered(it, "1")).into();
+        };
+        check(&ended, true);
     }
 
     #[test]
@@ -496,15 +618,7 @@ mod tests {
     fn a_recorded_intent_wins_over_the_guess_that_a_human_stopped_it() {
         let mut case = case();
         let requested = StopCause::Requested { at: at(1).wall };
-        let stopped = ContainerFacts {
-            container: exited(0).into(),
-            stop: requested,
-            has_been_healthy: true,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        };
+        let stopped = ContainerFacts { stop: requested, ..seen(exited(0)) };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         case.attempts.push(crate::testing::attempt(1, "c1", at(0)));
         assert!(matches!(condition(&stopped, Some(&case)), Condition::Ill(_)));
@@ -547,15 +661,7 @@ mod tests {
         assert_eq!(condition(&by_human, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
         // Once it has started anew, a later stop is somebody else's again.
         let later = with(exited(0), |it| it.started_at = wall(5));
-        let stopped = ContainerFacts {
-            container: later.into(),
-            stop: requested,
-            has_been_healthy: true,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        };
+        let stopped = ContainerFacts { stop: requested, ..seen(later) };
         assert_eq!(condition(&stopped, Some(&case)), Condition::Aside(Refusal::StoppedByHuman));
     }
 
@@ -590,7 +696,7 @@ mod tests {
             };
             snapshot.containers.insert(id.into(), watched);
         }
-        let found = containers_of(&snapshot, &crate::testing::key(), &Stops::new());
+        let found = containers_of(&snapshot, &crate::testing::key(), &Stops::new(), at(0).wall);
         let names: Vec<&str> = found.iter().map(|seen| seen.container.name.as_str()).collect();
         assert_eq!(names, ["shop-web-1", "shop-web-2"]);
         assert_eq!(seen(container()).container.id, "c1");

@@ -105,7 +105,7 @@ pub fn look(
         if key.project == own_stack || seen.ill.contains_key(&key) {
             continue;
         }
-        let containers = facts::containers_of(world.snapshot, &key, world.stops);
+        let containers = facts::containers_of(world.snapshot, &key, world.stops, world.now);
         let began_at = containers
             .iter()
             // What the engine itself ended has a cause that is over, and none of it comes back without a start.
@@ -120,7 +120,7 @@ pub fn look(
         }
     }
     let on_their_way = before.ill.keys().filter(|key| !seen.ill.contains_key(*key)).filter(|key| {
-        let containers = facts::containers_of(world.snapshot, key, world.stops);
+        let containers = facts::containers_of(world.snapshot, key, world.stops, world.now);
         containers.iter().any(|seen| {
             let condition = facts::condition(seen, world.cases.get(*key));
             matches!(condition, Condition::Settling | Condition::Aside(Refusal::DockerRestarting))
@@ -193,7 +193,7 @@ impl Illnesses {
 /// The failures among some services: each that suffers from another counts as that one.
 fn roots(services: &BTreeSet<ServiceKey>, world: &World<'_>) -> BTreeSet<ServiceKey> {
     let is_troubled = |key: &ServiceKey| {
-        let containers = facts::containers_of(world.snapshot, key, world.stops);
+        let containers = facts::containers_of(world.snapshot, key, world.stops, world.now);
         let condition = |seen: &ContainerFacts| facts::condition(seen, world.cases.get(key));
         let conditions: Vec<Condition> = containers.iter().map(condition).collect();
         let is_done = |condition: &Condition| {

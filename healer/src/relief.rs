@@ -16,6 +16,7 @@ pub mod tell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use nexus_docker::SIGNAL_WORKS_WITHIN;
 use nexus_model::{Attempt, AttemptOutcome, IncidentState, Mode, Now, Outcome, Refusal, ServiceKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -232,7 +233,7 @@ pub fn next(case: &Case, situation: &Situation, now: &Now) -> Step {
             .stopped
             .iter()
             .filter(|(id, _)| !is_open(id))
-            .find_map(|(id, stopped)| Some((id.clone(), not_ours(stopped, situation.container(id))?)))
+            .find_map(|(id, stopped)| Some((id.clone(), not_ours(case, stopped, situation.container(id), now)?)))
     {
         return Step::Forget { container_id, why };
     }
@@ -247,7 +248,7 @@ fn judge(attempt: &Try, situation: &Situation, now: &Now) -> Option<Step> {
         return None;
     }
     let judged = |outcome, detail: &str| Some(Step::Judge { attempt: *id, outcome, detail: detail.to_owned() });
-    let lost = "nobody can say what came of it: the healer was started anew meanwhile";
+    let lost = "nobody can say what came of it: docker gave no answer, or the healer was started anew meanwhile";
     let patience = attempt.memory.stop_timeout.saturating_add(ACT_MARGIN);
     let over = now.since(&attempt.memory.intended) >= patience;
     match action.as_str() {
@@ -262,38 +263,52 @@ fn judge(attempt: &Try, situation: &Situation, now: &Now) -> Option<Step> {
             let same_run = seen.started_at == *started_at_before;
             match (wanted, same_run) {
                 // A stop leaves the start time, a start changes it.
-                (true, true) if action == "stop" => judged(AttemptOutcome::Helped, &freed(attempt, situation)),
+                (true, true) if action == "stop" => {
+                    judged(AttemptOutcome::Helped, &freed(attempt, situation.available, situation.resource))
+                }
                 (true, false) if action == "start" => judged(AttemptOutcome::Helped, "it runs again"),
                 (false, false) if action == "start" => judged(AttemptOutcome::DidNotHelp, "it has ended again at once"),
                 _ if over => judged(AttemptOutcome::Interrupted, lost),
                 _ => None,
             }
         }
-        "ballast" if situation.ballast == 0 => judged(AttemptOutcome::Helped, &freed(attempt, situation)),
+        "ballast" if situation.ballast == 0 => {
+            judged(AttemptOutcome::Helped, &freed(attempt, situation.available, situation.resource))
+        }
         _ => judged(AttemptOutcome::Interrupted, lost),
     }
 }
 
 /// What there was before an act and is now.
-pub fn freed(attempt: &Try, situation: &Situation) -> String {
-    let now = situation.available;
+fn freed(attempt: &Try, now: u64, resource: Resource) -> String {
     match attempt.memory.available_before {
         Some(before) => {
             let gained = now.saturating_sub(before);
-            format!("{} more than before: {} of {} are free", bytes(gained), bytes(now), situation.resource.as_str())
+            format!("{} more than before: {} of {} are free", bytes(gained), bytes(now), resource.as_str())
         }
-        None => format!("{} of {} are free", bytes(now), situation.resource.as_str()),
+        None => format!("{} of {} are free", bytes(now), resource.as_str()),
     }
 }
 
 /// Why a container that we stopped is not ours to start any more. A person's word counts more than our plan.
-fn not_ours(stopped: &Stopped, seen: Option<&Seen>) -> Option<&'static str> {
-    match seen {
-        None => Some("is gone or was created anew"),
-        Some(seen) if seen.runs => Some("was started by somebody else"),
-        Some(seen) if seen.started_at != stopped.run => Some("was started and stopped by somebody else"),
-        Some(_) => None,
+///
+/// Docker may say no to a stop, or nothing at all, and the container end by it all the same, minutes later.
+fn not_ours(case: &Case, stopped: &Stopped, seen: Option<&Seen>, now: &Now) -> Option<&'static str> {
+    let Some(seen) = seen else { return Some("is gone or was created anew") };
+    if seen.started_at != stopped.run {
+        return Some(match seen.runs {
+            true => "was started by somebody else",
+            false => "was started and stopped by somebody else",
+        });
     }
+    let of_this_run = |attempt: &&Try| attempt.attempt.started_at_before == stopped.run;
+    let last = case.attempts_on(&seen.id).filter(of_this_run).rfind(|attempt| attempt.attempt.action == "stop")?;
+    if last.attempt.outcome == Some(AttemptOutcome::Helped) {
+        // A run that has ended does not go on.
+        return seen.runs.then_some("was started by somebody else");
+    }
+    let is_over = now.since(last.memory.finished.as_ref()?) >= SIGNAL_WORKS_WITHIN;
+    (seen.runs && is_over).then_some("has outlived its stop")
 }
 
 fn pressing(case: &Case, situation: &Situation, now: &Now) -> Step {
@@ -420,8 +435,11 @@ fn at_ease(case: &Case, situation: &Situation, now: &Now) -> Step {
     let times = |id: &String| memory.times.get(id).copied().unwrap_or(1).max(1);
     // Its owner is at work on it: it is started when that is over, and others are meanwhile.
     let held = |id: &String| situation.container(id).and_then(|seen| seen.held);
-    let Some(id) = memory.stopped.keys().filter(|id| held(id).is_none()).min_by_key(|id| times(id)) else {
-        return Step::Wait { why: memory.stopped.keys().find_map(held) };
+    // It may end yet by a stop that Docker could not tell the end of.
+    let runs = |id: &String| situation.container(id).is_some_and(|seen| seen.runs);
+    let may_start = |id: &&String| held(id).is_none() && !runs(id);
+    let Some(id) = memory.stopped.keys().filter(may_start).min_by_key(|id| times(id)) else {
+        return Step::Wait { why: memory.stopped.keys().find_map(held).or(Some(Refusal::Verifying)) };
     };
     let wait =
         situation.start_after.saturating_mul(1 << (times(id) - 1).min(20)).min(LONGEST_WAIT.max(situation.start_after));
@@ -605,8 +623,6 @@ fn ended(changed: &mut Changed, id: Uuid, outcome: AttemptOutcome, detail: &str,
     relief.acted = Some(now.clone());
     let helped = outcome == AttemptOutcome::Helped;
     match action.as_str() {
-        // Docker said no, or nobody carried it out: it still runs, or was stopped by somebody else.
-        "stop" if !helped => _ = relief.stopped.remove(&container_id),
         // One that has ended again by itself is ill, and no concern of ours here.
         "start" if helped || outcome == AttemptOutcome::DidNotHelp => _ = relief.stopped.remove(&container_id),
         // It waits as long as after another stop before it is tried again.

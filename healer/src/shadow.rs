@@ -104,7 +104,10 @@ impl Memory {
 
     /// Would-be restarts that would count against the budget of a container.
     pub fn would_be_spent_on(&self, container_id: &str) -> u32 {
-        self.would_be.saturating_add(self.shadow.carried.get(container_id).copied().unwrap_or_default())
+        let of = |counts: &BTreeMap<String, u32>| counts.get(container_id).copied().unwrap_or_default();
+        // Before each container had a count of its own they were counted for all.
+        let of_all = self.would_be.saturating_sub(self.would_be_on.values().sum());
+        of_all.saturating_add(of(&self.would_be_on)).saturating_add(of(&self.shadow.carried))
     }
 }
 

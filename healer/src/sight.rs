@@ -61,7 +61,7 @@ pub struct Sight {
     pub container: String,
     pub kind: Kind,
     pub since: Timestamp,
-    /// A prompt about the service has come in since, or an incident is open: nobody needs to be waited for.
+    /// A prompt about the service has come in since, or an incident is open: nobody needs to be waited for. Taken back when one ends.
     pub prompted: bool,
 }
 
@@ -92,21 +92,14 @@ pub fn look(snapshot: &Snapshot, stops: &Stops, switches: &Switches, policy: &Po
             continue;
         }
         // Only what the rules see as well: a dead network is the worker's to find.
-        let seen = ContainerFacts {
-            container: container.clone(),
-            stop: facts::stop_of(watched, stops),
-            has_been_healthy: watched.has_been_healthy,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        };
+        let seen = ContainerFacts::of(watched, snapshot, stops);
         if !matches!(facts::condition(&seen, None), Condition::Ill(_)) {
             continue;
         }
         let mode = *modes.entry(key.clone()).or_insert_with(|| {
-            let containers = facts::containers_of(snapshot, &key, stops);
-            facts::mode_of(&key, &containers, switches, policy).mode
+            let own = snapshot.containers.values().filter(|other| other.container.key().as_ref() == Some(&key));
+            let own: Vec<ContainerFacts> = own.map(|other| ContainerFacts::of(other, snapshot, stops)).collect();
+            facts::mode_of(&key, &own, switches, policy).mode
         });
         if mode != Mode::Off {
             found.push(Found { key, container: container.name.clone(), kind: Kind::of(container) });

@@ -34,7 +34,7 @@ pub fn of(containers: &[ContainerFacts], now: Timestamp) -> Option<String> {
 pub fn words(why: Refusal, containers: &[ContainerFacts], now: Timestamp) -> String {
     match (why, of(containers, now)) {
         (Refusal::DockerRestarting, Some(stuck)) => format!("{stuck}; {LEFT_TO_DOCKER}"),
-        (Refusal::Starting | Refusal::AlreadyWell, Some(stuck)) => stuck,
+        (Refusal::Starting | Refusal::NeverStarted | Refusal::AlreadyWell, Some(stuck)) => stuck,
         _ => why.words().to_owned(),
     }
 }

@@ -1,13 +1,13 @@
 //! What the unit tests of several modules start from: a service that may be healed in every respect.
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_docker::{Container, Health, RestartPolicy, Status, StopCause};
+use nexus_docker::{Container, Health, RestartPolicy, Snapshot, Status, StopCause, Watched};
 use nexus_model::{Attempt, Incident, IncidentState, Mode, Now, ServiceKey, api::ModeSource, labels};
 use uuid::Uuid;
 
 use crate::{
     case::{Case, Memory, Try, TryMemory},
-    facts::{ContainerFacts, Facts, HostFacts},
+    facts::{ContainerFacts, Facts, HostFacts, Stops},
     modes::Effective,
     policy::Healing,
 };
@@ -89,15 +89,9 @@ pub fn exited(code: i64) -> Container {
 }
 
 pub fn seen(container: Container) -> ContainerFacts {
-    ContainerFacts {
-        container: container.into(),
-        stop: StopCause::Itself,
-        has_been_healthy: true,
-        dead_network: None,
-        probe: None,
-        left_unstarted: false,
-        stopped_for_room: false,
-    }
+    let watched =
+        Watched { container: container.into(), stop: StopCause::Itself, has_been_healthy: true, oom_events: 0 };
+    ContainerFacts::of(&watched, &Snapshot::default(), &Stops::new())
 }
 
 /// Everything speaks for a restart.

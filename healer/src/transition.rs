@@ -19,10 +19,11 @@ use crate::{
     decide::{Admission, Decision, would_be_delay},
     dependencies::Follows,
     diagnosis,
-    facts::{self, Condition, Facts},
+    facts::{self, Condition, ContainerFacts, Facts},
     findings::Findings,
     policy::Healing,
     probe::Probe,
+    shadow,
 };
 
 /// Lines in the story of one incident. A service that flaps for weeks after giving up must not fill the journal.
@@ -325,8 +326,11 @@ impl Changed {
         let memory = &mut self.case.memory;
         memory.would_be += 1;
         let number = memory.would_be;
+        let of_it = memory.would_be_on.entry(container_id.to_owned()).or_default();
+        *of_it += 1;
+        let of_it = *of_it;
         let container = facts.container(container_id).map(|seen| &seen.container);
-        memory.would_be_due = container.map(|container| now.after(would_be_delay(container, healing, number)));
+        memory.would_be_due = container.map(|container| now.after(would_be_delay(container, healing, of_it)));
         memory.containers.insert(container_id.to_owned());
         let attempts = self.case.attempts.last().map_or(0, |last| last.attempt.number);
         memory.note_would_be(container_id, container.map(|container| &**container), attempts, healing, now);
@@ -343,7 +347,11 @@ impl Changed {
             ));
         }
         self.tell(now, WOULD_RESTART, detail);
-        if self.case.memory.would_be_spent_on(container_id) == healing.attempts {
+        let is_ill = |seen: &&ContainerFacts| matches!(facts::condition(seen, Some(&self.case)), Condition::Ill(_));
+        let mut others = facts.containers.iter().filter(|seen| seen.container.id != container_id).filter(is_ill);
+        if self.case.memory.would_be_spent_on(container_id) == healing.attempts
+            && others.all(|seen| shadow::is_spent(&self.case, facts, &seen.container.id))
+        {
             self.tell(now, "would_give_up", format!("would have given up after {number} attempts"));
         }
     }
@@ -361,6 +369,7 @@ impl Changed {
         self.forget_block();
         self.case.memory.well_since = None;
         self.case.memory.would_be = 0;
+        self.case.memory.would_be_on.clear();
         self.case.memory.would_be_due = None;
         self.case.memory.failing_since = None;
         self.case.memory.gave_up_at = None;

@@ -328,15 +328,7 @@ mod tests {
     #[test]
     fn a_stop_after_our_restart_is_somebody_elses() {
         let container = Container { started_at: wall(3), ..exited(0) };
-        let stopped = ContainerFacts {
-            container: container.into(),
-            stop: StopCause::Requested { at: at(9).wall },
-            has_been_healthy: true,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        };
+        let stopped = ContainerFacts { stop: StopCause::Requested { at: at(9).wall }, ..seen(container) };
         assert_eq!(
             judge(&restarted(), Some(&stopped), &Healing::default(), &at(10)),
             Verdict::Stopped("somebody stopped it".into())

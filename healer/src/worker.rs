@@ -7,6 +7,7 @@
 mod asked;
 mod labels;
 mod leaks;
+mod networks;
 mod probes;
 mod restart;
 mod see;
@@ -22,11 +23,12 @@ use std::{
 };
 
 use jiff::SignedDuration;
-use nexus_docker::{Container, Docker, Snapshot, Watcher};
+use nexus_docker::{Docker, Snapshot, Watcher};
 use nexus_model::{Attempt, IncidentState, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::{
+    networks::Owners,
     probes::Asking,
     restart::{Busy, finished},
     unscraped::Unscraped,
@@ -70,9 +72,6 @@ const AFTER_EXAMINATION: SignedDuration = SignedDuration::from_secs(2);
 const PRUNE_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// Decisions about one incident in one go. The longest chain there is has five; more would be two that undo each other.
 const MAX_DECISIONS: u32 = 16;
-
-/// What prompts a look at one whose network is dead.
-const NETWORK_DEAD: &str = "NetworkDead";
 
 /// What the API shows of the worker.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -147,6 +146,7 @@ pub struct Worker {
     too_much_to_see: bool,
     wrong_labels: labels::WrongLabels,
     probes: Asking,
+    owners: Owners,
     /// That note is in the journal.
     docker_was_lost: bool,
     unscraped: Unscraped,
@@ -200,6 +200,7 @@ impl Worker {
             too_much_to_see: false,
             wrong_labels: labels::WrongLabels::new(),
             probes: Asking::resume(reached.unwrap_or_default()),
+            owners: Owners::default(),
             docker_was_lost: parts.docker_was_lost,
             unscraped: Unscraped { is_lost: false, is_noted: parts.was_unscraped },
             has_named_unknown: false,
@@ -227,6 +228,7 @@ impl Worker {
                 () = &mut stop => break,
                 finished = finished(&mut self.busy) => self.take_up(finished).await,
                 Some(probed) = self.probes.next() => self.probes.take_up(probed, &self.clock.now()),
+                Some(asked) = self.owners.next() => self.owners.take_up(asked, &self.clock.now()),
                 () = prompts.notified() => self.prompts_wait = true,
                 // The senders live as long as the process; if one is gone the heartbeat still turns the loop.
                 Ok(()) = snapshots.changed() => (),
@@ -346,22 +348,6 @@ impl Worker {
         }
         if !refused.is_empty() && !self.commit(refused).await {
             self.prompts_wait = true;
-        }
-    }
-
-    /// A container that was left in a dead network is ill whatever Docker says of its health, and no rule sees it.
-    async fn look_for_dead_networks(&mut self, snapshot: &Snapshot) {
-        if !snapshot.up {
-            return;
-        }
-        let left = |container: &Container| dependencies::left_in_dead_network(container, snapshot).is_some();
-        let all = snapshot.containers.values().filter(|watched| left(&watched.container));
-        let keys: BTreeSet<ServiceKey> = all.filter_map(|watched| watched.container.key()).collect();
-        for key in keys.into_iter().filter(|key| !self.cases.contains_key(key)).collect::<Vec<_>>() {
-            let facts = self.facts(&key, snapshot);
-            if let Ok(found) = decide::admit(&facts, None) {
-                self.open_seen(&key, NETWORK_DEAD, found, &facts, snapshot).await;
-            }
         }
     }
 
@@ -498,7 +484,7 @@ impl Worker {
             let switches = self.parts.switches.borrow();
             facts::mode_of(other, containers, &switches, &policy).mode
         });
-        let mut containers = facts::containers_of(snapshot, key, &self.stops);
+        let mut containers = facts::containers_of(snapshot, key, &self.stops, now);
         let mode = facts::mode_of(key, &containers, &self.parts.switches.borrow(), &policy);
         let now = self.clock.now();
         let terms = policy.terms(key, facts::worn(&containers));
@@ -506,9 +492,13 @@ impl Worker {
         for seen in &mut containers {
             seen.stopped_for_room = relief.stopped.get(&seen.container.id) == Some(&seen.container.started_at);
             seen.probe = self.probe_of(&seen.container, &policy);
+            seen.network_gone = self.owners.are_gone_for(&seen.container);
             seen.left_unstarted = policy.remedies.start
                 && facts::is_left_unstarted(&seen.container, snapshot, terms.healing.start_patience, now.wall);
+            seen.never_started = !seen.left_unstarted
+                && facts::was_never_started(&seen.container, terms.healing.start_patience, now.wall);
         }
+        let network_gone = containers.iter().any(|seen| seen.network_gone);
         let maintenance_until =
             policy.maintenance_until(&terms.windows, now.wall).map(|end| now.after(end.duration_since(now.wall)));
         let (recent_restarts, room_at) = self.restarts.on_host(&now);
@@ -541,7 +531,7 @@ impl Worker {
             journal_writable: self.parts.journal.is_writable(),
             needed,
             says_it_is_starting: false,
-            network_gone: false,
+            network_gone,
             paused_until: self.parts.pauses.borrow().over(key, &now).map(|(_, until)| until),
             silenced: false,
             may_start: policy.remedies.start,
@@ -592,6 +582,7 @@ impl Worker {
             self.cases.remove(key);
             self.due.remove(key);
             self.hold.remove(key);
+            self.unprompted(key);
         }
         self.show();
         true

@@ -1,5 +1,7 @@
 //! The running healer against a fake engine: services that need each other.
 
+use std::time::Duration;
+
 use nexus_model::{IncidentState, Outcome, Refusal, api::IncidentDetail};
 
 use crate::support::{
@@ -223,4 +225,52 @@ async fn who_lost_its_network_for_good_is_left_to_a_person_with_the_command() {
         healer.metric("nexus_healer_open_incidents").await.filter(|open| *open == 0.0)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_makes_no_network_dead() {
+    let engine = Engine::start();
+    // Started by a clock that was two hours ahead.
+    let ahead = jiff::Timestamp::now() + Duration::from_secs(7_200);
+    engine.set("vpn", Fake { started_at: ahead, ..Fake::service("shop", "vpn") });
+    engine.set("torrent", Fake { network_mode: "container:vpn".into(), ..Fake::service("shop", "torrent") });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "torrent").await;
+    healer.refused("already_well").await;
+    assert_eq!(restarted(&engine), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn who_lost_its_network_is_found_though_it_looks_well() {
+    let engine = Engine::start();
+    engine.set("vpn", Fake::service("shop", "vpn"));
+    engine.set("torrent", Fake { network_mode: "container:vpn".into(), ..Fake::service("shop", "torrent") });
+    // A container of another stack is shown to nobody, and is there all the same.
+    engine.set("far", Fake::service("far", "vpn").label("nexus.stack", "elsewhere"));
+    engine.set("other", Fake { network_mode: "container:far".into(), health: None, ..Fake::service("shop", "other") });
+    // One that is only watched is told of alike: no restart would have helped.
+    engine.set("watched", Fake { network_mode: "container:vpn".into(), ..Fake::service("shop", "watched") });
+    engine.change("watched", |it| _ = it.labels.insert("nexus.heal".into(), "shadow".into()));
+    let healer = Healer::started(&engine).await;
+    healer.sees("torrent", "running", "healthy").await;
+    engine.remove("vpn");
+    engine.set("vpn2", Fake::service("shop", "vpn"));
+    let gave_up = |detail: &IncidentDetail| detail.incident.state == IncidentState::GaveUp;
+    let detail = healer.incident("torrent", "giving up", gave_up).await;
+    assert_eq!((detail.incident.alert.as_str(), detail.incident.attempts), ("NetworkDead", 0));
+    assert_eq!(detail.incident.refusal, Some(Refusal::NetworkGone));
+    assert!(detail.events.last().unwrap().detail.ends_with("docker compose -p shop up -d torrent"), "{detail:?}");
+    let waits = |detail: &IncidentDetail| detail.incident.refusal == Some(Refusal::NetworkGone);
+    let watched = healer.incident("watched", "its obstacle", waits).await;
+    assert!(watched.events.iter().all(|event| event.kind != "would_restart"), "{watched:?}");
+    // Its owner follows the advice.
+    engine.remove("torrent");
+    engine.set("torrent2", Fake { network_mode: "container:vpn2".into(), ..Fake::service("shop", "torrent") });
+    let detail = healer.incident("torrent", "its end", closed).await;
+    assert_eq!(detail.incident.outcome, Some(Outcome::Gone));
+    healer.alert("shop", "other").await;
+    healer.alert("shop", "torrent").await;
+    healer.refused("already_well").await;
+    assert_eq!(restarted(&engine), [] as [&str; 0]);
+    assert_eq!(healer.incidents().await.incidents.len(), 2);
 }

@@ -201,3 +201,29 @@ async fn a_silence_of_the_rules_alert_holds_back_the_healers_own() {
     assert_eq!((held.incident.alert.as_str(), held.incident.attempts), ("HealerSawUnhealthy", 0));
     assert_eq!(engine.all_restarts(), []);
 }
+
+#[tokio::test]
+async fn a_replica_that_is_ill_on_when_an_incident_ends_is_prompted_for_anew() {
+    let engine = Engine::start();
+    let replica = |number| Fake { name: format!("shop-web-{number}"), ..Fake::service("shop", "web") };
+    engine.set("c1", replica(1).ill().label("nexus.heal", "shadow"));
+    engine.set("c2", replica(2).label("nexus.heal", "shadow"));
+    let alertmanager = Alertmanager::start().await;
+    alertmanager.leave();
+    let mut healer = Healer::new(&engine);
+    healer.tells(&alertmanager);
+    healer.start().await;
+    let first = healer.incident("web", "watching", |it| it.incident.state == IncidentState::Watching).await;
+    engine.change("c2", |it| it.health = Some("unhealthy"));
+    healer.sees("web", "running", "unhealthy").await;
+    eventually("both are seen", async || healer.metric("nexus_healer_seen_ill").await.filter(|seen| *seen == 2.0))
+        .await;
+    // What the incident was about is created anew, and is well.
+    engine.remove("c1");
+    engine.set("c3", replica(1).label("nexus.heal", "shadow"));
+    let second = healer.incident("web", "another incident", |it| it.incident.id != first.incident.id).await;
+    assert_eq!(
+        (second.incident.alert.as_str(), second.incident.container_name.as_str()),
+        ("HealerAlone", "shop-web-2")
+    );
+}

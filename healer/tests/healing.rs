@@ -396,6 +396,21 @@ async fn each_ill_replica_is_restarted_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_job_that_others_wait_for_is_not_restarted_in_its_work() {
+    let engine = Engine::start();
+    // It has the image of the app, with a health check that asks a port on which it never listens.
+    engine.set("migrate", Fake { restart_policy: "no", ..Fake::service("shop", "migrate").ill() });
+    let depends_on = "migrate:service_completed_successfully:false";
+    let waits = Fake { status: "created", health: None, ..Fake::service("shop", "app") };
+    engine.set("app", waits.label("com.docker.compose.depends_on", depends_on));
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "migrate").await;
+    healer.refused("not_expected_to_run").await;
+    assert_eq!(healer.incidents().await.incidents, []);
+    assert_eq!(engine.all_restarts(), []);
+}
+
+#[tokio::test]
 async fn a_storm_is_met_one_restart_at_a_time_and_stops_at_the_brake() {
     let engine = Engine::start();
     let services: Vec<String> = (0..8).map(|number| format!("s{number}")).collect();
@@ -548,4 +563,23 @@ async fn a_log_that_takes_long_does_not_hold_up_the_restart_and_is_kept_when_it_
     let detail = healer.incident("hung", "the whole evidence", all).await;
     let log = detail.evidence.iter().find(|piece| piece.kind == EvidenceKind::Logs).unwrap();
     assert_eq!(log.body["error"], "the log did not come within 2 s");
+}
+
+#[tokio::test]
+async fn a_replica_that_was_never_started_keeps_no_incident_open() {
+    let engine = Engine::start();
+    engine.set("c1", Fake::service("shop", "web").ill());
+    // `up --scale web=2`, and the port is taken.
+    let created_at = jiff::Timestamp::now() - Duration::from_secs(3_600);
+    let second = Fake { status: "created", health: None, created_at, ..Fake::service("shop", "web") };
+    engine.set("c2", Fake { name: "shop-web-2".into(), ..second });
+    let healer = Healer::started(&engine).await;
+    healer.alert("shop", "web").await;
+    let detail = healer.incident("web", "the end of the incident", closed).await;
+    assert_eq!((detail.incident.outcome, detail.incident.attempts), (Some(Outcome::Recovered), 1));
+    assert!(detail.events.iter().all(|event| event.kind != "relapse"), "{:?}", detail.events);
+    // Alone it is what keeps a service from being well.
+    engine.remove("c1");
+    healer.alert("shop", "web").await;
+    healer.refused("never_started").await;
 }

@@ -220,7 +220,7 @@ async fn what_was_never_started_is_left_alone_where_nothing_is_said() {
     let healer = started(&engine, POLICY).await;
     healer.sees("db", "running", "healthy").await;
     healer.alert("shop", "web").await;
-    healer.refused(Refusal::Starting.as_str()).await;
+    healer.refused(Refusal::NeverStarted.as_str()).await;
     engine.exit("db", 1);
     healer.sees("db", "exited", "unhealthy").await;
     healer.alert("shop", "db").await;
@@ -231,4 +231,27 @@ async fn what_was_never_started_is_left_alone_where_nothing_is_said() {
         healer.incidents().await.incidents.iter().all(|it| it.service == "db").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_replaces_one_that_is_still_stopping_is_not_started_beside_it() {
+    let engine = Engine::start();
+    // `docker compose up -d` has created the new one, and the old one takes its time to end.
+    engine.set("old", Fake::service("shop", "db"));
+    let number = |fake: Fake| fake.label("com.docker.compose.container-number", "1");
+    engine.set("former", number(Fake { name: "shop-cache-1".into(), ..Fake::service("shop", "cache") }));
+    let healer = started(&engine, &format!("{POLICY}remedies:\n  start: true\n")).await;
+    healer.sees("db", "running", "healthy").await;
+    engine.begin_to_stop("old");
+    engine.set("new", Fake { name: "0ld_shop-db-1".into(), ..never_started("db", 3600) });
+    // This one was given up by its user before the old one was stopped.
+    engine.set("next", number(Fake { name: "f0rmer_shop-cache-1".into(), ..never_started("cache", 3600) }));
+    engine.set("web", never_started("web", 3600));
+    healer.incident("web", "its end", closed).await;
+    assert_eq!(engine.others(), [("start", "web".to_owned())]);
+    // The old one has ended, and who was about to start the new one has gone.
+    engine.end_of_stop("old");
+    healer.incident("db", "its end", closed).await;
+    assert_eq!(engine.others().last(), Some(&("start", "new".to_owned())));
+    assert_eq!(engine.others().len(), 2);
 }

@@ -315,3 +315,25 @@ async fn a_leak_is_told_with_control_groups_of_version_1_and_left_alone_where_he
         service=\"web\",name=\"photos-web-1\",resource=\"\"}";
     assert_eq!(machine.healer.metric(alert).await, Some(1.0));
 }
+
+#[tokio::test]
+async fn one_that_ends_late_after_docker_has_given_up_its_stop_is_started_again() {
+    let engine = Engine::start();
+    two(&engine);
+    engine.change("c1", |it| it.temper = Temper::Refuses);
+    let machine = Machine::start(&engine, ALLOWED, None).await;
+    machine.healer.sees("worker", "running", "healthy").await;
+    machine.memory(4, None);
+    let failed = |detail: &IncidentDetail| {
+        detail.attempts.first().is_some_and(|attempt| attempt.outcome == Some(AttemptOutcome::Failed))
+    };
+    machine.host("a stop that failed", failed).await;
+    machine.memory(60, None);
+    machine.host("room", |detail| kinds(detail).contains(&"eased")).await;
+    engine.end_of_stop("c1");
+    machine.healer.sees_ended("worker").await;
+    engine.change("c1", |it| it.temper = Temper::Mends);
+    let detail = machine.host("an incident that is over", |detail| !detail.incident.state.is_open()).await;
+    assert_eq!(detail.attempts.last().map(|attempt| attempt.action.as_str()), Some("start"), "{detail:?}");
+    assert_eq!(engine.container("c1").status, "running");
+}

@@ -58,7 +58,7 @@ pub async fn logs(
     let since = since.map(|text| moment(&text, Timestamp::now()).ok_or_else(|| not_a_moment(&text))).transpose()?;
     let snapshot = known_snapshot(&app)?;
     let key = found(&app, &snapshot, &project, &service)?;
-    let mut wanted = facts::containers_of(&snapshot, &key, &Stops::new());
+    let mut wanted = facts::containers_of(&snapshot, &key, &Stops::new(), Timestamp::now());
     if let Some(name) = &container {
         let names: Vec<String> = wanted.iter().map(|seen| seen.container.name.clone()).collect();
         wanted.retain(|seen| seen.container.name == *name);

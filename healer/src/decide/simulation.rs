@@ -17,7 +17,7 @@ use crate::{
     hold::{self, Hold, Illnesses},
     modes::Effective,
     policy::Policy,
-    testing::{at, container},
+    testing::{at, container, seen},
     transition::{self, Changed},
 };
 
@@ -385,13 +385,9 @@ impl World {
             mode: Effective { mode: fake.mode, source: ModeSource::Label, protected: None },
             maintenance_until: self.maintenance.as_ref().and_then(|span| span.end(&self.now)),
             containers: vec![ContainerFacts {
-                container: fake.container.clone().into(),
                 stop: fake.stop,
                 has_been_healthy: fake.has_been_healthy,
-                dead_network: None,
-                probe: None,
-                left_unstarted: false,
-                stopped_for_room: false,
+                ..seen(fake.container.clone())
             }],
             host: HostFacts {
                 restart_under_way: restarting,

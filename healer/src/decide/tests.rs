@@ -7,6 +7,7 @@ mod an_attempt;
 mod another_trouble;
 mod diagnosed;
 mod paused;
+mod replicas;
 mod shadow;
 mod waiting_for_others;
 
@@ -47,18 +48,7 @@ fn well() -> Facts {
 }
 
 fn stopped(code: i64, stop: StopCause) -> Facts {
-    Facts {
-        containers: vec![ContainerFacts {
-            container: exited(code).into(),
-            stop,
-            has_been_healthy: true,
-            dead_network: None,
-            probe: None,
-            left_unstarted: false,
-            stopped_for_room: false,
-        }],
-        ..permitted()
-    }
+    Facts { containers: vec![ContainerFacts { stop, ..seen(exited(code)) }], ..permitted() }
 }
 
 fn moded(mode: Mode) -> Facts {

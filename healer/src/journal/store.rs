@@ -14,6 +14,7 @@ use crate::{
     case::{Case, Try},
     facts::Stopper,
     pauses::{Covers, Held},
+    prompts::DEPENDENCY_RESTARTED,
 };
 
 /// Grows with the schema. A journal of a newer healer is refused, never guessed at.
@@ -409,10 +410,18 @@ impl Store {
         if self.count("SELECT count(*) FROM prompts", [])? >= MAX_PROMPTS {
             return Err(JournalError::Full);
         }
-        // REPLACE gives a new number: what is being looked into right now does not swallow this one.
+        // REPLACE gives a new number: what is being looked into right now does not swallow this one. An alert only makes the healer look,
+        // which the word to follow does as well, and more.
         self.execute(
-            "INSERT OR REPLACE INTO prompts (project, service, alert, received_at) VALUES (?, ?, ?, ?)",
-            params![prompt.project, prompt.service, prompt.alert, prompt.received_at.as_millisecond()],
+            "INSERT OR REPLACE INTO prompts (project, service, alert, received_at) VALUES (?1, ?2,
+                 coalesce((SELECT alert FROM prompts WHERE project = ?1 AND service = ?2 AND alert = ?5), ?3), ?4)",
+            params![
+                prompt.project,
+                prompt.service,
+                prompt.alert,
+                prompt.received_at.as_millisecond(),
+                DEPENDENCY_RESTARTED
+            ],
         )
     }
 

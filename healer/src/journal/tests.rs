@@ -9,6 +9,7 @@ use crate::{
     case::Case,
     facts::Stopper,
     pauses::{Covers, Held, Pauses},
+    prompts::DEPENDENCY_RESTARTED,
     testing::{at, attempt, case},
 };
 
@@ -593,4 +594,24 @@ async fn a_fresh_budget_outlives_the_healer() {
     let found: Vec<_> = found.iter().map(|it| (it.forgiven, it.forgiven_for_the_day)).collect();
     // As it is while the healer runs: all that was spent on its containers until then.
     assert_eq!(found, [(true, true), (true, true), (true, true), (false, false), (false, false)]);
+}
+
+#[tokio::test]
+async fn an_alert_does_not_take_away_the_word_to_follow() {
+    let opened = open();
+    let follow = |service: &str| Prompt { alert: DEPENDENCY_RESTARTED.to_owned(), ..prompt(service) };
+    let commit = |prompts: Vec<Prompt>| opened.journal.commit(prompts.into_iter().map(Change::Prompt).collect());
+    commit(vec![follow("web"), prompt("api")]).await.unwrap();
+    let first = opened.journal.read(|store| store.prompts()).await.unwrap().remove(0);
+    commit(vec![prompt("web"), follow("api")]).await.unwrap();
+    let left = opened.journal.read(|store| store.prompts()).await.unwrap();
+    let told: Vec<&Prompt> = left.iter().map(|waiting| &waiting.prompt).collect();
+    assert_eq!(told, [&follow("web"), &follow("api")]);
+    // Looked into while another came, it is looked into once more.
+    opened.journal.commit(vec![Change::PromptDone(first)]).await.unwrap();
+    assert_eq!(opened.journal.read(|store| store.prompts()).await.unwrap().len(), 2);
+    opened.journal.commit(left.into_iter().map(Change::PromptDone).collect()).await.unwrap();
+    commit(vec![prompt("web")]).await.unwrap();
+    let left = opened.journal.read(|store| store.prompts()).await.unwrap();
+    assert_eq!(left[0].prompt, prompt("web"));
 }

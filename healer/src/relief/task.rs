@@ -566,14 +566,7 @@ impl Relief {
         let Some(amount) = self.measure(resource) else { return };
         let Some(case) = self.cases.get(&resource) else { return };
         let Some(intent) = case.attempts.iter().find(|it| it.attempt.id == attempt) else { return };
-        let before = intent.memory.available_before.unwrap_or_default();
-        let gained = amount.available.saturating_sub(before);
-        let measured = format!(
-            "{} more than before: {} of {} are free",
-            super::bytes(gained),
-            super::bytes(amount.available),
-            resource.as_str()
-        );
+        let measured = super::freed(intent, amount.available, resource);
         let (outcome, detail) = match (action, answer) {
             (_, Answer::Refused(reason)) => (AttemptOutcome::Failed, crate::redact::line(&reason)),
             ("stop" | "start", _) => return,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use nexus_model::{IncidentState, Mode, ServiceKey};
+use nexus_model::{AttemptOutcome, IncidentState, Mode, ServiceKey};
 
 use crate::{case::Case, tell::Alert};
 
@@ -21,7 +21,16 @@ pub fn alert(case: &Case) -> Option<Alert> {
         return None;
     }
     let what = &incident.service;
-    let stopped: Vec<String> = case.memory.relief.stopped.values().map(|stopped| stopped.key.to_string()).collect();
+    // One that Docker could not stop runs on, as far as is known.
+    let is_stopped = |id: &str| {
+        let last = case.attempts_on(id).rfind(|attempt| attempt.attempt.action == "stop");
+        !matches!(
+            last.and_then(|last| last.attempt.outcome),
+            Some(AttemptOutcome::Failed | AttemptOutcome::Interrupted)
+        )
+    };
+    let stopped = case.memory.relief.stopped.iter().filter(|(id, _)| is_stopped(id));
+    let stopped: Vec<String> = stopped.map(|(_, stopped)| stopped.key.to_string()).collect();
     let story = format!("./nexus incidents {}", incident.id);
     let (name, severity, since, summary, description, action) = if incident.state == IncidentState::GaveUp {
         (
@@ -33,7 +42,7 @@ pub fn alert(case: &Case) -> Option<Alert> {
             if what == "disk" {
                 format!("Find what grows: du -xh -d1 /, docker system df\n{story}")
             } else {
-                format!("See what uses it: docker stats --no-stream\n{story}")
+                format!("See what uses it: docker stats --no-stream (or ps aux --sort=-rss | head)\n{story}")
             },
         )
     } else if !stopped.is_empty() {

@@ -248,7 +248,39 @@ fn an_intent_that_nobody_carried_out_ends_without_a_claim() {
     let step = next(&case, &memory, &at(30));
     assert!(matches!(&step, Step::Judge { outcome: AttemptOutcome::Interrupted, .. }), "{step:?}");
     let case = after(&case, &step, &mut memory, &at(30));
-    assert!(case.memory.relief.stopped.is_empty());
+    assert_eq!(next(&case, &memory, &at(33)), stop("worker"), "it is tried again");
+    memory.level = Level::Plenty;
+    // Nor does it hold up the end for longer than a signal works.
+    let over = 30 + SIGNAL_WORKS_WITHIN.as_secs();
+    let forgets = Step::Forget { container_id: "id-worker".into(), why: "has outlived its stop" };
+    assert_eq!(next(&case, &memory, &at(over - 1)), Step::Calm);
+    assert_eq!(next(&case, &memory, &at(over)), forgets);
+}
+
+#[test]
+fn a_stop_that_docker_answers_late_is_ours_as_long_as_it_may_work() {
+    for outcome in [AttemptOutcome::Failed, AttemptOutcome::Interrupted] {
+        let mut memory = critical(Resource::Memory);
+        let case = after(&opened(&memory), &stop("worker"), &mut memory, &at(0));
+        let attempt = case.attempts[0].attempt.id;
+        let step = Step::Judge { attempt, outcome, detail: "did not receive an exit event".into() };
+        let mut case = after(&case, &step, &mut memory, &at(20));
+        memory.level = Level::Plenty;
+        for step in [Step::Calm, Step::Plenty(true)] {
+            assert_eq!(next(&case, &memory, &at(30)), step);
+            case = after(&case, &step, &mut memory, &at(30));
+        }
+        // It still runs, so there is nothing to start and nothing is over.
+        assert_eq!(next(&case, &memory, &at(619)), Step::Wait { why: Some(Refusal::Verifying) });
+        memory.containers[0].runs = false;
+        assert_eq!(next(&case, &memory, &at(619)), Step::Wait { why: Some(Refusal::CoolingDown) });
+        let start = Step::Act(Remedy::Start { container_id: "id-worker".into() });
+        assert_eq!(next(&case, &memory, &at(630)), start);
+        // Its owner was faster.
+        (memory.containers[0].runs, memory.containers[0].started_at) = (true, wall(600));
+        let forgets = Step::Forget { container_id: "id-worker".into(), why: "was started by somebody else" };
+        assert_eq!(next(&case, &memory, &at(630)), forgets);
+    }
 }
 
 #[test]

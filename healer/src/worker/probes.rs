@@ -103,7 +103,7 @@ impl Worker {
     /// Whether an alert about a service waits for the probes of what Docker calls well.
     pub(super) fn probes_are_wanted_first(&mut self, key: &ServiceKey, snapshot: &Snapshot) -> bool {
         let policy = self.policy();
-        let containers = facts::containers_of(snapshot, key, &self.stops);
+        let containers = facts::containers_of(snapshot, key, &self.stops, self.clock.now().wall);
         let containers = containers.iter().map(|seen| &*seen.container).filter(|container| {
             matches!(container.health, Health::None | Health::Healthy) && self.target_of(container, &policy).is_some()
         });

@@ -28,7 +28,7 @@ const WATCHER_CATCHES_UP: Duration = Duration::from_secs(5);
 const READ_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
 /// For a look at something that the service needs, beside the evidence that is taken of the service itself.
-const LOOK_AT_NEEDED: Duration = Duration::from_secs(1);
+pub(super) const LOOK_AT_NEEDED: Duration = Duration::from_secs(1);
 
 /// What runs beside the loop, for which service.
 pub(super) struct Busy {
@@ -156,7 +156,7 @@ impl Worker {
             refresh(seen, &container);
         }
         facts.silenced = silenced;
-        facts.network_gone = network_gone;
+        facts.network_gone |= network_gone;
         let diagnosis = diagnosis::diagnose(&gathered.findings, now.wall);
         facts.says_it_is_starting = diagnosis.cause == Cause::SlowStart && diagnosis.confidence >= Confidence::Likely;
         // What can't be read may say it: a disk that is busy with a recovery is slow to give the log.

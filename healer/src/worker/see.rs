@@ -48,6 +48,17 @@ impl Worker {
         }
     }
 
+    /// The incident of a service has ended: what is still ill of it needs a prompt of its own.
+    pub(super) fn unprompted(&mut self, key: &ServiceKey) {
+        let mut changed = false;
+        for sight in self.sights.iter_mut().filter(|sight| sight.key == *key) {
+            changed |= std::mem::take(&mut sight.prompted);
+        }
+        if changed {
+            self.show_sights();
+        }
+    }
+
     fn show_sights(&self) {
         self.parts.sights.send_replace(Arc::new(self.sights.clone()));
     }

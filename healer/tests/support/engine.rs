@@ -443,7 +443,11 @@ impl Engine {
             }
         };
         match (fake.temper, fake.status) {
-            (Temper::Refuses, _) => (500, json!({ "message": "cannot stop it" })),
+            (Temper::Refuses, _) => {
+                // It has sent the signals by then.
+                self.begin_to_stop(id);
+                (500, json!({ "message": "cannot stop it: did not receive an exit event" }))
+            }
             (_, "running") => {
                 // Like the engine, goes on when the caller has gone.
                 let (engine, name) = (self.clone(), id.to_owned());

@@ -414,9 +414,12 @@ impl State {
                 continue;
             }
             let was_running = self.containers.get(id).is_some_and(|known| runs(known.status));
+            // The look that an event had asked for failed: the end that it told is the one that is seen now.
+            let was_told = self.stale.contains(id);
             self.inspect(id).await?;
             // It stopped without an event that we saw; a replay that still comes corrects this.
             if was_running
+                && !was_told
                 && let Some(known) = self.containers.get(id)
                 && matches!(known.status, Status::Exited | Status::Dead)
                 && self.stop_of(known) == StopCause::Itself

@@ -430,6 +430,36 @@ async fn one_container_that_hangs_does_not_hide_the_others() {
 }
 
 #[tokio::test]
+async fn an_end_that_was_told_is_known_though_the_look_at_it_failed() {
+    let engine = Engine::start();
+    engine.set("a", Fake::running("none"));
+    engine.set("b", Fake::running("none"));
+    let options = WatchOptions { list_every: Duration::from_millis(50), ..WatchOptions::default() };
+    let docker = Arc::new(engine.docker(Duration::from_secs(1)));
+    let watcher = Watcher::spawn_with(docker, "nexus".to_owned(), options);
+    until(&watcher, "the list", |snapshot| snapshot.up).await;
+    // One is not shown within the time, the other is refused.
+    engine.set("a", Fake { hangs: true, status: "exited", ..Fake::running("none") });
+    engine.set("b", Fake { status: "exited", ..Fake::running("none") });
+    engine.answers("/containers/b/json", Some((403, "{}")));
+    for id in ["a", "b"] {
+        engine.event(id, "die", r#""exitCode":"1""#);
+    }
+    let told = |snapshot: &Snapshot| snapshot.events.iter().map(|(_, count)| count).sum::<u64>();
+    let before = until(&watcher, "both ends are told", |snapshot| told(snapshot) == 2).await;
+    assert!(before.containers.values().all(|watched| watched.container.status == Status::Running));
+    engine.set("a", Fake { status: "exited", ..Fake::running("none") });
+    engine.others.answers.lock().unwrap().clear();
+    let after = until(&watcher, "both are stopped", |snapshot| {
+        snapshot.containers.values().all(|watched| watched.container.status == Status::Exited)
+    })
+    .await;
+    for id in ["a", "b"] {
+        assert_eq!(after.containers[id].stop, StopCause::Itself, "{id}");
+    }
+}
+
+#[tokio::test]
 async fn an_engine_that_is_away_is_said_and_found_when_it_comes() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("docker.sock");

@@ -8,6 +8,8 @@ pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 /// `True` on a container that `docker compose run` made: never expected to run, never healed.
 pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
+/// Which replica of its service a container is. One that takes the place of another has its number.
+pub const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
 /// `service:condition:restart,…`: what the service depends on.
 pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 

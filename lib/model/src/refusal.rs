@@ -29,7 +29,7 @@ pub enum Refusal {
     OwnStack,
     /// Not created by Docker Compose.
     NotCompose,
-    /// Its restart policy does not expect it to run.
+    /// Its restart policy does not expect it to run, or it is a job that others wait for the end of.
     NotExpectedToRun,
     /// No such container any more.
     Gone,
@@ -37,6 +37,8 @@ pub enum Refusal {
     DockerRestarting,
     /// It is within the start period of its health check, or too young to be judged.
     Starting,
+    /// It was created long ago and never started, and is not ours to start.
+    NeverStarted,
     /// A service that it needs is not well: a restart would not help before that one is.
     DependencyDown,
     /// A service that it needs is being started, or restarted by us.
@@ -75,7 +77,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, for documentation and for exporting each metric label from the start.
-    pub const ALL: [Refusal; 33] = [
+    pub const ALL: [Refusal; 34] = [
         Refusal::AlreadyWell,
         Refusal::ShadowMode,
         Refusal::OptedOut,
@@ -92,6 +94,7 @@ impl Refusal {
         Refusal::Gone,
         Refusal::DockerRestarting,
         Refusal::Starting,
+        Refusal::NeverStarted,
         Refusal::DependencyDown,
         Refusal::DependencyStarting,
         Refusal::DependencyDoubtful,
@@ -130,6 +133,7 @@ impl Refusal {
             Refusal::Gone => "gone",
             Refusal::DockerRestarting => "docker_restarting",
             Refusal::Starting => "starting",
+            Refusal::NeverStarted => "never_started",
             Refusal::DependencyDown => "dependency_down",
             Refusal::DependencyStarting => "dependency_starting",
             Refusal::DependencyDoubtful => "dependency_doubtful",

@@ -18,10 +18,13 @@ impl Refusal {
             Refusal::OneOff => "a one-off container",
             Refusal::OwnStack => "part of Nexus itself",
             Refusal::NotCompose => "not started by Docker Compose",
-            Refusal::NotExpectedToRun => "its restart policy does not expect it to run",
+            Refusal::NotExpectedToRun => {
+                "its restart policy does not expect it to run, or others wait for the end of its work"
+            }
             Refusal::Gone => "its container is gone",
             Refusal::DockerRestarting => "Docker is restarting it",
             Refusal::Starting => "still starting",
+            Refusal::NeverStarted => "created, and never started",
             Refusal::DependencyDown => "waiting for a service that it needs, which is not well",
             Refusal::DependencyStarting => "waiting for a service that it needs, which is starting",
             Refusal::DependencyDoubtful => "looking whether the services that it needs are well",

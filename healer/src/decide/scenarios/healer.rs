@@ -37,7 +37,7 @@ impl Healer {
             own_stack: false,
             mode: Effective { mode: Mode::Heal, source: ModeSource::Label, protected: None },
             maintenance_until: None,
-            containers: facts::containers_of(snapshot, key, &stops),
+            containers: facts::containers_of(snapshot, key, &stops, now.wall),
             host: HostFacts {
                 restart_under_way: scenario.services.iter().any(|one| one.name != key.service && busy(one))
                     || self.cases.iter().any(|(other, case)| other != key && asks_for_care && is_judged(case)),
@@ -65,7 +65,7 @@ impl Healer {
             let key = key(name);
             let watched = &snapshot.containers[name];
             let told = watched.container.health == Health::Unhealthy || watched.container.status == Status::Exited;
-            let dead = dependencies::left_in_dead_network(&watched.container, &snapshot).is_some();
+            let dead = dependencies::left_in_dead_network(&watched.container, &snapshot, now.wall).is_some();
             if (told || dead) && !self.cases.contains_key(&key) {
                 let facts = self.facts(&key, scenario, &snapshot, false);
                 if let Ok(found) = admit(&facts, None) {

@@ -66,15 +66,7 @@ fn one_ill_replica_is_enough_and_one_stopped_replica_is_none() {
         (container.id, container.name, container.health) = (id.into(), format!("shop-web-{id}"), health);
         seen(container)
     };
-    let stopped = ContainerFacts {
-        container: exited(0).into(),
-        stop: StopCause::Requested { at: at(0).wall },
-        has_been_healthy: true,
-        dead_network: None,
-        probe: None,
-        left_unstarted: false,
-        stopped_for_room: false,
-    };
+    let stopped = ContainerFacts { stop: StopCause::Requested { at: at(0).wall }, ..seen(exited(0)) };
     let mixed = vec![replica("1", Health::Healthy), replica("2", Health::Unhealthy), stopped.clone()];
     assert_eq!(admit(&Facts { containers: mixed, ..permitted() }, None).unwrap().ill, ["2"]);
     let well = vec![replica("1", Health::Healthy), stopped];

@@ -134,7 +134,7 @@ impl World {
             facts::mode_of(key, containers, &switches, &self.policy)
         };
         let needed = dependencies::not_well(&key, &world, |key, containers| mode(key, containers).mode);
-        let containers = facts::containers_of(snapshot, &key, &self.stops);
+        let containers = facts::containers_of(snapshot, &key, &self.stops, self.now.wall);
         let (recent_restarts, room_at) = self.restarts.on_host(&self.now);
         let spent_today =
             self.restarts.spent_today(containers.iter().map(|seen| seen.container.id.as_str()), &self.now);
