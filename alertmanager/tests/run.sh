@@ -188,6 +188,51 @@ else
     kill "$watching" "$listener" 2>/dev/null
 fi
 
+# --- what is acknowledged is told no more, and its end when it has ended: the shipped routes with shorter waits, and a receiver here
+cat >"$tmp/receive" <<EOF
+#!/bin/sh
+cr=\$(printf '\\r')
+length=0
+while IFS= read -r line; do
+    line=\${line%"\$cr"}
+    case \$line in Content-Length:*) length=\${line#*: } ;; '') break ;; esac
+done
+# One write, so that two at a time don't mix.
+body=\$(head -c "\$length")
+printf '%s\\n' "\$body" >>"$tmp/people"
+printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n'
+EOF
+: >"$tmp/people"
+sed -e "s|^  - name: people\$|&\n    webhook_configs: [{url: 'http://127.0.0.1:$((port + 3))/'}]|" -e 's/\(group_wait\|group_interval\): .*/\1: 1s/' \
+    "$tmp/no/alertmanager.yml" >"$tmp/no/soon.yml"
+busybox nc -ll -p $((port + 3)) -e sh "$tmp/receive" >"$tmp/receiver" 2>&1 &
+listener=$!
+alertmanager --config.file="$tmp/no/soon.yml" --storage.path="$tmp/soon" --web.listen-address="127.0.0.1:$((port + 4))" \
+    --cluster.listen-address= --log.level=error >"$tmp/soon-server" 2>&1 &
+soon=$!
+# It takes what is posted and says so, or it is not there yet.
+post() { amtool --alertmanager.url="http://127.0.0.1:$((port + 4))" alert add "$@" host=pi project=shop >"$tmp/out" 2>&1; }
+# told STATUS ALERT SERVICE [COUNT]: there was a message with it, or so many.
+told() { count=$(grep -c "\"status\":\"$1\",\"labels\":{\"alertname\":\"$2\",[^}]*\"service\":\"$3\"" "$tmp/people"); if [ -n "${4:-}" ]; then [ "$count" -eq "$4" ]; else [ "$count" -gt 0 ]; fi; }
+ended() { post --end="$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$@"; }
+gave_up="alertname=HealerGaveUp severity=critical service=api"
+down="alertname=ContainerDown severity=critical service=api name=shop-api-1"
+acknowledged="alertname=ServiceAcknowledged severity=none service=api"
+# shellcheck disable=SC2086
+if within 20 post $gave_up && within 20 told firing HealerGaveUp api; then ok "giving up is told"; else not_ok "giving up is told" "$tmp/soon-server"; fi
+# shellcheck disable=SC2086
+post $acknowledged && post $down && post alertname=ContainerDown severity=critical service=web name=shop-web-1
+# What came last of the same group has been told, so the others would have been.
+if within 20 told firing ContainerDown web && told firing HealerGaveUp api 1 && told firing ContainerDown api 0 && told resolved HealerGaveUp api 0; then
+    ok "what is acknowledged is neither told again nor called ended"
+else
+    not_ok "what is acknowledged is neither told again nor called ended" "$tmp/people"
+fi
+# shellcheck disable=SC2086
+ended $gave_up && ended $acknowledged && ended $down
+if within 20 told resolved HealerGaveUp api && told firing ContainerDown api 0; then ok "the end of what was acknowledged is told"; else not_ok "the end of what was acknowledged is told" "$tmp/people"; fi
+kill "$soon" "$listener" 2>/dev/null
+
 # --- what comes as one message: GET /api/v2/alerts/groups has a line like this for each group
 one_message() {
     wget -q -O - "$url/api/v2/alerts/groups" 2>"$tmp/out" | grep -o '"labels":{[^}]*},"receiver":{"name":"[a-z]*"}' >"$tmp/groups"

@@ -12,14 +12,17 @@ use serde_json::Value;
 /// Values that no fixture has, as metric, label and values. `*` stands for any metric.
 const OF_OTHERS: &[(&str, &str, &str)] = &[
     ("ALERTS", "alertstate", "firing"),
+    ("ALERTS", "job", "nexus"),
     ("ALERTS", "severity", "critical warning info"),
     ("alertmanager_notifications_failed_total", "integration", "telegram webhook"),
     ("alertmanager_notifications_total", "integration", "telegram webhook"),
+    ("node_filesystem_avail_bytes", "mountpoint", "/var /var/lib"),
     ("docker_container_state", "service", "docker-proxy exporter healer"),
+    ("nexus_healer_alerts", "alertname", "HealerGaveUp HealingFailed"),
     ("nexus_healer_alerts", "severity", "critical warning info"),
     ("nexus_reporter_history_through_timestamp_seconds", "task", "collect"),
     // No fixture is made of these.
-    ("*", "fstype", "btrfs devtmpfs f2fs iso9660 overlay ramfs squashfs tmpfs xfs"),
+    ("*", "fstype", "9p btrfs ceph cifs devtmpfs f2fs iso9660 overlay ramfs smb3 squashfs tmpfs xfs"),
 ];
 
 fn root() -> PathBuf {

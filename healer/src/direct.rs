@@ -28,7 +28,7 @@ const AWAY_TOLD: SignedDuration = SignedDuration::from_mins(5);
 const JOURNAL_TOLD: SignedDuration = SignedDuration::from_mins(1);
 const DOCKER_TOLD: SignedDuration = SignedDuration::from_mins(2);
 /// `repeat_interval` of alertmanager.yml: what was told so long ago is told again.
-pub const REPEAT: SignedDuration = SignedDuration::from_hours(12);
+pub const REPEAT: SignedDuration = SignedDuration::from_hours(24);
 /// Messages an hour, should something come and go without end. Twenty are a bad night; more would be ignored anyway.
 pub const MOST_AN_HOUR: usize = 20;
 /// What is remembered of what was told; a host has fewer services.
@@ -104,7 +104,8 @@ impl Memory {
             |alert: &Alert| self.told.iter().any(|told| told.labels == owned(alert) && is_fresh(told, moment.now));
         let begun = if is_away {
             let is_known = |alert: &Alert| is_told(alert) || moment.taken.contains(&alert.labels);
-            let new = all.iter().filter(|alert| !is_known(alert) && !is_covered(alert, &all) && !silenced(alert));
+            let is_muted = |alert: &Alert| is_covered(alert, &all) || tell::is_known(alert, moment.alerts);
+            let new = all.iter().filter(|alert| !is_known(alert) && !is_muted(alert) && !silenced(alert));
             new.cloned().collect()
         } else {
             Vec::new()
@@ -185,7 +186,7 @@ fn alerts(moment: &Moment<'_>, since: Since) -> Vec<Alert> {
     });
     let docker = lasting(moment.docker_since, DOCKER_TOLD).map(|since| {
         let description = "Neither the state of containers is known nor can anything be restarted.";
-        let action = "systemctl status docker, then systemctl restart docker";
+        let action = "sudo docker ps: if it answers, ./nexus up (Nexus' own way to Docker is broken), else sudo systemctl restart docker";
         of_host("DockerDown", since, "Docker does not answer".to_owned(), description, action)
     });
     journal.into_iter().chain(docker).chain(own).chain(away).collect()

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use nexus_docker::{Container, Health, Snapshot, Status, StopCause};
-use nexus_model::{Cause, Confidence, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
+use nexus_model::{Cause, Confidence, IncidentState, Mode, Now, Refusal, ServiceKey, api::HealingOnHold};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -312,6 +312,18 @@ pub fn alert(hold: &Hold, cause: Option<Cause>, host: &str, zone: &TimeZone) -> 
     Some(Alert { labels, annotations, since: hold.since.wall })
 }
 
+/// Holds back what the rules say of the services that were on hold and are healed now, one after the other: by the end of a hold they
+/// have all been ill for so long that each would be told. What healing does not mend says itself that it fails; what nobody heals is
+/// not held back.
+pub fn after(hold: &Hold, cases: &BTreeMap<ServiceKey, Case>, host: &str, now: &Now) -> Vec<Alert> {
+    let Some(over) = hold.over.as_ref().filter(|_| hold.asks_for_care(now)) else { return Vec::new() };
+    let is_healed = |case: &&Case| case.incident.mode == Mode::Heal && case.incident.state != IncidentState::GaveUp;
+    let healed = hold.services.iter().filter(|key| cases.get(*key).as_ref().is_some_and(is_healed));
+    healed
+        .map(|key| tell::muting("HealingAfterHold", host, key, over.wall, "It was on hold and is healed now"))
+        .collect()
+}
+
 /// What the API tells of it.
 pub fn shown(hold: &Hold, cause: Option<Cause>, now: &Now) -> Option<HealingOnHold> {
     let until = hold.until(now)?.wall;
@@ -554,6 +566,36 @@ mod tests {
         assert_eq!(common_cause(&hold, &cases(14, Confidence::Likely)), None);
         assert_eq!(common_cause(&hold, &cases(30, Confidence::Guess)), None);
         assert_eq!(common_cause(&hold, &BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn after_a_hold_what_is_healed_is_held_back_until_it_is_well_or_the_care_is_over() {
+        let key = |service: &str| ServiceKey::new("shop", service);
+        let with = |state, mode| {
+            let mut case = case();
+            (case.incident.state, case.incident.mode) = (state, mode);
+            case
+        };
+        let cases = BTreeMap::from([
+            (key("a"), with(IncidentState::Suspect, Mode::Heal)),
+            (key("b"), with(IncidentState::Verifying, Mode::Heal)),
+            (key("c"), with(IncidentState::GaveUp, Mode::Heal)),
+            (key("d"), with(IncidentState::Watching, Mode::Shadow)),
+            (key("z"), with(IncidentState::Suspect, Mode::Heal)),
+        ]);
+        let services = ["a", "b", "c", "d", "e"].map(key).into();
+        let hold = Hold { since: at(0), services, roots: 5, over: None };
+        let muted = |hold: &Hold, seconds: i64| -> Vec<String> {
+            let alerts = after(hold, &cases, "pi", &at(seconds)).into_iter();
+            alerts.map(|alert| alert.labels["service"].clone()).collect()
+        };
+        assert_eq!(muted(&hold, 500), [""; 0], "the one message holds them all back");
+        let over = Hold { over: Some(at(600)), ..hold };
+        assert_eq!(muted(&over, 600), ["a", "b"], "not what nobody heals, or was never on hold");
+        assert_eq!(muted(&over, 1199), ["a", "b"]);
+        assert_eq!(muted(&over, 1200), [""; 0]);
+        let one = after(&over, &cases, "pi", &at(600)).remove(0);
+        assert_eq!((one.labels["severity"].as_str(), one.labels["project"].as_str()), ("none", "shop"));
     }
 
     proptest! {

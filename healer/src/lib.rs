@@ -44,6 +44,7 @@ pub mod redact;
 pub mod relief;
 pub mod reload;
 pub mod run;
+pub mod scrapes;
 pub mod server;
 pub mod shadow;
 pub mod sight;

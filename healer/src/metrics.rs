@@ -9,7 +9,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{case::Case, relief::metrics::ReliefMetrics, tell::Alert};
+use crate::{
+    case::Case,
+    relief::metrics::ReliefMetrics,
+    tell::{self, Alert},
+};
 
 type Count = Counter<u64, AtomicU64>;
 type Level = Gauge<i64, AtomicI64>;
@@ -296,11 +300,13 @@ impl Metrics {
         self.told_directly.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// The healer's own alerts that are true. Those of no severity prompt the healer, and are for nobody.
+    /// The healer's own alerts that are true. Those of no severity prompt the healer or hold others back, and what was acknowledged is
+    /// held back: both are for nobody.
     pub fn show_alerts(&self, alerts: &[Alert]) {
         // As with the open incidents, no scrape comes in between.
         self.alerts.clear();
-        for alert in alerts.iter().filter(|alert| alert.labels.get("severity").is_some_and(|it| it != "none")) {
+        let is_for_people = |alert: &Alert| alert.labels.get("severity").is_some_and(|it| it != "none");
+        for alert in alerts.iter().filter(|alert| is_for_people(alert) && !tell::is_known(alert, alerts)) {
             self.alerts.get_or_create(&alert.into()).set(1);
         }
     }
@@ -422,8 +428,13 @@ mod tests {
         let of_the_machine = "nexus_healer_alerts{alertname=\"HealingOnHold\",severity=\"critical\",project=\"\",\
             service=\"\",name=\"\",resource=\"\"} 1";
         assert_eq!(shown(&metrics), [of_web, of_the_machine]);
-        metrics.show_alerts(&[runs_out]);
-        assert_eq!(shown(&metrics), [of_web]);
+        let of_service = |name: &str, severity: &str| {
+            alert(&[("alertname", name), ("severity", severity), ("project", "shop"), ("service", "web")])
+        };
+        let acknowledged =
+            [of_service("HealerGaveUp", "critical"), of_service("ServiceAcknowledged", "none"), runs_out];
+        metrics.show_alerts(&acknowledged);
+        assert_eq!(shown(&metrics), [of_web], "what was acknowledged is no news");
         metrics.show_alerts(&[]);
         assert_eq!(shown(&metrics), [""; 0]);
     }

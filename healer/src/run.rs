@@ -28,6 +28,7 @@ use crate::{
     record::{Copier, Database},
     relief::task::{self as relief, Relief},
     reload::{self, Reload},
+    scrapes,
     server::{self, App, AppParts},
     silences,
     worker::{self, Outlook, Worker},
@@ -122,6 +123,9 @@ impl Settings {
         let mut reload = Some(tokio::spawn(reload.run()));
         let docker = Arc::new(Docker::connect(&config.docker_socket, DOCKER_DEADLINE));
         let lost = journal.read(|store| store.memo::<Now>(Memo::DockerLost)).await.map_err(anyhow::Error::from)?;
+        let noted = journal.read(|store| store.memo::<Now>(Memo::Unscraped)).await.map_err(anyhow::Error::from)?;
+        let was_unscraped = noted.is_some();
+        let (scraped, scraped_seen) = watch::channel(scrapes::known_at_start(noted, &Clock::new().now()));
         let options = WatchOptions { earlier: earlier(lost.as_ref(), &Clock::new().now()), ..WatchOptions::default() };
         let watcher = Watcher::spawn_with(Arc::clone(&docker), config.stack.clone(), options);
         let switches = journal.read(|store| store.switches()).await.map_err(anyhow::Error::from)?;
@@ -259,6 +263,8 @@ impl Settings {
             sights,
             host_prompts,
             relief: relief_seen,
+            scraped: scraped_seen,
+            was_unscraped,
             copies_wanted,
             probe_host: config.probe_host().map(str::to_owned),
             docker_was_lost: lost.is_some(),
@@ -277,6 +283,7 @@ impl Settings {
             policy: policy_seen,
             policy_status,
             metrics,
+            scraped,
             prompts,
             switches,
             pauses,

@@ -5,7 +5,7 @@
 //! | `POST /webhook` | webhook | 200 when it is in the journal · 400 malformed · 401 · 405 · 413 above 4 MiB · 503 the journal can't keep it |
 //! | `GET /healthz` | none | 200 while the process serves |
 //! | `GET /readyz` | none | 200 · 503 when the journal can't be written or its disk hangs |
-//! | `GET /metrics` | none | 200, OpenMetrics |
+//! | `GET /metrics` | none | 200, OpenMetrics; that Prometheus comes for it is noticed, see [`crate::scrapes`] |
 //! | `GET /api/v1/openapi.json` | none | 200, this table and all types as OpenAPI 3.1: the same for every installation |
 //! | `GET /api/v1/incidents` | read | 200, newest first; query `project`, `service`, `state`, `limit` (≤ 1000) · 400 |
 //! | `GET /api/v1/incidents/{id}` | read | 200 with attempts, evidence and events · 400 · 404 |
@@ -34,14 +34,14 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post, put},
 };
 use nexus_docker::{Docker, Watcher};
 use nexus_model::{
-    ServiceKey,
+    Now, ServiceKey,
     api::{ApiError, PartStatus},
 };
 use nexus_web::{Secret, Tokens, require_bearer, require_scope};
@@ -57,7 +57,7 @@ use crate::{
     modes::Switches,
     pauses::Pauses,
     policy::Policy,
-    webhook,
+    scrapes, webhook,
     worker::Outlook,
 };
 
@@ -74,6 +74,8 @@ pub struct AppParts {
     /// Whether it is the one in the file.
     pub policy_status: watch::Receiver<PartStatus>,
     pub metrics: Arc<Metrics>,
+    /// When Prometheus came last.
+    pub scraped: watch::Sender<Now>,
     /// Tells the worker that prompts wait in the journal.
     pub prompts: Arc<Notify>,
     pub switches: watch::Sender<Arc<Switches>>,
@@ -200,7 +202,11 @@ async fn readyz(State(app): State<App>) -> Response {
 /// How long a scrape and the health check wait for the journal: well below the time-outs of Prometheus and Docker.
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-async fn metrics(State(app): State<App>) -> Response {
+async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    if scrapes::is_prometheus(agent) {
+        app.scraped.send_replace(app.clock.now());
+    }
     app.metrics.show_paused(&app.pauses.borrow().holding(&app.clock.now()));
     app.metrics.docker_up.set(app.watcher.snapshot().up.into());
     // A disk that hangs must not hide that it does: what does not answer can't be written either.
@@ -248,6 +254,7 @@ pub(crate) mod tests {
             policy: watch::channel(Arc::new(Policy::default())).1,
             policy_status: watch::channel(part.clone()).1,
             metrics: Arc::new(Metrics::new(Parts { postgres: false, alertmanager: false })),
+            scraped: watch::Sender::new(Clock::new().now()),
             prompts: Arc::new(Notify::new()),
             switches: watch::Sender::new(Arc::new(Switches::default())),
             pauses: watch::Sender::new(Arc::new(Pauses::default())),
@@ -263,12 +270,24 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
+    async fn a_scrape_of_prometheus_is_noticed_and_nobody_elses() {
+        let app = app_without_journal();
+        let long_ago = Now { boottime: jiff::SignedDuration::ZERO, ..app.clock.now() };
+        for (agent, expected) in [(None, false), (Some("curl/8.14.1"), false), (Some("Prometheus/2.53.3"), true)] {
+            app.scraped.send_replace(long_ago.clone());
+            let agent = agent.map(|agent| (header::USER_AGENT, axum::http::HeaderValue::from_static(agent)));
+            metrics(State(app.clone()), agent.into_iter().collect()).await;
+            assert_eq!(*app.scraped.borrow() != long_ago, expected);
+        }
+    }
+
+    #[tokio::test]
     async fn a_disk_that_hangs_is_not_ready_and_not_writable() {
         let folder = tempfile::tempdir().unwrap();
         let (journal, thread) = Journal::open(&folder.path().join("journal.db")).unwrap();
         let app = app(&journal);
         assert_eq!(readyz(State(app.clone())).await.status(), StatusCode::OK);
-        metrics(State(app.clone())).await;
+        metrics(State(app.clone()), HeaderMap::new()).await;
         assert_eq!(app.metrics.journal_writable.get(), 1);
 
         // The thread is held up, as in a write that does not come back.
@@ -283,13 +302,13 @@ pub(crate) mod tests {
         });
         tokio::task::yield_now().await;
         assert_eq!(readyz(State(app.clone())).await.status(), StatusCode::SERVICE_UNAVAILABLE);
-        metrics(State(app.clone())).await;
+        metrics(State(app.clone()), HeaderMap::new()).await;
         assert_eq!(app.metrics.journal_writable.get(), 0);
 
         release.send(()).unwrap();
         hold.await.unwrap().unwrap();
         assert_eq!(readyz(State(app.clone())).await.status(), StatusCode::OK);
-        metrics(State(app)).await;
+        metrics(State(app), HeaderMap::new()).await;
         thread.close().await;
     }
 }

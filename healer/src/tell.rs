@@ -2,17 +2,21 @@
 //!
 //! `HealingFailed` is true from the third failed attempt on until the service has recovered or the healer has given up;
 //! `HealerGaveUp` from then on until the incident is closed. [`crate::notify`] keeps them alive in Alertmanager while they
-//! are true. The label set of `HealerGaveUp` is that of the rule which backs it up, so that both are one alert.
+//! are true, also when they were acknowledged: then `ServiceAcknowledged`, which is for nobody to read, holds them back there, and
+//! their end is told when they have ended indeed.
 
 use std::collections::BTreeMap;
 
 use jiff::{Timestamp, tz::TimeZone};
-use nexus_model::{AttemptOutcome, Confidence, Diagnosis, IncidentState, Mode};
+use nexus_model::{AttemptOutcome, Confidence, Diagnosis, IncidentState, Mode, ServiceKey};
 
 use crate::case::Case;
 
 /// Where Grafana shows what healing does.
 pub const DASHBOARD: &str = "/d/nexus-healing";
+
+/// Holds back in Alertmanager what its owner knows of a service.
+const ACKNOWLEDGED: &str = "ServiceAcknowledged";
 
 /// An alert that is true now.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +29,7 @@ pub struct Alert {
 /// What there is to tell about an incident, with its times as in this zone.
 pub fn alert(case: &Case, zone: &TimeZone) -> Option<Alert> {
     let incident = &case.incident;
-    if incident.mode != Mode::Heal || !case.is_open() || incident.acknowledged_at.is_some() {
+    if incident.mode != Mode::Heal || !case.is_open() {
         return None;
     }
     let (name, since, summary, description) = if incident.state == IncidentState::GaveUp {
@@ -79,6 +83,38 @@ pub fn alert(case: &Case, zone: &TimeZone) -> Option<Alert> {
         annotations.insert("evidence", case.memory.last_words.clone());
     }
     Some(Alert { labels, annotations, since })
+}
+
+/// That nobody need be told of it: its owner has acknowledged it, or has it tried again and waits for what comes of that. It stands
+/// until the incident is over, or there is news: it fails again, or is given up.
+pub fn acknowledged(case: &Case) -> Option<Alert> {
+    let incident = &case.incident;
+    let is_tried_again = case.memory.forgiven
+        && incident.mode == Mode::Heal
+        && incident.state != IncidentState::GaveUp
+        && case.memory.failing_since.is_none();
+    let since = incident.acknowledged_at.or(is_tried_again.then_some(incident.opened_at))?;
+    case.is_open().then(|| muting(ACKNOWLEDGED, &incident.host, &case.key(), since, "Its owner knows that it is ill"))
+}
+
+/// An alert that is there to hold back what rules say of a service (the inhibition in alertmanager.yml), and for nobody to read.
+pub fn muting(name: &str, host: &str, key: &ServiceKey, since: Timestamp, summary: &str) -> Alert {
+    let labels = BTreeMap::from([
+        ("alertname", name.to_owned()),
+        ("severity", "none".to_owned()),
+        ("host", host.to_owned()),
+        ("project", key.project.clone()),
+        ("service", key.service.clone()),
+    ]);
+    Alert { labels, annotations: BTreeMap::from([("summary", summary.to_owned())]), since }
+}
+
+/// Whether one of these says that its owner knows of it: as the inhibition in alertmanager.yml.
+pub fn is_known(alert: &Alert, all: &[Alert]) -> bool {
+    let is = |alert: &Alert, name: &str| alert.labels.get("alertname").is_some_and(|it| it == name);
+    let service = |alert: &Alert| (alert.labels.get("project").cloned(), alert.labels.get("service").cloned());
+    (is(alert, "HealingFailed") || is(alert, "HealerGaveUp"))
+        && all.iter().any(|other| is(other, ACKNOWLEDGED) && service(other) == service(alert))
 }
 
 /// That it waits for one that nobody does anything about.
@@ -259,7 +295,41 @@ mod tests {
     }
 
     #[test]
-    fn giving_up_has_the_labels_of_the_rule_behind_it() {
+    fn what_is_acknowledged_stays_true_and_is_held_back() {
+        let mut case = case();
+        case.memory.failing_since = Some(at(60).wall);
+        assert_eq!(acknowledged(&case), None);
+        case.incident.acknowledged_at = Some(at(70).wall);
+        let told = [alert(&case, &TimeZone::UTC).unwrap(), acknowledged(&case).unwrap()];
+        assert_eq!((told[1].labels["severity"].as_str(), told[1].since), ("none", at(70).wall));
+        assert!(["host", "project", "service"].iter().all(|label| told[0].labels[label] == told[1].labels[label]));
+        assert!(is_known(&told[0], &told) && !is_known(&told[0], &told[..1]));
+        let mut other = told[0].clone();
+        other.labels.insert("service", "api".into());
+        assert!(!is_known(&other, &told), "another service is none of it");
+        case.incident.state = IncidentState::Closed;
+        assert_eq!(acknowledged(&case), None);
+    }
+
+    #[test]
+    fn what_is_tried_again_is_held_back_until_there_is_news() {
+        let mut case = case();
+        case.memory.forgiven = true;
+        case.incident.state = IncidentState::Verifying;
+        assert_eq!(acknowledged(&case).unwrap().since, case.incident.opened_at);
+        let failing = Case {
+            memory: crate::case::Memory { failing_since: Some(at(60).wall), ..case.memory.clone() },
+            ..case.clone()
+        };
+        assert_eq!(acknowledged(&failing), None);
+        for (state, mode) in [(IncidentState::GaveUp, Mode::Heal), (IncidentState::Watching, Mode::Shadow)] {
+            (case.incident.state, case.incident.mode) = (state, mode);
+            assert_eq!(acknowledged(&case), None, "{state}");
+        }
+    }
+
+    #[test]
+    fn giving_up_has_the_labels_by_which_it_mutes_the_rule_behind_it() {
         let mut case = case();
         case.incident.state = IncidentState::GaveUp;
         case.incident.attempts = 6;

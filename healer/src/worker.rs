@@ -13,6 +13,7 @@ mod restart;
 mod see;
 mod show;
 mod trouble;
+mod unscraped;
 mod unseen;
 
 use std::{
@@ -30,6 +31,7 @@ use self::{
     networks::Owners,
     probes::Asking,
     restart::{Busy, finished},
+    unscraped::Unscraped,
 };
 use crate::{
     alertmanager::Alertmanager,
@@ -102,6 +104,9 @@ pub struct Parts {
     pub host_prompts: mpsc::Sender<Waiting>,
     /// What the machine is short of, and whose memory runs out.
     pub relief: watch::Receiver<Arc<Shown>>,
+    /// The last scrape of Prometheus, and whether the healer before this one has noted that it had lost it.
+    pub scraped: watch::Receiver<Now>,
+    pub was_unscraped: bool,
     /// Whether rows are copied to Postgres; only then is forgetting them made to wait for it.
     pub copies_wanted: bool,
     /// Where ports that the host publishes are asked.
@@ -144,6 +149,7 @@ pub struct Worker {
     owners: Owners,
     /// That note is in the journal.
     docker_was_lost: bool,
+    unscraped: Unscraped,
     /// Those that stopped while nobody watched have been named.
     has_named_unknown: bool,
 }
@@ -196,6 +202,7 @@ impl Worker {
             probes: Asking::resume(reached.unwrap_or_default()),
             owners: Owners::default(),
             docker_was_lost: parts.docker_was_lost,
+            unscraped: Unscraped { is_lost: false, is_noted: parts.was_unscraped },
             has_named_unknown: false,
             parts,
         };
@@ -247,6 +254,7 @@ impl Worker {
         self.parts.metrics.docker_up.set(snapshot.up.into());
         self.images.note(&snapshot);
         self.ooms.note(&snapshot, &now);
+        self.look_for_scrapes().await;
         self.look_at_labels(&snapshot);
         // First, so that Alertmanager is under way while the rest is done.
         self.see(&snapshot);

@@ -384,13 +384,21 @@ async fn what_is_acknowledged_is_told_no_more_and_left_alone_until_a_retry() {
     let note = "waiting for a disk\u{1b}[2J, password=hunter2";
     let incident: Incident = act(&healer, "POST", &ack, json!({ "note": note }), 200).await;
     assert!(incident.state == IncidentState::GaveUp && incident.acknowledged_at.is_some());
-    eventually("the end of the message", async || {
-        let last = alertmanager.told("HealerGaveUp").pop()?;
-        let ends: jiff::Timestamp = last["endsAt"].as_str()?.parse().ok()?;
-        (ends <= jiff::Timestamp::now()).then_some(())
-    })
-    .await;
+    // What holds the messages back, also those of the rules about the service, stands as long as the incident; what it holds back is true
+    // and does not end: that would be told as good news.
+    let is_over = |alert: &serde_json::Value| {
+        let ends: jiff::Timestamp = alert["endsAt"].as_str().unwrap().parse().unwrap();
+        ends <= jiff::Timestamp::now()
+    };
+    let held_back =
+        eventually("the end of the messages", async || alertmanager.told("ServiceAcknowledged").pop()).await;
+    assert!(!is_over(&held_back) && held_back["labels"]["severity"] == "none", "{held_back}");
+    for label in ["host", "project", "service"] {
+        assert_eq!(held_back["labels"][label], alertmanager.told("HealerGaveUp")[0]["labels"][label]);
+    }
+    assert!(!alertmanager.told("HealerGaveUp").iter().any(is_over));
     assert_eq!(healer.metric("nexus_healer_gave_up{").await, None, "the rule that backs it up ends as well");
+    assert_eq!(healer.metric("nexus_healer_alerts{alertname=\"HealerGaveUp\"").await, None);
 
     // Neither an alert nor a restart of the healer wakes it.
     healer.alert("shop", "web").await;
@@ -409,6 +417,10 @@ async fn what_is_acknowledged_is_told_no_more_and_left_alone_until_a_retry() {
     assert_eq!((again.state, again.acknowledged_at), (IncidentState::Backoff, None));
     let mended = healer.incident("web", "its end", closed).await;
     assert_eq!((mended.incident.outcome, engine.restarts("c1")), (Some(Outcome::Recovered), 4));
+    // While it was tried again nobody was told what everybody knew.
+    eventually("the end of it all", async || alertmanager.told("ServiceAcknowledged").pop().filter(&is_over)).await;
+    assert!(alertmanager.told("HealerGaveUp").pop().is_some_and(|last| is_over(&last)));
+    assert_eq!(alertmanager.told("ServiceAcknowledged").iter().filter(|alert| is_over(alert)).count(), 1);
     refused(&healer, "POST", &ack, "", 409, &["is closed"]).await;
     refused(&healer, "POST", "/api/v1/incidents/x/ack", "", 400, &["UUID"]).await;
     let unknown = format!("/api/v1/incidents/{}/ack", uuid::Uuid::nil());

@@ -62,6 +62,15 @@ async fn what_fails_together_is_told_once_and_left_alone_until_it_has_passed() {
     for service in &SERVICES[2..] {
         engine.change(service, |it| it.health = Some("healthy"));
     }
+    // While those two are healed nobody is told of each of them.
+    for service in &SERVICES[..2] {
+        eventually("what holds it back", async || {
+            let all = alertmanager.told("HealingAfterHold");
+            all.into_iter()
+                .find(|alert| alert["labels"]["service"] == **service && alert["labels"]["severity"] == "none")
+        })
+        .await;
+    }
     for service in &SERVICES[..2] {
         let detail = healer.incident(service, "its end", |it| it.incident.state == IncidentState::Closed).await;
         assert_eq!((detail.incident.outcome, detail.incident.attempts), (Some(Outcome::Recovered), 1));

@@ -18,3 +18,4 @@ mod probes;
 mod relief;
 mod shadow;
 mod support;
+mod unscraped;

@@ -58,6 +58,7 @@ async fn falls_ill(engine: &Engine, healer: &Healer, service: &str) -> IncidentD
 async fn three_restarts_by_a_person_that_helped_are_three_of_three() {
     let engine = Engine::start();
     engine.set("web", watched("web"));
+    engine.set("db", watched("db"));
     let mut healer = Healer::started(&engine).await;
     assert_eq!(record(&healer, "").await.services, []);
     for _ in 0..3 {

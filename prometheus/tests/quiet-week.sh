@@ -5,14 +5,14 @@
 #   sh quiet-week.sh RULES_FOLDER SCRATCH_FOLDER
 #
 # What happens in it: days and nights, a backup each night that fills and stalls the disk for 25 minutes, an upload of half an
-# hour, a hot afternoon with a peak above 75 degrees, a reboot on Wednesday, an update that recreates three containers on Thursday,
+# hour, a hot afternoon with a peak above 75 degrees, a disk that is mounted for the backup only, a reboot on Wednesday, an update that recreates three containers on Thursday,
 # health checks that fail for up to six minutes, one restart by Docker, a scrape that is missed now and then. On Monday afternoon an upgrade
 # takes 2.5 GB within a quarter of an hour and an image of 1.2 GB is pulled within five minutes to a second disk, 80 % full; both stay.
 set -eu
 rules=$1
 scratch=$2
 
-# week WRONG: promtool's test file. With WRONG there are two days, and on the second a service is ill for longer, the disk fills
+# week WRONG: promtool's test file. With WRONG there are two days, and on the second a service is ill for longer, the disk fills, another is gone
 # and the power supply is weak. The prompts to the healer (healing.yml) are no messages, and every five seconds of a week take minutes.
 week() {
     awk -v wrong="$1" -v rules="$rules" '
@@ -20,7 +20,7 @@ week() {
     BEGIN {
         srand(20); step = 2; days = wrong ? 2 : 7; n = days * 24 * 60 / step
         reboot = (2 * 24 * 60 + 10 * 60) / step; update = (3 * 24 * 60 + 20 * 60) / step; ill = (24 * 60 + 9 * 60) / step
-        printf "rule_files: [%s/board.yml, %s/containers.yml, %s/host.yml, %s/nexus.yml]\n", rules, rules, rules, rules
+        printf "rule_files: [%s/board.yml, %s/containers.yml, %s/disks.yml, %s/host.yml, %s/nexus.yml]\n", rules, rules, rules, rules, rules
         print "evaluation_interval: 2m\ntests:\n  - interval: " step "m\n    input_series:"
         gb = 1e9
         for (i = 0; i <= n; i++) {
@@ -40,7 +40,7 @@ week() {
             printf "      - {eval_time: 7d, expr: \x27count by (alertname) (count_over_time(%s[7d]))\x27, exp_samples: []}\n", people
             printf "      - {eval_time: 7d, expr: \x27count(max_over_time(docker_up[7d]))\x27, exp_samples: [{labels: \x27{}\x27, value: 1}]}\n"
         } else {
-            told = "ContainerUnhealthy DiskCritical DiskFillingFast DiskFillingUp DiskLow Undervoltage"
+            told = "ContainerUnhealthy DiskCritical DiskFillingFast DiskFillingUp DiskGone DiskLow Undervoltage"
             printf "      - {eval_time: 2d, expr: \x27count by (alertname) (count_over_time(%s[2d]) > 0)\x27, exp_samples: [", people
             count = split(told, names, " ")
             for (k = 1; k <= count; k++) printf "%s{labels: \x27{alertname=\"%s\"}\x27, value: 1}", (k > 1 ? ", " : ""), names[k]
@@ -87,6 +87,14 @@ week() {
             for (i = 0; i <= n; i++) put(i, sprintf("%.3fe9", 6.3 - taken(i, 1.2, 5)))
             end()
         }
+        # The second disk is mounted six minutes after the others; a third one is there for the backup only.
+        flat("node_scrape_collector_success", "collector=\"filesystem\"", 1); flat("node_filesystem_device_error", root, 0)
+        begin("node_filesystem_device_error", disk)
+        for (i = 0; i <= n; i++) put(i, (i >= reboot && i < reboot + 5) || (wrong && i > ill) ? "stale" : 0)
+        end()
+        begin("node_filesystem_device_error", "device=\"/dev/sdb1\", fstype=\"ext4\", mountpoint=\"/mnt/backup\"")
+        for (i = 0; i <= n; i++) put(i, backup[i] ? 0 : "stale")
+        end()
         begin("restic_backup_last_success_timestamp_seconds", "")
         for (i = 0; i <= n; i++) { if (i && backup[i - 1] && !backup[i]) good = i * step * 60; put(i, good + 0) }
         end()

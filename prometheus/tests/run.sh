@@ -107,7 +107,7 @@ awk '
     END { exit bad }
 ' "$root"/prometheus/rules/*.yml >"$tmp/out" || not_ok "runbook_url names the page of its alert" "$tmp/out"
 # The healer posts these itself; they have no rule.
-own="AlertmanagerDown HealingFailed HealingOnHold HealingWaits HostReliefStopped HostReliefFailed ContainerMemoryRunsOut"
+own="AlertmanagerDown PrometheusDown HealingFailed HealingOnHold HealingWaits HostReliefStopped HostReliefFailed ContainerMemoryRunsOut"
 # shellcheck disable=SC2086
 printf '%s\n' $own >>"$tmp/alerts"
 for page in "$root"/docs/runbooks/*.md; do

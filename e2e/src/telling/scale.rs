@@ -46,7 +46,7 @@ fn line_faster(line: &str, factor: f64) -> String {
     seconds_faster(&ranges_faster(line, factor), factor)
 }
 
-/// `[5m]` and `offset 1h`.
+/// `[5m]`, `[1d:5m]` and `offset 1h`.
 fn ranges_faster(line: &str, factor: f64) -> String {
     let mut out = String::new();
     let mut rest = line;
@@ -65,6 +65,15 @@ fn ranges_faster(line: &str, factor: f64) -> String {
             None => out.push_str(&after[..end]),
         }
         rest = &after[end..];
+        // The step of a subquery.
+        if let Some(step) = rest.strip_prefix(':') {
+            let end = step.find(']').unwrap_or(0);
+            if let Some(found) = milliseconds(&step[..end]) {
+                out.push(':');
+                out.push_str(&shown(found / factor));
+                rest = &step[end..];
+            }
+        }
     }
 }
 
@@ -107,6 +116,7 @@ mod tests {
         check("      - repeat_interval: 1h", "      - repeat_interval: 360000ms");
         check("      group_wait: 0s", "      group_wait: 0ms");
         check("  increase(x[15m]) >= 3", "  increase(x[90000ms]) >= 3");
+        check("  sum_over_time(a:b:c[1d:5m]) > 72", "  sum_over_time(a:b:c[8640000ms:30000ms]) > 72");
         check("  unless x offset 1h) == 1", "  unless x offset 360000ms) == 1");
         check("  predict_linear(a[1h], 4 * 3600) < 0", "  predict_linear(a[360000ms], 1440) < 0");
         check("  x{a=~\"[0-9]\"} > 0.5", "  x{a=~\"[0-9]\"} > 0.5");

@@ -1,5 +1,8 @@
 use super::*;
 
+/// After which Alertmanager would repeat a message.
+const DAY: i64 = 24 * 3600;
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
@@ -69,7 +72,29 @@ fn each_is_told_once_and_so_is_its_end() {
     assert_eq!(tell(&mut memory, &back(90, &alerts[1..])), (vec![], 1));
     assert!(!memory.marks(&alerts[0], at(90)));
     // What lasts is Alertmanager's to repeat.
-    assert!(memory.marks(&alerts[1], at(70 + 12 * 3600 - 1)) && !memory.marks(&alerts[1], at(70 + 12 * 3600)));
+    assert!(memory.marks(&alerts[1], at(70 + DAY - 1)) && !memory.marks(&alerts[1], at(70 + DAY)));
+}
+
+#[test]
+fn what_is_acknowledged_is_neither_told_nor_called_ended() {
+    let mut acknowledged = alert("ServiceAcknowledged", "web");
+    acknowledged.labels.insert("severity", "none".into());
+    let alerts = [alert("HealerGaveUp", "web"), acknowledged];
+    let mut memory = Memory::default();
+    assert_eq!(tell(&mut memory, &moment(60, &alerts)), (vec![], 0));
+    assert_eq!(tell(&mut memory, &moment(70, &alerts[..1])), (vec!["HealerGaveUp".to_owned()], 0));
+    assert_eq!(tell(&mut memory, &moment(80, &alerts)), (vec![], 0), "it is as ill as before");
+    assert_eq!(tell(&mut memory, &moment(70 + DAY, &alerts)).0, ["AlertmanagerDown"], "nor is it repeated");
+    assert_eq!(tell(&mut memory, &moment(80 + DAY, &[])), (vec![], 1), "and its end is its end");
+}
+
+#[test]
+fn alertmanager_repeats_what_is_critical_as_seldom() {
+    let routes = include_str!("../../../alertmanager/alertmanager.yml.tmpl");
+    let (before, _) = routes.split_once("\n  routes:\n").unwrap();
+    assert!(before.ends_with(&format!("\n  repeat_interval: {}h", REPEAT.as_hours())), "{before}");
+    // At night only what is critical wakes, and at the hour at which it was told first.
+    assert_eq!(REPEAT.as_secs() % DAY, 0);
 }
 
 #[test]
@@ -77,8 +102,8 @@ fn while_it_lasts_it_is_repeated_as_alertmanager_would() {
     let mut memory = Memory::default();
     let alerts = [alert("HealerGaveUp", "web")];
     assert_eq!(tell(&mut memory, &moment(60, &alerts)).0, ["HealerGaveUp"]);
-    assert_eq!(tell(&mut memory, &moment(12 * 3600, &alerts)).0, ["AlertmanagerDown"]);
-    assert_eq!(tell(&mut memory, &moment(12 * 3600 + 60, &alerts)).0, ["HealerGaveUp"]);
+    assert_eq!(tell(&mut memory, &moment(DAY, &alerts)).0, ["AlertmanagerDown"]);
+    assert_eq!(tell(&mut memory, &moment(DAY + 60, &alerts)).0, ["HealerGaveUp"]);
     assert_eq!(memory.told.len(), 2);
 }
 

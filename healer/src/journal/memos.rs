@@ -23,6 +23,8 @@ pub enum Memo {
     DockerLost,
     /// What was told to Telegram directly: see [`crate::direct`].
     Told,
+    /// The last scrape of a Prometheus that has not come since: see [`crate::scrapes`].
+    Unscraped,
 }
 
 impl Memo {
@@ -34,6 +36,7 @@ impl Memo {
             Memo::Reached => "reached",
             Memo::DockerLost => "docker_lost",
             Memo::Told => "told",
+            Memo::Unscraped => "unscraped",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nexus_model::{Refusal, ServiceKey};
 
 use super::{Outlook, Worker};
-use crate::{decide::Decision, hold, sight, tell};
+use crate::{decide::Decision, hold, scrapes, sight, tell};
 
 impl Worker {
     /// Shows the open incidents to metrics, API and the owner.
@@ -25,18 +25,26 @@ impl Worker {
     /// Says which alerts of the healer's own are true: for people, and for itself to be prompted.
     pub(super) fn tell(&self) {
         let zone = self.parts.policy.borrow().zone();
+        let now = self.clock.now();
         let for_people = self.cases.values().filter_map(|case| tell::alert(case, &zone));
         let prompts = self.sights.iter().map(|sight| sight::alert(sight, &self.parts.host));
         let on_hold = self
             .host_hold
             .as_ref()
             .and_then(|hold| hold::alert(hold, hold::common_cause(hold, &self.cases), &self.parts.host, &zone));
+        let scraped = self.parts.scraped.borrow().clone();
+        let unscraped =
+            self.unscraped.is_lost.then(|| scrapes::alert(&scraped, &now, &self.parts.host, &zone)).flatten();
         let of_the_machine = self.parts.relief.borrow().alerts.clone();
+        let after_hold = self.host_hold.iter().flat_map(|hold| hold::after(hold, &self.cases, &self.parts.host, &now));
         let told: Vec<tell::Alert> = for_people
+            .chain(self.cases.values().filter_map(tell::acknowledged))
             .chain(self.cases.values().filter_map(|case| tell::waits(case, &zone)))
             .chain(on_hold)
+            .chain(after_hold)
             .chain(prompts)
             .chain(of_the_machine)
+            .chain(unscraped)
             .collect();
         self.parts.metrics.show_alerts(&told);
         self.parts.told.send_if_modified(|before| {

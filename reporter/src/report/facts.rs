@@ -154,6 +154,8 @@ pub struct Backup {
     /// The metric that tells it.
     pub name: String,
     pub at: Timestamp,
+    /// How old it may be, where the script says so.
+    pub max_age: Option<SignedDuration>,
 }
 
 /// A container at this moment.

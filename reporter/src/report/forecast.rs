@@ -180,7 +180,10 @@ fn cards(facts: &Facts) -> Vec<Forecast> {
 }
 
 fn backups(facts: &Facts) -> Vec<Forecast> {
-    let old = facts.machine.backups.iter().filter(|backup| facts.at.duration_since(backup.at) > BACKUP_AGE);
+    let old = facts.machine.backups.iter().filter(|backup| {
+        let age = facts.at.duration_since(backup.at);
+        age > backup.max_age.unwrap_or(BACKUP_AGE)
+    });
     old.map(|backup| Forecast {
         kind: ForecastKind::BackupOld,
         about: backup.name.clone(),
@@ -304,13 +307,17 @@ mod tests {
 
     #[test]
     fn a_backup_that_is_known_grows_old() {
-        let check = |hours: i64, expected: &[ForecastKind]| {
+        let check = |hours: i64, max_age: Option<i64>, expected: &[ForecastKind]| {
             let mut facts = well();
             let at = facts.at - SignedDuration::from_hours(hours);
-            facts.machine.backups = vec![Backup { name: "restic_backup_success_timestamp_seconds".into(), at }];
+            let name = "restic_backup_success_timestamp_seconds".to_owned();
+            facts.machine.backups = vec![Backup { name, at, max_age: max_age.map(SignedDuration::from_hours) }];
             assert_eq!(kinds(&facts), expected);
         };
-        check(25, &[]);
-        check(27, &[ForecastKind::BackupOld]);
+        check(25, None, &[]);
+        check(27, None, &[ForecastKind::BackupOld]);
+        check(27, Some(192), &[]);
+        check(193, Some(192), &[ForecastKind::BackupOld]);
+        check(3, Some(2), &[ForecastKind::BackupOld]);
     }
 }

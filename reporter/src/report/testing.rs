@@ -233,7 +233,7 @@ pub fn worst(called: &str) -> Facts {
         answer: crate::capacity::Answer::Reached,
     };
     facts.history = Some(Ok(History { outlooks: vec![full], ..History::default() }));
-    facts.machine.backups = vec![Backup { name: called.into(), at: Timestamp::UNIX_EPOCH }];
+    facts.machine.backups = vec![Backup { name: called.into(), at: Timestamp::UNIX_EPOCH, max_age: None }];
     facts.measured.service_working_set = [(name(called, called), hourly(200, |_| 310.0 * MIB))].into();
     facts
 }

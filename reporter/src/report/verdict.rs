@@ -7,7 +7,7 @@ use nexus_model::{Incident, IncidentState, Refusal};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::facts::{Answer, Facts};
+use super::facts::{Answer, Facts, Filesystem};
 use super::format::{count, percent};
 use crate::render::terminal::local;
 
@@ -42,6 +42,9 @@ pub struct Part {
 
 /// As the rules DiskCritical, MemoryPressure and TemperatureCritical: only looked at here while nobody evaluates those.
 const DISK_FULL: f64 = 0.90;
+/// On a disk that is not the system's this much free is enough, however big it is.
+const DISK_ENOUGH: f64 = 50e9;
+const SYSTEM_DISK: [&str; 4] = ["/", "/var", "/var/lib", "/var/lib/docker"];
 const MEMORY_LEFT: f64 = 0.06;
 const TOO_HOT: f64 = 80.0;
 
@@ -227,7 +230,9 @@ fn vitals_without_rules(facts: &Facts) -> Vec<Reason> {
         return Vec::new();
     }
     let machine = &facts.machine;
-    let full = machine.filesystems.iter().filter(|it| !it.read_only && it.used_ratio() > DISK_FULL);
+    let has_enough = |it: &Filesystem| it.available >= DISK_ENOUGH && !SYSTEM_DISK.contains(&it.mountpoint.as_str());
+    let is_full = |it: &&Filesystem| !it.read_only && it.used_ratio() > DISK_FULL && !has_enough(it);
+    let full = machine.filesystems.iter().filter(is_full);
     let mut found: Vec<Reason> = full
         .map(|it| reason(Verdict::Critical, &it.mountpoint, format!("{} full", percent(it.used_ratio()))))
         .collect();
@@ -248,7 +253,6 @@ mod tests {
     use nexus_model::api::{ContainerView, HealingOnHold, ModeSource, ServiceView};
 
     use super::*;
-    use crate::report::facts::Filesystem;
     use crate::report::testing::{alert, incident, well};
 
     fn check(change: fn(&mut Facts), verdict: Verdict, about: &str, text: &str) {

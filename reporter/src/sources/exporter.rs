@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::exposition::{Sample, samples};
 use super::http::{HttpError, Part};
@@ -59,12 +59,21 @@ fn wanted(name: &str) -> bool {
         ])
         .any(|beginning| name.starts_with(beginning))
         || is_backup(name)
+        || is_backups_max_age(name)
 }
 
 /// What a backup's script leaves in a textfile: by whichever name, the time of its last success.
 fn is_backup(name: &str) -> bool {
-    name.contains("backup") && name.contains("success") && name.ends_with("timestamp_seconds")
+    name.contains("backup") && name.contains("success") && name.ends_with(BACKUP_TIME)
 }
+
+/// How old that may be: by the same name but for its end, and with the same labels.
+fn is_backups_max_age(name: &str) -> bool {
+    name.contains("backup") && name.contains("success") && name.ends_with(BACKUP_MAX_AGE)
+}
+
+const BACKUP_TIME: &str = "timestamp_seconds";
+const BACKUP_MAX_AGE: &str = "max_age_seconds";
 
 /// Pure. Containers are those of Docker's word; what only has usage has just gone.
 fn read(text: &str) -> Seen {
@@ -74,6 +83,7 @@ fn read(text: &str) -> Seen {
     let mut life: BTreeMap<String, f64> = BTreeMap::new();
     let mut on_card: BTreeSet<String> = BTreeSet::new();
     let mut scraped_pressure = None;
+    let mut max_ages: BTreeMap<String, SignedDuration> = BTreeMap::new();
     for sample in samples(text, |name| wanted(name) || name == "node_scrape_collector_success") {
         let value = sample.value;
         match sample.name {
@@ -111,11 +121,22 @@ fn read(text: &str) -> Seen {
             name if name.starts_with("docker_container_") || name.starts_with("container_") => {
                 container(&sample, &mut containers);
             }
-            name if is_backup(name) => machine
-                .backups
-                .extend(Timestamp::from_second(value as i64).ok().map(|at| Backup { name: sample.series(), at })),
+            name if is_backup(name) => {
+                machine.backups.extend(Timestamp::from_second(value as i64).ok().map(|at| Backup {
+                    name: sample.series(),
+                    at,
+                    max_age: None,
+                }))
+            }
+            name if is_backups_max_age(name) && value > 0.0 => {
+                let of = sample.series().replacen(BACKUP_MAX_AGE, BACKUP_TIME, 1);
+                max_ages.insert(of, SignedDuration::from_secs(value as i64));
+            }
             _ => {}
         }
+    }
+    for backup in &mut machine.backups {
+        backup.max_age = max_ages.get(&backup.name).copied();
     }
     // Absent collector: it was switched off, and nothing is known.
     machine.pressure_known = scraped_pressure;
@@ -321,5 +342,12 @@ mod tests {
                 r#"restic_backup_success_timestamp_seconds{repo="wiki"}"#
             ]
         );
+        // One says how old it may be.
+        let seen = read(
+            "a_backup_success_max_age_seconds{repo=\"photos\"} 691200\na_backup_success_timestamp_seconds{repo=\"photos\"} 1\na_backup_success_timestamp_seconds{repo=\"wiki\"} 2\n",
+        );
+        let ages: Vec<Option<i64>> =
+            seen.machine.backups.iter().map(|it| it.max_age.map(|age| age.as_hours())).collect();
+        assert_eq!(ages, [Some(192), None]);
     }
 }
