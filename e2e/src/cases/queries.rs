@@ -22,11 +22,17 @@ const ABSENT: &[(&str, &str)] = &[
     ("host:rpi_throttled:avg15m", NO_BOARD),
     ("nexus_mmc_life_time_used_ratio", "no SD card and no eMMC"),
     ("nexus_mmc_pre_eol_info", "no SD card and no eMMC"),
+    ("host:node_filesystem_there:bool", NO_DISK),
+    ("host:node_filesystem_readonly:bool", NO_DISK),
+    ("backup:last_success_age:seconds", NO_BACKUP),
+    ("backup:max_age:seconds", NO_BACKUP),
     ("nexus_healer_gave_up", "only while an incident is given up; the case of the hopeless service asks for it"),
     ("nexus_healer_incident_failed_attempts", "only while an incident is open"),
 ];
 
 const NO_BOARD: &str = "no Raspberry Pi";
+const NO_DISK: &str = "no disk beside the root";
+const NO_BACKUP: &str = "no backup leaves a metric";
 /// What `where` says of panels that may be empty in the test too.
 const ANYWHERE: &str = "anywhere";
 const OUTSIDE_THE_TEST: &str = "outside the test";
