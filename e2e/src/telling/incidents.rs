@@ -43,7 +43,7 @@ const MINUTE: f64 = 60.0;
 /// Of the jobs those whose word any of the incidents changes.
 const JOBS: [&str; 3] = ["node", "cadvisor", "nexus"];
 /// A machine that stands still for longer than this, of the script's time, misses what the rules wait for: it is played again.
-const STALL: f64 = 45.0;
+const STALL: f64 = 30.0;
 /// In real time, since so is the restart that it must outlast: Alertmanager takes an alert for ended after four of them.
 const RESEND: &str = "10s";
 /// Half as often as it is: a second for a scrape is little enough on a busy machine, and one that fails is a target that is gone.

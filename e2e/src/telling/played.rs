@@ -2,6 +2,8 @@
 //!
 //! Few messages are what the test wants, and what comes out when nothing happens: so it must be shown that it did.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -81,18 +83,20 @@ pub async fn started_at(telling: &Telling, prometheus: &Server) -> Result<f64> {
     values.next().and_then(|value| value.parse().ok()).context("Prometheus does not say when it was started")
 }
 
-/// For how many real seconds the rules have not been looked at; those that never were, since the script `ran`.
+/// For how many real seconds a look at the rules is overdue; of those that never were looked at, since the script `ran`.
 pub fn late(metrics: &str, ran: f64) -> Result<f64> {
-    let at = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-    let looks: Vec<f64> = metrics
-        .lines()
-        .filter(|line| line.starts_with("prometheus_rule_group_last_evaluation_timestamp_seconds{"))
-        .filter_map(at)
-        .collect();
+    // The value for each group, by its labels.
+    let of_groups = |name: &str| -> BTreeMap<String, f64> {
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+        lines.filter_map(|(group, value)| Some((group.to_owned(), value.parse().ok()?))).collect()
+    };
+    let looks = of_groups("prometheus_rule_group_last_evaluation_timestamp_seconds{");
+    let intervals = of_groups("prometheus_rule_group_interval_seconds{");
     ensure!(!looks.is_empty(), "Prometheus has no rules");
     let now = Timestamp::now().as_millisecond() as f64 / 1e3;
     // A group that was not looked at yet has a time long ago, or before this era.
-    let oldest = looks.into_iter().fold(f64::INFINITY, f64::min);
+    let due = looks.iter().map(|(group, at)| at + intervals.get(group).copied().unwrap_or_default());
+    let oldest = due.fold(f64::INFINITY, f64::min);
     Ok((now - oldest).clamp(0.0, ran))
 }
 
@@ -124,13 +128,19 @@ mod tests {
     #[test]
     fn rules_that_were_never_looked_at_are_late() {
         let now = Timestamp::now().as_second() as f64;
-        let group =
-            |at: f64| format!("prometheus_rule_group_last_evaluation_timestamp_seconds{{rule_group=\"a\"}} {at:e}\n");
-        assert!(late(&(group(now) + &group(now - 3.0)), 100.0).unwrap() >= 3.0);
-        assert!(late(&(group(now) + &group(now - 3.0)), 100.0).unwrap() < 60.0);
+        let told = |name: &str, group: &str, value: f64| {
+            format!("prometheus_rule_group_{name}_seconds{{rule_group=\"{group}\"}} {value:e}\n")
+        };
+        let looked = |group: &str, at: f64| told("last_evaluation_timestamp", group, at);
+        assert!(late(&(looked("a", now) + &looked("b", now - 3.0)), 100.0).unwrap() >= 3.0);
+        assert!(late(&(looked("a", now) + &looked("b", now - 3.0)), 100.0).unwrap() < 60.0);
+        // One that is looked at less often is late later.
+        let seldom = told("interval", "a", 1.0) + &told("interval", "b", 60.0);
+        assert!(late(&(looked("a", now) + &looked("b", now - 30.0) + &seldom), 100.0).unwrap() < 20.0);
+        assert!(late(&(looked("a", now - 30.0) + &looked("b", now) + &seldom), 100.0).unwrap() >= 29.0);
         // As Prometheus says it of a time that is none.
         for never in [0.0, -6.21355968e+10] {
-            assert_eq!(late(&(group(now) + &group(never)), 100.0).unwrap(), 100.0);
+            assert_eq!(late(&(looked("a", now) + &looked("b", never) + &seldom), 100.0).unwrap(), 100.0);
         }
         assert!(late("up 1\n", 100.0).is_err());
     }
