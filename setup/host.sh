@@ -61,6 +61,19 @@ check_disk() {
     done
 }
 
+# What can be seen of a mistake before anything is compiled, which takes minutes; `nexus config check` sees them all afterwards.
+check_settings() {
+    local key
+    "${as_root[@]}" test -e "$root/.env" || return 0
+    while read -r key; do
+        grep -qE "^#? ?$key=" "$root/.env.example" || die "$root/.env has $key, which is no setting: .env.example has all that there are" 2
+    done < <("${as_root[@]}" sed -nE 's/^[[:space:]]*(export[[:space:]]+)?(NEXUS_[A-Za-z0-9_]*)[[:space:]]*=.*/\2/p' "$root/.env")
+    case $(setting NEXUS_GRAFANA on) in
+    on | off) ;;
+    *) die "NEXUS_GRAFANA in $root/.env is neither on nor off" 2 ;;
+    esac
+}
+
 check_ports() {
     local stack pair key port default
     stack=$(setting NEXUS_STACK nexus)

@@ -247,15 +247,19 @@ reachable() {
 }
 
 down() {
-    local options=(--remove-orphans) forget=
-    case ${1:-} in
-    '') ;;
-    --volumes) options+=(--volumes) forget=yes ;;
-    *) usage "down does not know \"$1\"" ;;
-    esac
-    [ $# -le 1 ] || usage "down takes one option"
+    local options=(--remove-orphans) forget= yes=
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --volumes) options+=(--volumes) forget=yes ;;
+        --yes) yes=yes ;;
+        *) usage "down does not know \"$1\"" ;;
+        esac
+        shift
+    done
+    [ -z "$yes" ] || [ -n "$forget" ] || usage "down asks nothing without --volumes, so there is nothing to say --yes to"
     need_docker
-    if [ -n "$forget" ] && [ -t 0 ]; then
+    if [ -n "$forget" ] && [ -z "$yes" ]; then
+        [ -t 0 ] || die "nobody is here to ask: ./nexus down --volumes --yes forgets all incidents and the history" 2
         local answer=
         read -r -p "This forgets all incidents, a year of history, metrics, and what was switched on with ./nexus heal. Go on? [y/N] " answer || true
         case $answer in

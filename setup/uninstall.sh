@@ -54,6 +54,16 @@ uninstall() {
     say "  this folder, with .env, secrets/, policy/, state/, backups/: sudo rm -rf $root"
 }
 
+# Leaves out of a list of images those that a container of somebody else's uses.
+unused() {
+    local used image
+    used=$("${as_docker[@]}" docker ps --all --format '{{.Image}} {{.Label "com.docker.compose.project"}}' |
+        awk -v own="$stack" '$2 != own { print $1 }')
+    while read -r image; do
+        grep -qxF -e "$image" <<<"$used" || printf '%s\n' "$image"
+    done
+}
+
 # Those that .env names, and those with the label of what ./nexus builds.
 own_images() {
     local name
@@ -62,6 +72,7 @@ own_images() {
             name=$(setting "NEXUS_IMAGE_$name")
             [ -z "$name" ] || "${as_docker[@]}" docker image ls --format '{{.Repository}}:{{.Tag}}' --filter "reference=$name"
         done
-        "${as_docker[@]}" docker image ls --filter label=nexus.content --format '{{if eq .Tag "<none>"}}{{.ID}}{{else}}{{.Repository}}:{{.Tag}}{{end}}'
-    } | sort -u
+        # What an owner has built on top of one has its label too, but a name of its own.
+        "${as_docker[@]}" docker image ls --filter label=nexus.content --filter 'reference=nexus/*' --format '{{.Repository}}:{{.Tag}}'
+    } | sort -u | unused
 }

@@ -145,6 +145,23 @@ fn grafana_runs_where_it_can_be_had_unless_it_is_switched_off() {
 }
 
 #[test]
+fn a_mistake_in_the_settings_is_told_before_anything_is_compiled() {
+    let checkout = Checkout::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    fs::copy(root.join(".env.example"), checkout.0.path().join(".env.example")).unwrap();
+    let told = |settings: &str| {
+        fs::write(checkout.0.path().join(".env"), settings).unwrap();
+        let said = checkout.function(". setup/host.sh; as_root=(); (check_settings 2>&1) || echo \"rc $?\"");
+        said.trim().to_owned()
+    };
+    for right in ["", "# NEXUS_NONE=1\n", "NEXUS_GRAFANA=off\n", "FOREIGN=1\nNEXUS_QUIET_HOURS=22:00-07:00\n"] {
+        assert_eq!(told(right), "", "{right}");
+    }
+    assert!(told("NEXUS_GRAFANA=maybe\n").ends_with("is neither on nor off\nrc 2"));
+    assert!(told("NEXUS_GRAFNA=off\n").contains("has NEXUS_GRAFNA, which is no setting"));
+}
+
+#[test]
 fn links_to_an_address_that_the_machine_no_longer_has_are_told() {
     let checkout = Checkout::new();
     let told = |url: &str| {

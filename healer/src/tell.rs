@@ -193,7 +193,7 @@ fn action(case: &Case) -> String {
     let (project, service) = (word(&case.incident.project), word(&case.incident.service));
     let key = word(&case.key().to_string());
     format!(
-        "docker compose -p {project} logs --tail 50 {service}\n./nexus incidents {}\n./nexus heal off {key}",
+        "docker compose -p {project} logs --tail 50 {service}\n./nexus incidents {}\n./nexus ack {key} --retry",
         case.incident.id
     )
 }
@@ -252,7 +252,7 @@ mod tests {
             "found unhealthy: 3 failed probes in a row; 3 restarts, the last: it did not become healthy in time"
         );
         assert!(told.annotations["action"].contains("docker compose -p shop logs --tail 50 web\n"));
-        assert!(told.annotations["action"].ends_with("./nexus heal off shop/web"));
+        assert!(told.annotations["action"].ends_with("./nexus ack shop/web --retry"));
     }
 
     #[test]

@@ -276,7 +276,8 @@ fn what_is_uninstalled_is_named_first_and_nothing_else_is_touched() {
     let here = here.to_str().unwrap().trim_end_matches('/');
     checkout.docker(&format!(
         "#!/bin/sh\necho \"$*\" >>\"$(dirname \"$0\")/calls\"\ncase \" $* \" in\n*working_dir*) echo {here} ;;\n\
-         *' image ls '*reference=nexus/nexus:0.2.0*) echo nexus/nexus:0.2.0 ;;\n*' image ls '*nexus.content*) printf 'nexus/nexus:0.2.0\\nnexus/debian:trixie\\n' ;;\n\
+         *.Image*) printf 'me/mine:1 \\nnexus/others:1 shop\\nnexus/nexus:0.2.0 nexus\\n' ;;\n\
+         *' image ls '*reference=nexus/nexus:0.2.0*) echo nexus/nexus:0.2.0 ;;\n*' image ls '*nexus.content*) printf 'nexus/nexus:0.2.0\\nnexus/others:1\\nnexus/debian:trixie\\n' ;;\n\
          *' image rm nexus/debian:trixie '*) exit 1 ;;\nesac\n"
     ));
     checkout.write("state/tune.json", "{\"records\": [{\"state\": \"applied\"}]}");
