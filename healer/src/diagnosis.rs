@@ -263,9 +263,13 @@ fn unknown(findings: &Findings) -> Verdict {
         let words = log::last_words(findings).map(|words| format!("its last words: {words}"));
         (summary, words.unwrap_or_default())
     } else if findings.is_unhealthy() {
-        let summary = "its health check fails, and nothing says why".to_owned();
-        let words = findings.probes.last().and_then(|probe| probe.output.last());
-        (summary, words.map(|words| format!("its last probe said: {words}")).unwrap_or_default())
+        match findings.probes.last().and_then(|probe| probe.output.last()) {
+            Some(words) => {
+                let summary = "its health check fails, and what that says names no cause that is known here";
+                (summary.to_owned(), format!("its last probe said: {words}"))
+            }
+            None => ("its health check fails, and nothing says why".to_owned(), String::new()),
+        }
     } else {
         (format!("it is {}, and nothing says why", findings.state), String::new())
     };
