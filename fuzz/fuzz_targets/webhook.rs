@@ -76,6 +76,7 @@ fn app() -> (Router, Journal) {
         outlook: watch::channel(Arc::new(Outlook::default())).1,
         postgres: part(),
         alertmanager: part(),
+        scraped: watch::Sender::new(Clock::new().now()),
     }));
     (server::router(app, secret(), Tokens { act: secret(), read: None }), journal)
 }
